@@ -1,0 +1,34 @@
+"""The reference: the definition of `kernels.sum_squares`, spelled out in NumPy."""
+
+import numpy as np
+
+from kernels.sum_squares import BLOCK, LANES, ROWS
+
+# Blocks taken together: enough to hide the cost of a NumPy call, few enough to stay in cache.
+CHUNK = 64
+
+
+def block_sums(x: np.ndarray, out: np.ndarray) -> None:
+    """Write the sum of squares of each block of ``x`` to ``out``.
+
+    Parameters
+    ----------
+    x : (n,) float64 or float32 array, contiguous
+        The vector, or the whole blocks of it that a rank owns; squared and added in float64.
+    out : (ceil(n / BLOCK),) float64 array
+        Receives one sum per block, in the order of summation of `kernels.sum_squares`.
+    """
+    for first in range(0, out.size, CHUNK):
+        part = x[first * BLOCK : (first + CHUNK) * BLOCK]
+        blocks = -(-part.size // BLOCK)
+        squares = np.zeros(blocks * BLOCK)
+        squares[: part.size] = part
+        squares *= squares
+        rows = squares.reshape(blocks, ROWS, LANES)
+        lanes = rows[:, 0].copy()
+        for row in range(1, ROWS):
+            lanes += rows[:, row]
+        while lanes.shape[1] > 1:
+            half = lanes.shape[1] // 2
+            lanes = lanes[:, :half] + lanes[:, half:]
+        out[first : first + blocks] = lanes[:, 0]
