@@ -1,0 +1,1 @@
+"""What every job needs from its ranks. No numerics here."""

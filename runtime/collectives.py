@@ -1,0 +1,158 @@
+"""Scatter and gather of rows, any number of them, in messages of bounded size.
+
+`MPI_Scatterv` takes at most 2^31 - 1 elements and wants the whole array on the root. Here the rows
+travel in pieces, so that neither bound holds.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtime.clock import Clock
+from runtime.partition import displs
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+# Large enough to reach the bandwidth of any network, small beside the memory of a rank.
+MESSAGE_BYTES = 64 * 2**20
+_TAG = 1
+
+Source = Callable[[int, np.ndarray], None]
+
+
+def scatter(
+    comm: "MPI.Comm",
+    source: Source | np.ndarray | None,
+    counts: list[int],
+    out: Any,
+    clock: Clock,
+    message_bytes: int = MESSAGE_BYTES,
+) -> None:
+    """Send each rank its rows from rank 0. Collective over `comm`.
+
+    Rank 0 holds one message of rows besides its own. If ``source`` raises, the exception is raised
+    on rank 0 and the other ranks return early: call this inside `runtime.program.agreement`.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    source : callable, or (sum(counts), ...) array
+        Significant on rank 0. ``source(start, rows)`` fills the array ``rows`` with the rows from
+        ``start`` on; it is called with increasing ``start``.
+    counts : list of int
+        Rows of each rank, see `runtime.partition.counts`.
+    out : (counts[rank], ...) array, contiguous
+        Receives the rows. Host memory, or memory of a GPU where the MPI library takes it.
+    clock : Clock
+        Phases ``read`` (in ``source``), ``wait`` (for rank 0) and ``scatter``.
+    message_bytes : int
+        Largest size of a message; one row at least is sent.
+    """
+    if comm.rank != 0:
+        _receive(comm, out, 0, clock, message_bytes)
+        return
+    assert source is not None
+    on_host = isinstance(out, np.ndarray)
+    longest = min(max(counts), _rows_per_message(out, message_bytes))
+    buffer = np.empty((longest, *out.shape[1:]), out.dtype)
+    for rank, first in enumerate(displs(counts)):
+        for start, stop in _pieces(counts[rank], out, message_bytes):
+            own = rank == 0 and on_host
+            rows = out[start:stop] if own else buffer[: stop - start]
+            try:
+                with clock.phase("read"):
+                    rows = _fill(source, first + start, rows)
+            except Exception:
+                _cancel(comm, counts, rank)
+                raise
+            with clock.phase("scatter"):
+                if own:
+                    out[start:stop] = rows
+                else:
+                    receive = comm.Irecv(out[start:stop], 0, _TAG) if rank == 0 else None
+                    comm.Send(rows, rank, _TAG)
+                    if receive is not None:
+                        receive.Wait()
+
+
+def _fill(source: Source | np.ndarray, start: int, rows: np.ndarray) -> np.ndarray:
+    if isinstance(source, np.ndarray):
+        return source[start : start + len(rows)]
+    source(start, rows)
+    return rows
+
+
+def _cancel(comm: "MPI.Comm", counts: list[int], rank: int) -> None:
+    """Send an empty message, which means the end, to every rank that still expects rows."""
+    for waiting in range(max(rank, 1), comm.size):
+        if counts[waiting]:
+            comm.Send(np.empty(0), waiting, _TAG)
+
+
+def _receive(comm: "MPI.Comm", out: Any, source: int, clock: Clock, message_bytes: int) -> None:
+    from mpi4py import MPI
+
+    for start, stop in _pieces(len(out), out, message_bytes):
+        status = MPI.Status()
+        with clock.phase("wait"):
+            comm.Probe(source, _TAG, status)
+        if status.Get_count(MPI.BYTE) == 0:
+            comm.Recv(np.empty(0), source, _TAG)
+            return
+        with clock.phase("scatter"):
+            comm.Recv(out[start:stop], source, _TAG)
+
+
+def gather(
+    comm: "MPI.Comm",
+    rows: Any,
+    counts: list[int],
+    out: np.ndarray | None,
+    clock: Clock,
+    message_bytes: int = MESSAGE_BYTES,
+) -> None:
+    """Collect the rows of all ranks on rank 0. Collective over `comm`.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    rows : (counts[rank], ...) array, contiguous
+        This rank's rows. Host memory, or memory of a GPU where the MPI library takes it.
+    counts : list of int
+        Rows of each rank.
+    out : (sum(counts), ...) array of the dtype of ``rows``, or None
+        Receives all rows, in the order of the ranks; significant on rank 0.
+    clock : Clock
+        Phases ``wait`` (for the slowest rank) and ``gather``.
+    message_bytes : int
+        Largest size of a message; one row at least is sent.
+    """
+    with clock.phase("wait"):
+        comm.Barrier()
+    with clock.phase("gather"):
+        requests = []
+        if comm.rank == 0:
+            assert out is not None
+            for rank, first in enumerate(displs(counts)):
+                for start, stop in _pieces(counts[rank], out, message_bytes):
+                    requests.append(comm.Irecv(out[first + start : first + stop], rank, _TAG))
+        for start, stop in _pieces(len(rows), rows, message_bytes):
+            comm.Send(rows[start:stop], 0, _TAG)
+        for request in requests:
+            request.Wait()
+
+
+def _rows_per_message(like: Any, message_bytes: int) -> int:
+    row_bytes = like.dtype.itemsize * int(np.prod(like.shape[1:], dtype=np.int64))
+    return max(1, message_bytes // max(1, row_bytes))
+
+
+def _pieces(rows: int, like: Any, message_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield the first row and the end of each message."""
+    step = _rows_per_message(like, message_bytes)
+    for start in range(0, rows, step):
+        yield start, min(rows, start + step)

@@ -1,0 +1,252 @@
+"""What a rank runs on: the cores it may use, its threads, its GPU."""
+
+import ctypes
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtime import compilation
+from runtime.program import Stop, agreement
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+_GPU_VARIANTS = ("cuda", "cupy")
+_INSTALL = "pip install -e '.[cuda13]' (or '.[cuda12]', to match the driver)"
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a rank keeps its arrays and runs its kernels. This one is the host.
+
+    Attributes
+    ----------
+    variant : str
+        Variant of the kernel that runs here: ``numpy``, ``numba``, ``cuda`` or ``cupy``.
+    name : str
+        The GPU's name and UUID, or ``host``.
+    threads : int
+        Threads of this rank.
+    cores : tuple of int
+        Numbers of the logical CPUs that this rank may run on.
+    node : MPI.Comm
+        The ranks of this node.
+    nodes : int
+        Number of nodes of the job.
+    mpi_reads_device : bool
+        The MPI library takes addresses in the memory of the device (``--device-buffers``).
+    """
+
+    variant: str
+    name: str
+    threads: int
+    cores: tuple[int, ...]
+    node: "MPI.Comm" = field(repr=False)
+    nodes: int
+    mpi_reads_device: bool = False
+
+    def mpi_buffer(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Any:
+        """Return an array that MPI may fill: on the device if MPI can, else on the host."""
+        return self.empty(shape, dtype) if self.mpi_reads_device else np.empty(shape, dtype)
+
+    def for_mpi(self, x: Any) -> Any:
+        """Return an array that MPI may send: ``x`` itself if it can, else a copy on the host."""
+        return x if self.mpi_reads_device else self.to_host(x)
+
+    def to_device(self, x: Any) -> Any:
+        """Copy an array to the device; the array itself if it is there already."""
+        return x
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Any:
+        """Return an uninitialised array on the device."""
+        return np.empty(shape, dtype)
+
+    def to_host(self, x: Any) -> np.ndarray:
+        """Copy an array from the device; the array itself if it is on the host already."""
+        return x
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished."""
+
+
+class _NumbaCuda(Device):
+    def to_device(self, x: Any) -> Any:
+        from numba import cuda
+
+        return cuda.to_device(x)
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Any:
+        from numba import cuda
+
+        return cuda.device_array(shape, dtype)
+
+    def to_host(self, x: Any) -> np.ndarray:
+        return x if isinstance(x, np.ndarray) else x.copy_to_host()
+
+    def synchronize(self) -> None:
+        from numba import cuda
+
+        cuda.synchronize()
+
+
+class _CuPy(Device):
+    def to_device(self, x: Any) -> Any:
+        import cupy
+
+        return cupy.asarray(x)
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Any:
+        import cupy
+
+        return cupy.empty(shape, dtype)
+
+    def to_host(self, x: Any) -> np.ndarray:
+        return x if isinstance(x, np.ndarray) else x.get()
+
+    def synchronize(self) -> None:
+        import cupy
+
+        cupy.cuda.get_current_stream().synchronize()
+
+
+def choose(
+    comm: "MPI.Comm", variant: str, threads: int | None = None, device_buffers: bool = False
+) -> Device:
+    """Settle which variant runs and on what, and prepare its library. Collective over `comm`.
+
+    Ranks of a node take its GPUs in turn, by node-local rank; the cores of the node are divided
+    among its ranks unless ``threads`` says otherwise.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    variant : str
+        ``numpy``, ``numba``, ``cuda``, ``cupy``, or ``auto``: a GPU variant if every rank sees a
+        GPU and has a library for it, else ``numba``.
+    threads : int, optional
+        Threads per rank.
+    device_buffers : bool
+        Let MPI send from and receive into the memory of the device.
+
+    Returns
+    -------
+    Device
+        The variant is the same on every rank.
+
+    Raises
+    ------
+    Stop
+        A rank lacks the library or the GPU that ``variant`` needs.
+    """
+    from mpi4py import MPI
+
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    nodes = sum(comm.allgather(node.rank == 0))
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    threads = threads or _share_of_cores(node, cores)
+    gpus = visible_gpus()
+    if variant == "auto":
+        own = next((v for v in _GPU_VARIANTS if gpus and _installed(v)), "numba")
+        wishes = set(comm.allgather(own))
+        variant = wishes.pop() if len(wishes) == 1 else "numba"
+    with agreement(comm):
+        _require(comm.rank, variant, gpus)
+    name = "host"
+    on_gpu = variant in _GPU_VARIANTS
+    if on_gpu:
+        number = node.rank % len(gpus)
+        name = gpus[number]
+        _select_gpu(variant, number)
+    if variant == "numba":
+        compilation.use_private_cache()
+        _set_numba_threads(threads)
+    kind = {"cuda": _NumbaCuda, "cupy": _CuPy}.get(variant, Device)
+    return kind(variant, name, threads, cores, node, nodes, device_buffers and on_gpu)
+
+
+def _share_of_cores(node: "MPI.Comm", cores: tuple[int, ...]) -> int:
+    """Divide the cores among the ranks that may run on them; hardware threads count once."""
+    everyone = node.allgather({_physical_core(cpu) for cpu in cores})
+    share = sum(1 / sum(core in other for other in everyone) for core in everyone[node.rank])
+    # Thirds do not add up to a whole number exactly.
+    return max(1, int(share + 1e-9))
+
+
+def _physical_core(cpu: int) -> int:
+    """Return the first of the hardware threads that share a core with ``cpu``."""
+    path = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+    try:
+        with open(path) as siblings:
+            return int(siblings.read().replace("-", ",").split(",")[0])
+    except OSError:
+        return cpu
+
+
+def visible_gpus() -> list[str]:
+    """Return name and UUID of each NVIDIA GPU that this process may use.
+
+    Asks the driver itself: neither Numba nor CuPy need be imported, or installed, to know.
+    """
+    if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
+        return ["CUDA simulator"]
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    number = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(number)):
+        return []
+    names = []
+    for index in range(number.value):
+        handle = ctypes.c_int()
+        text = ctypes.create_string_buffer(256)
+        uuid = (ctypes.c_ubyte * 16)()
+        driver.cuDeviceGet(ctypes.byref(handle), index)
+        driver.cuDeviceGetName(text, len(text), handle)
+        driver.cuDeviceGetUuid(uuid, handle)
+        names.append(f"{text.value.decode()} GPU-{bytes(uuid).hex()}")
+    return names
+
+
+def _installed(variant: str) -> bool:
+    module = {"numba": "numba", "cuda": "numba.cuda", "cupy": "cupy"}.get(variant, "numpy")
+    if variant == "cuda" and not visible_gpus()[0].startswith("CUDA simulator"):
+        # Numba's own `numba.cuda` is frozen; what it lacks comes with this package.
+        module = "numba_cuda"
+    return importlib.util.find_spec(module) is not None
+
+
+def _require(rank: int, variant: str, gpus: list[str]) -> None:
+    if variant in _GPU_VARIANTS and not gpus:
+        raise Stop(
+            f"--variant {variant}: rank {rank} sees no NVIDIA GPU; ask for one (in Slurm "
+            "--gpus-per-task=1) or take --variant numba"
+        )
+    if not _installed(variant):
+        raise Stop(f"--variant {variant}: its library is missing on rank {rank}; {_INSTALL}")
+
+
+def _select_gpu(variant: str, number: int) -> None:
+    if variant == "cuda":
+        from numba import cuda
+
+        cuda.select_device(number)
+    else:
+        import cupy
+
+        cupy.cuda.Device(number).use()
+
+
+def _set_numba_threads(threads: int) -> None:
+    if "numba" not in sys.modules:
+        # The size of the pool, fixed when Numba is imported.
+        before = int(os.environ.get("NUMBA_NUM_THREADS", 0))
+        os.environ["NUMBA_NUM_THREADS"] = str(max(threads, before))
+    import numba
+
+    numba.set_num_threads(threads)

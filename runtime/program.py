@@ -1,0 +1,222 @@
+"""Start and end of an MPI program: its command line, its mistakes and its failures.
+
+A mistake of the user (`Stop`) ends every rank with one message from rank 0 and no traceback. Any
+other exception, on any rank, ends every rank with that rank's traceback.
+"""
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from runtime import clock
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+USAGE = 2
+
+
+class Stop(Exception):
+    """End the program on every rank with one message and no traceback.
+
+    Raise it inside `agreement`, which lets every rank raise it; a rank that raises it alone takes
+    the others down with it.
+
+    Parameters
+    ----------
+    message : str
+        One sentence for the user; printed by rank 0.
+    status : int
+        Exit status: 2 for a mistake in usage or input, 1 for a failure.
+    """
+
+    def __init__(self, message: str, status: int = USAGE) -> None:
+        super().__init__(message)
+        self.status = status
+        self.agreed = False
+
+
+@contextmanager
+def agreement(comm: "MPI.Comm", *mistakes: type[Exception]) -> Iterator[None]:
+    """Raise on every rank what one rank raises inside. Collective over `comm`.
+
+    No rank may wait for another inside the block. At its end all ranks raise the `Stop` of the
+    lowest rank that raised one; other exceptions pass through.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        The ranks that must agree.
+    *mistakes : exception types
+        Also taken as the user's mistake, with their text as the message.
+
+    Raises
+    ------
+    Stop
+        Some rank raised `Stop` or one of ``mistakes``.
+    """
+    error = None
+    try:
+        yield
+    except Stop as stop:
+        error = (str(stop), stop.status)
+    except mistakes as mistake:
+        error = (str(mistake), USAGE)
+    for first in comm.allgather(error):
+        if first is not None:
+            _stop(*first)
+
+
+def _stop(message: str, status: int) -> NoReturn:
+    stop = Stop(message, status)
+    stop.agreed = True
+    raise stop
+
+
+def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
+    """Start MPI, run ``main(COMM_WORLD, arguments)`` and exit with one status on every rank.
+
+    Parameters
+    ----------
+    main : callable
+        The job. It is called on every rank.
+    """
+    clock.startup["import"] = clock.since_process_start()
+    start = time.perf_counter()
+    import mpi4py
+
+    # Without this, importing MPI would start it, and its cost would be counted as an import.
+    mpi4py.rc(initialize=False, finalize=True)
+    from mpi4py import MPI
+
+    if not MPI.Is_initialized():
+        MPI.Init_thread()
+    clock.startup["init"] = time.perf_counter() - start
+    comm = MPI.COMM_WORLD
+    status = 0
+    try:
+        main(comm, sys.argv[1:])
+    except Stop as stop:
+        if str(stop) and (comm.rank == 0 or not stop.agreed):
+            print(f"{Path(sys.argv[0]).name}: error: {stop}", file=sys.stderr)
+        if not stop.agreed:
+            _abort(comm, stop.status)
+        status = stop.status
+    except KeyboardInterrupt:
+        _abort(comm, 130)
+    except BaseException:
+        lines = traceback.format_exc()
+        host = MPI.Get_processor_name()
+        print(f"rank {comm.rank} of {comm.size} on {host} failed:\n{lines}", file=sys.stderr)
+        _abort(comm, 1)
+    sys.stdout.flush()
+    comm.Barrier()
+    sys.exit(status)
+
+
+def _abort(comm: "MPI.Comm", status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    comm.Abort(status)
+    raise AssertionError("MPI_Abort returned")
+
+
+def parse(comm: "MPI.Comm", parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Add the options that all jobs have and parse the command line. Collective over `comm`.
+
+    Rank 0 parses, so that a usage message appears once; the others receive what it found.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    parser : argparse.ArgumentParser
+        The job's own options.
+    argv : list of str
+        Command line without the program's name; significant on rank 0.
+
+    Returns
+    -------
+    argparse.Namespace
+        The arguments, equal on every rank.
+
+    Raises
+    ------
+    Stop
+        The command line is wrong (status 2), or ``--help`` was asked for (status 0). The message is
+        empty, since argparse has printed it.
+    """
+    arguments, status = None, 0
+    if comm.rank == 0:
+        _add_common_options(parser)
+        try:
+            arguments = parser.parse_args(argv)
+        except SystemExit as done:
+            status = int(done.code or 0)
+    arguments, status = comm.bcast((arguments, status))
+    if arguments is None:
+        _stop("", status)
+    return arguments
+
+
+def _add_common_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("options that all jobs have")
+    group.add_argument(
+        "--variant",
+        choices=("auto", "numpy", "numba", "cuda", "cupy"),
+        default="auto",
+        help="implementation of the kernel; auto: a GPU if every rank has one, else Numba",
+    )
+    group.add_argument(
+        "--threads",
+        type=positive,
+        metavar="T",
+        help="threads per rank (default: the cores of the node divided among its ranks)",
+    )
+    group.add_argument(
+        "--repeats", type=positive, default=1, metavar="R", help="timed repeats after one warm-up"
+    )
+    group.add_argument(
+        "--output", type=Path, metavar="FILE.h5", help="the record (default results/<job>-<UTC>.h5)"
+    )
+    group.add_argument("--force", action="store_true", help="replace FILE.h5 if it exists")
+    group.add_argument(
+        "--json", action="store_true", help="print one JSON line and nothing else on stdout"
+    )
+    group.add_argument(
+        "--device-buffers",
+        action="store_true",
+        help="hand GPU memory to MPI directly; only for an MPI library built for it",
+    )
+
+
+def count(text: str) -> int:
+    """Read a number of things: ``1000``, ``1e8``, ``2.5e3``.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        ``text`` is not a whole number between 0 and 1e18.
+    """
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    # The range comes first: int() of 1e999999999 would never end.
+    if not value.is_finite() or not 0 <= value <= 10**18 or value != value.to_integral_value():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 1e18")
+    return int(value)
+
+
+def positive(text: str) -> int:
+    """Read a number of things of which there must be one at least; see `count`."""
+    value = count(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not at least 1")
+    return value

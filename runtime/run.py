@@ -1,0 +1,100 @@
+"""One run of a job, from its command line to its record."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime import device, program, record, report
+from runtime.clock import Clock
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every rank knows of its run.
+
+    Attributes
+    ----------
+    job : str
+        Name of the job.
+    args : argparse.Namespace
+        Arguments, equal on every rank.
+    path : Path
+        Where the record is going to be.
+    clock : Clock
+        Timings of this rank.
+    device : Device
+        What this rank runs on.
+    """
+
+    job: str
+    args: argparse.Namespace
+    path: Path
+    clock: Clock
+    device: device.Device
+
+
+def begin(comm: "MPI.Comm", job: str, parser: argparse.ArgumentParser, argv: list[str]) -> Run:
+    """Parse the command line, make sure of the record's place, choose the device. Collective.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    job : str
+        Name of the job, for its record.
+    parser : argparse.ArgumentParser
+        The job's own options; the common ones are added.
+    argv : list of str
+        Command line without the program's name; significant on rank 0.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    Stop
+        Something that the user asked for cannot be had.
+    """
+    args = program.parse(comm, parser, argv)
+    path = record.target(comm, job, args.output, args.force)
+    clock = Clock(args.repeats)
+    with clock.phase("import"):
+        place = device.choose(comm, args.variant, args.threads, args.device_buffers)
+    clock.synchronize = place.synchronize
+    return Run(job, args, path, clock, place)
+
+
+def finish(
+    comm: "MPI.Comm",
+    run: Run,
+    results: dict[str, record.Result],
+    check: dict[str, float],
+    kernel_bytes: int,
+) -> None:
+    """Write the record and print what it says. Collective over `comm`.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    run : Run
+        From `begin`.
+    results, check : dict
+        See `runtime.record.Record`; significant on rank 0.
+    kernel_bytes : int
+        Bytes that the kernels of all ranks read or write in one repeat.
+
+    Raises
+    ------
+    Stop
+        The record could not be written; status 1.
+    """
+    args = run.args
+    whole = record.collect(comm, run.job, args, run.device, run.clock, results, check, kernel_bytes)
+    path = record.write(comm, run.path, whole, args.force)
+    report.show(whole, path, args.json)
