@@ -192,7 +192,7 @@ def visible_gpus() -> list[str]:
 
     Asks the driver itself: neither Numba nor CuPy need be imported, or installed, to know.
     """
-    if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
+    if _simulated():
         return ["CUDA simulator"]
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -214,21 +214,25 @@ def visible_gpus() -> list[str]:
 
 
 def _installed(variant: str) -> bool:
-    module = {"numba": "numba", "cuda": "numba.cuda", "cupy": "cupy"}.get(variant, "numpy")
-    if variant == "cuda" and not visible_gpus()[0].startswith("CUDA simulator"):
-        # Numba's own `numba.cuda` is frozen; what it lacks comes with this package.
-        module = "numba_cuda"
+    # Numba's own `numba.cuda` is frozen and finds no compiler; `numba_cuda` takes its place.
+    module = {"numba": "numba", "cuda": "numba_cuda", "cupy": "cupy"}.get(variant, "numpy")
+    if variant == "cuda" and _simulated():
+        module = "numba"
     return importlib.util.find_spec(module) is not None
 
 
+def _simulated() -> bool:
+    return os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+
+
 def _require(rank: int, variant: str, gpus: list[str]) -> None:
+    if not _installed(variant):
+        raise Stop(f"--variant {variant}: its library is missing on rank {rank}; {_INSTALL}")
     if variant in _GPU_VARIANTS and not gpus:
         raise Stop(
             f"--variant {variant}: rank {rank} sees no NVIDIA GPU; ask for one (in Slurm "
             "--gpus-per-task=1) or take --variant numba"
         )
-    if not _installed(variant):
-        raise Stop(f"--variant {variant}: its library is missing on rank {rank}; {_INSTALL}")
 
 
 def _select_gpu(variant: str, number: int) -> None:

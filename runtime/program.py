@@ -5,6 +5,7 @@ other exception, on any rank, ends every rank with that rank's traceback.
 """
 
 import argparse
+import os
 import sys
 import time
 import traceback
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime import clock
 
@@ -110,6 +111,10 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
         status = stop.status
     except KeyboardInterrupt:
         _abort(comm, 130)
+    except SystemExit as leave:
+        # Nothing says that the other ranks leave too, unless all is well.
+        if leave.code:
+            _abort(comm, leave.code if isinstance(leave.code, int) else 1)
     except BaseException:
         lines = traceback.format_exc()
         host = MPI.Get_processor_name()
@@ -124,7 +129,23 @@ def _abort(comm: "MPI.Comm", status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     comm.Abort(status)
-    raise AssertionError("MPI_Abort returned")
+    # Some MPI libraries return, and rely on the launcher to kill this process.
+    os._exit(status)
+
+
+def _abort_before_launch(kind: type[BaseException], error: BaseException, frames: Any) -> None:
+    """Report an exception that came before `launch`, and join MPI only to abort it.
+
+    The other ranks wait in MPI's start for this one, and no launcher tells them that it has gone.
+    """
+    traceback.print_exception(kind, error, frames)
+    if "PMI_RANK" in os.environ or "PMIX_RANK" in os.environ:
+        from mpi4py import MPI
+
+        _abort(MPI.COMM_WORLD, 1)
+
+
+sys.excepthook = _abort_before_launch
 
 
 def parse(comm: "MPI.Comm", parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:

@@ -43,7 +43,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -266,8 +266,9 @@ def write(comm: "MPI.Comm", path: Path, record: Record | None, force: bool) -> P
         if record is not None:
             try:
                 path = _write(path, record, force)
-            except OSError as error:
-                raise Stop(f"cannot write {path}: {error}", status=1) from None
+            # HDF5 reports as a RuntimeError what goes wrong when it closes the file.
+            except (OSError, RuntimeError) as error:
+                raise Stop(f"cannot write {path}: {_reason(error)}", status=1) from None
     return comm.bcast(path)
 
 
@@ -277,7 +278,7 @@ def _write(path: Path, record: Record, force: bool) -> Path:
     start = time.perf_counter()
     temporary, handle = _create_temporary(path)
     try:
-        with _sigterm_raises():
+        with _removed_by_signals(temporary):
             with h5py.File(temporary, "w", locking=False) as file:
                 _fill(file, record)
                 file.flush()
@@ -290,6 +291,14 @@ def _write(path: Path, record: Record, force: bool) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
         os.close(handle)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the operating system said first, without HDF5's account of its own state."""
+    while error.__context__ is not None:
+        error = error.__context__
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error)
 
 
 def _fill(file: Any, record: Record) -> None:
@@ -355,17 +364,23 @@ def _remove_stale(folder: Path) -> None:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM end the block as an exception does, so that what cleans up gets its turn."""
+def _removed_by_signals(temporary: Path) -> Iterator[None]:
+    """Remove the file if SIGTERM or SIGINT ends the process inside.
 
-    def stop(number: int, frame: Any) -> NoReturn:
-        raise SystemExit(128 + number)
+    An exception would not do: raised where HDF5 calls back into Python, it is printed and forgotten.
+    """
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def leave(number: int, frame: Any) -> None:
+        temporary.unlink(missing_ok=True)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def read(path: str | Path) -> Record:

@@ -1,0 +1,83 @@
+"""Fixtures for all tests, and what keeps a test run under MPI from hanging.
+
+The same test files run bare and under ``mpirun``. Tests marked ``mpi`` run on every rank at once, take
+``comm`` and hold for any number of ranks; the others start their programs themselves.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Numba fixes the size of its thread pool when it is imported; tests ask for up to this many.
+os.environ.setdefault("NUMBA_NUM_THREADS", "4")
+
+ROOT = Path(__file__).parent.parent
+RANK_LIMIT_SECONDS = 60
+
+
+def _world():
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    if not config.getoption("--with-mpi", default=False):
+        return
+    expected = os.environ.get("EXPECTED_RANKS")
+    # Without this, four copies of "rank 0 of 1" would pass for a run on four ranks.
+    if expected is not None and _world().size != int(expected):
+        pytest.exit(f"{_world().size} ranks were started, not {expected}", returncode=3)
+    if _world().rank > 0:
+        config.option.xmlpath = None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session):
+    config = session.config
+    if config.getoption("--with-mpi", default=False) and _world().rank > 0:
+        terminal = config.pluginmanager.get_plugin("terminalreporter")
+        terminal._tw._file = open(os.devnull, "w")
+
+
+def pytest_runtest_logreport(report):
+    """End all ranks when a test fails on one: the others would wait for it for ever."""
+    if report.failed and "mpi4py.MPI" in sys.modules and _world().size > 1:
+        rank, size = _world().rank, _world().size
+        text = f"{report.nodeid} failed on rank {rank} of {size}\n{report.longreprtext}"
+        print(text, file=sys.__stderr__, flush=True)
+        _world().Abort(1)
+
+
+@pytest.fixture
+def comm():
+    """All ranks of this test run."""
+    return _world()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts a program in a folder of its own and waits for its end.
+
+    ``start(ranks, *command, env=None, cwd=None)``: under ``mpirun``, or bare where ``ranks`` is None.
+    """
+
+    def run(ranks, *command, env=None, cwd=None):
+        beside = Path(sys.executable).parent / "mpirun"
+        mpirun = str(beside) if beside.exists() else shutil.which("mpirun")
+        launcher = [mpirun, "-n", str(ranks)] if ranks else []
+        return subprocess.run(
+            [*launcher, sys.executable, *map(str, command)],
+            capture_output=True,
+            text=True,
+            timeout=RANK_LIMIT_SECONDS,
+            cwd=cwd or tmp_path,
+            env={**os.environ, **(env or {})},
+        )
+
+    return run

@@ -1,0 +1,143 @@
+"""The CPU variants and the order of summation; the GPU variants have files of their own."""
+
+import math
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kernels
+from kernels.sum_squares import BLOCK, LANES, ROWS, combine, error_bound
+from kernels.sum_squares.numpy_ import block_sums as reference
+
+SIZES = [0, 1, LANES - 1, LANES, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK, 200 * BLOCK + 77]
+
+
+def sums_of(block_sums, x):
+    out = np.full(-(-len(x) // BLOCK), np.nan)
+    block_sums(x, out)
+    return out
+
+
+def in_plain_python(x):
+    """Follow the definition in `kernels.sum_squares` one addition at a time."""
+    sums = []
+    for first in range(0, len(x), BLOCK):
+        lanes = [0.0] * LANES
+        for i, value in enumerate(x[first : first + BLOCK].astype(float).tolist()):
+            lanes[i % LANES] += value * value
+        while len(lanes) > 1:
+            half = len(lanes) // 2
+            lanes = [lanes[j] + lanes[j + half] for j in range(half)]
+        sums += lanes
+    return np.array(sums)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", SIZES[:-1])
+def test_reference_follows_the_definition(n, dtype):
+    x = np.random.default_rng(n).normal(size=n).astype(dtype)
+    assert sums_of(reference, x).tobytes() == in_plain_python(x).tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", SIZES)
+def test_numba_has_the_bits_of_the_reference(n, dtype):
+    numba = kernels.load("sum_squares", "numba")
+    x = np.random.default_rng(n).normal(size=n).astype(dtype)
+    assert sums_of(numba.block_sums, x).tobytes() == sums_of(reference, x).tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_do_not_change_the_bits(threads):
+    import numba
+
+    x = np.random.default_rng(0).random(50 * BLOCK + 3)
+    numba.set_num_threads(threads)
+    block_sums = kernels.load("sum_squares", "numba").block_sums
+    assert sums_of(block_sums, x).tobytes() == sums_of(reference, x).tobytes()
+
+
+@pytest.mark.parametrize("variant", ["numpy", "numba"])
+def test_extreme_values_have_the_bits_of_the_reference(variant):
+    block_sums = kernels.load("sum_squares", variant).block_sums
+    x = np.array([1e-170, 5e-324, -0.0, 1e150, -1e150, 1e-200] * 1000)
+    assert sums_of(block_sums, x).tobytes() == in_plain_python(x).tobytes()
+
+
+@pytest.mark.parametrize("variant", ["numpy", "numba"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e200])
+def test_what_is_not_finite_shows_in_its_block_alone(variant, bad):
+    x = np.ones(3 * BLOCK)
+    x[BLOCK + 5] = bad
+    finite = np.isfinite(sums_of(kernels.load("sum_squares", variant).block_sums, x))
+    assert finite.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("variant", ["numpy", "numba"])
+@pytest.mark.parametrize("n", [1, 10, BLOCK, 10**5, 2 * 10**5])
+def test_closed_form(variant, n):
+    # 1^2 + ... + n^2 = n (n + 1) (2 n + 1) / 6, and all terms and sums are exact in float64.
+    total = combine(sums_of(kernels.load("sum_squares", variant).block_sums, np.arange(1.0, n + 1)))
+    assert total == n * (n + 1) * (2 * n + 1) // 6
+
+
+@pytest.mark.parametrize("n", [1, 100, BLOCK + 1, 30 * BLOCK])
+def test_error_stays_within_its_bound(n):
+    x = np.random.default_rng(n).random(n)
+    exact = sum(Fraction(value) ** 2 for value in x.tolist())
+    total = combine(sums_of(reference, x))
+    assert abs(Fraction(total) - exact) <= Fraction(error_bound(n, total))
+    # Tight enough to notice one element more or less.
+    assert error_bound(n, total) < 1e-12 * total
+
+
+def test_error_bound_covers_squares_that_underflow():
+    n = 1000
+    x = np.full(n, 1.4e-162)
+    exact = n * Fraction(x[0]) ** 2
+    total = combine(sums_of(reference, x))
+    assert abs(Fraction(total) - exact) <= Fraction(error_bound(n, total))
+
+
+@given(st.lists(st.floats(0, 1e300), max_size=50))
+def test_combine_is_within_rounding_of_the_exact_sum(values):
+    exact = math.fsum(values)
+    assert combine(np.array(values)) == pytest.approx(exact, rel=1e-14)
+
+
+def test_combine_adds_neighbours_first():
+    # 1 + 2^-53 is 1 again; two of the small ones together are not lost.
+    small = 2.0**-53
+    assert combine(np.array([1.0, 0.0, small, small])) == 1 + 2 * small
+    assert combine(np.array([1.0, small, 0.0, small])) == 1.0
+    assert combine(np.array([])) == 0.0
+
+
+def test_a_block_is_rows_of_lanes():
+    assert BLOCK == ROWS * LANES
+
+
+def test_load():
+    assert kernels.load("sum_squares", "numpy").block_sums is reference
+    with pytest.raises(ValueError, match="unknown variant 'fortran'"):
+        kernels.load("sum_squares", "fortran")
+
+
+def test_load_of_a_variant_that_is_not_there(tmp_path, monkeypatch):
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "numpy_.py").touch()
+    monkeypatch.setattr(kernels, "__path__", [*kernels.__path__, str(tmp_path)])
+    assert kernels.load("half", "numpy")
+    with pytest.raises(NotImplementedError, match="no variant 'cuda'"):
+        kernels.load("half", "cuda")
+
+
+def test_load_passes_on_a_missing_dependency(monkeypatch):
+    monkeypatch.delitem(sys.modules, "kernels.sum_squares.cupy_", raising=False)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ImportError, match="cupy"):
+        kernels.load("sum_squares", "cupy")

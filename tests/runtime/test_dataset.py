@@ -1,0 +1,81 @@
+import h5py
+import numpy as np
+import pytest
+
+from runtime.dataset import Dataset
+from runtime.program import Stop
+
+VALUES = np.arange(1000.0)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Write the same values in every form that is read, and files that are no input at all."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = VALUES
+        file["group/big"] = VALUES.astype(">f8")
+        file.create_dataset("packed", data=VALUES.astype("f4"), chunks=(100,), compression="gzip")
+        file["integers"] = np.arange(10)
+        file["matrix"] = np.ones((3, 3))
+        file["scalar"] = 1.0
+        file["nothing"] = h5py.Empty("f8")
+    np.save(tmp_path / "x.npy", VALUES)
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    (tmp_path / "text.h5").write_text("not HDF5")
+    (tmp_path / "text.npy").write_text("not NumPy")
+    whole = (tmp_path / "a.h5").read_bytes()
+    (tmp_path / "half.h5").write_bytes(whole[: len(whole) // 2])
+    whole = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "half.npy").write_bytes(whole[: len(whole) // 2])
+    return tmp_path
+
+
+@pytest.mark.parametrize("where", ["a.h5:/x", "a.h5:x", "a.h5:/group/big", "a.h5:packed", "x.npy"])
+def test_reads_any_piece(files, where):
+    data = Dataset(f"{files}/{where}", 1, (np.float64, np.float32))
+    assert data.shape == (1000,)
+    assert data.dtype.isnative
+    rows = np.empty(300, data.dtype)
+    data.read(450, rows)
+    np.testing.assert_array_equal(rows, VALUES[450:750])
+    data.read(1000, rows[:0])
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("missing.h5:/x", "no such file"),
+        ("missing.npy", "no such file"),
+        (".:/x", "no such file"),
+        ("a.h5", "FILE.h5:/dataset or FILE.npy"),
+        ("a.h5:", "FILE.h5:/dataset or FILE.npy"),
+        ("a.h5:/y", "no dataset '/y'"),
+        ("a.h5:/group", "a group"),
+        ("a.h5:/integers", "int64: float64 or float32 is needed"),
+        ("a.h5:/matrix", r"shape \(3, 3\)"),
+        ("a.h5:/scalar", r"shape \(\)"),
+        ("a.h5:/nothing", "shape None"),
+        ("text.h5:/x", "not a whole HDF5 file"),
+        ("half.h5:/x", "not a whole HDF5 file"),
+        ("text.npy", "not a whole .npy file"),
+        ("half.npy", "not a whole .npy file"),
+        ("objects.npy", "not a whole .npy file"),
+    ],
+)
+def test_says_what_is_wrong(files, where, message):
+    with pytest.raises(Stop, match=message) as caught:
+        Dataset(f"{files}/{where}", 1, (np.float64, np.float32))
+    assert caught.value.status == 2
+
+
+def test_damage_inside_is_found_while_reading(files):
+    path = files / "a.h5"
+    with h5py.File(path) as file:
+        chunk = file["packed"].id.get_chunk_info(5)
+    with open(path, "r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\xff" * chunk.size)
+    data = Dataset(f"{path}:packed", 1, (np.float32,))
+    rows = np.empty(1000, np.float32)
+    with pytest.raises(Stop, match="cannot read"):
+        data.read(0, rows)

@@ -1,0 +1,141 @@
+import argparse
+import json
+import time
+
+import pytest
+
+from runtime.program import Stop, agreement, count, parse, positive
+
+PROGRAM = """
+import signal, sys, os, time
+from runtime import program
+from runtime.program import Stop, agreement
+
+def main(comm, argv):
+    {body}
+    comm.Barrier()
+
+if __name__ == "__main__":
+    program.launch(main)
+"""
+
+
+@pytest.fixture
+def launch(start, tmp_path):
+    """Return a function that runs a program whose main function is ``body`` on so many ranks."""
+
+    def run(ranks, body):
+        path = tmp_path / "job.py"
+        path.write_text(PROGRAM.format(body=body))
+        begin = time.monotonic()
+        done = start(ranks, path)
+        return done, time.monotonic() - begin
+
+    return run
+
+
+@pytest.mark.parametrize("ranks", [None, 1, 2, 4])
+def test_launch_ends_well(launch, ranks):
+    done, _ = launch(ranks, "pass")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("culprit", [0, 1, 2])
+def test_an_exception_on_one_rank_ends_all_within_five_seconds(launch, culprit):
+    done, seconds = launch(3, f"if comm.rank == {culprit}: raise ValueError('wrong turn')")
+    assert done.returncode == 1
+    assert f"rank {culprit} of 3" in done.stderr
+    assert "ValueError: wrong turn" in done.stderr
+    assert done.stderr.count("Traceback") == 1
+    # Two of them are the start of Python and MPI.
+    assert seconds < 7
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "with agreement(comm):\n        if comm.rank == 2: raise Stop('that file is missing')",
+        "with agreement(comm, OSError):\n        if comm.rank: raise OSError('that file is missing')",
+    ],
+)
+def test_a_mistake_gives_one_message_and_status_2(launch, body):
+    done, _ = launch(3, body)
+    assert done.returncode == 2
+    assert done.stderr == "job.py: error: that file is missing\n"
+    assert done.stdout == ""
+
+
+def test_a_mistake_that_one_rank_keeps_to_itself_hangs_nobody(launch):
+    done, seconds = launch(2, "if comm.rank == 1: raise Stop('only I know')")
+    assert done.returncode == 2
+    assert "job.py: error: only I know" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert seconds < 7
+
+
+def test_a_killed_rank_ends_the_others(launch):
+    done, seconds = launch(2, "if comm.rank == 1: os.kill(os.getpid(), signal.SIGKILL)")
+    assert done.returncode != 0
+    assert seconds < 7
+
+
+def test_a_rank_that_fails_before_mpi_starts_ends_the_others(start, tmp_path):
+    path = tmp_path / "job.py"
+    fails = "if os.environ.get('PMI_RANK', os.environ.get('PMIX_RANK')) == '1': import no_such_module"
+    path.write_text(PROGRAM.format(body="pass").replace("def main", f"{fails}\n\ndef main"))
+    done = start(2, path)
+    assert done.returncode != 0
+    assert "no_such_module" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0", 0), ("1000", 1000), ("1e8", 10**8), ("2.5e3", 2500), ("1E+18", 10**18)],
+)
+def test_count_reads(text, value):
+    assert count(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["-1", "1.5", "ten", "", "nan", "inf", "-inf", "1e19", "1e999999999", "1e-3"]
+)
+def test_count_refuses(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        count(text)
+
+
+def test_positive_refuses_zero():
+    with pytest.raises(argparse.ArgumentTypeError):
+        positive("0")
+
+
+@pytest.mark.mpi
+def test_agreement_raises_the_lowest_ranks_mistake_everywhere(comm):
+    with pytest.raises(Stop, match=f"rank {comm.size // 2}$") as caught, agreement(comm):
+        if comm.rank >= comm.size // 2:
+            raise Stop(f"rank {comm.rank}", status=1)
+    assert caught.value.status == 1
+
+
+@pytest.mark.mpi
+def test_agreement_passes_where_all_is_well(comm):
+    with agreement(comm):
+        pass
+
+
+@pytest.mark.mpi
+def test_every_rank_gets_the_arguments_of_rank_0(comm):
+    argv = ["--threads", "3", "--repeats", "5"] if comm.rank == 0 else ["--nonsense"]
+    args = parse(comm, argparse.ArgumentParser(), argv)
+    assert (args.threads, args.repeats, args.variant) == (3, 5, "auto")
+    assert len(set(comm.allgather(json.dumps(vars(args))))) == 1
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(("argv", "status"), [(["--variant", "fortran"], 2), (["--help"], 0)])
+def test_usage_is_printed_once(comm, capsys, argv, status):
+    with pytest.raises(Stop) as caught:
+        parse(comm, argparse.ArgumentParser(), argv)
+    assert caught.value.status == status
+    printed = "".join(capsys.readouterr())
+    assert printed.count("usage:") == (1 if comm.rank == 0 else 0)

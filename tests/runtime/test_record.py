@@ -1,0 +1,250 @@
+import argparse
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from runtime import device, record, report
+from runtime.clock import PHASES, Clock
+from runtime.program import Stop
+from runtime.record import Result
+
+RESULTS = {
+    "total": Result(np.float64(2.5), "1", "a sum"),
+    "parts": Result(np.arange(6.0).reshape(2, 3), "K", "its parts"),
+}
+
+
+@pytest.fixture
+def make(comm):
+    """Return a function that collects a record of a run that did nothing."""
+
+    def collect(results=RESULTS, repeats=3):
+        clock = Clock(repeats)
+        for _ in clock.repeats():
+            with clock.phase("kernel"):
+                pass
+        args = argparse.Namespace(variant="numpy", output=Path("a.h5"), n=3)
+        place = device.choose(comm, "numpy", threads=1)
+        check = {"error": 0.5, "bound": 1.0}
+        return record.collect(comm, "job", args, place, clock, results, check, 100)
+
+    return collect
+
+
+@pytest.mark.mpi
+def test_what_is_written_is_read(comm, make, mpi_tmp_path):
+    path = record.target(comm, "job", mpi_tmp_path / "a.h5", force=False)
+    made = make()
+    assert record.write(comm, path, made, force=False) == mpi_tmp_path / "a.h5"
+    if comm.rank == 0:
+        assert os.listdir(path.parent) == ["a.h5"]
+        back = record.read(path)
+        assert back.attributes == made.attributes
+        assert back.check == made.check
+        assert back.phases == PHASES
+        np.testing.assert_array_equal(back.timings, made.timings)
+        np.testing.assert_array_equal(back.ranks, made.ranks)
+        for name, result in RESULTS.items():
+            np.testing.assert_array_equal(back.results[name].values, result.values)
+            assert back.results[name].units == result.units
+            assert back.results[name].description == result.description
+
+
+@pytest.mark.mpi
+def test_schema(comm, make, mpi_tmp_path):
+    path = record.write(comm, mpi_tmp_path / "a.h5", make(), force=False)
+    if comm.rank == 0:
+        with h5py.File(path) as file:
+            assert set(file) == {"results", "check", "timings", "ranks"}
+            assert set(file.attrs) == {
+                *("schema", "job", "command", "arguments", "ranks", "nodes", "threads", "variant"),
+                *("start", "git", "mpi", "versions", "slurm", "peak_memory_rank"),
+                *("peak_memory_node", "kernel_bytes", "results_sha256"),
+            }
+            assert file["timings"].shape == (3, len(PHASES), comm.size)
+            seconds = dict(zip(PHASES, np.moveaxis(file["timings"][()], 1, 0), strict=True))
+            assert (seconds["kernel"] >= 0).all()
+            assert np.isnan(seconds["read"]).all()
+            assert seconds["write"][0, 0] > 0
+            assert np.isnan(seconds["write"]).sum() == 3 * comm.size - 1
+            assert [row["rank"] for row in file["ranks"]] == list(range(comm.size))
+            assert (file["ranks"]["peak_memory"] > 2**20).all()
+            assert file.attrs["peak_memory_rank"] == file["ranks"]["peak_memory"].max()
+            assert file.attrs["peak_memory_node"] == file["ranks"]["peak_memory"].sum()
+
+
+@pytest.mark.mpi
+def test_provenance(comm, make, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    made = make()
+    if comm.rank == 0:
+        facts = made.attributes
+        assert facts["slurm"]["SLURM_JOB_ID"] == "42"
+        assert facts["arguments"] == {"variant": "numpy", "output": "a.h5", "n": 3}
+        assert facts["ranks"] == comm.size
+        assert facts["versions"]["numpy"] == np.__version__
+        assert facts["start"].endswith("+00:00")
+        describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*"]
+        commit = subprocess.run(
+            describe, capture_output=True, text=True, cwd=Path(__file__).parent
+        ).stdout.strip()
+        assert facts["git"].removesuffix("-dirty") == (commit or "unknown")
+        assert "hunter2" not in repr(made)
+
+
+@pytest.mark.mpi
+def test_an_existing_file_is_replaced_only_with_force(comm, make, mpi_tmp_path):
+    path = mpi_tmp_path / "a.h5"
+    comm.Barrier()
+    if comm.rank == 0:
+        path.write_text("mine")
+    comm.Barrier()
+    with pytest.raises(Stop, match="--force"):
+        record.target(comm, "job", path, force=False)
+    assert record.target(comm, "job", path, force=True) == path
+    # It appeared after the check: both are kept.
+    other = record.write(comm, path, make(), force=False)
+    assert other != path
+    comm.Barrier()
+    assert path.read_text() == "mine"
+    assert record.write(comm, path, make(), force=True) == path
+    if comm.rank == 0:
+        assert record.read(path).results.keys() == record.read(other).results.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("no/such/a.h5", "there is no folder"), ("/sys/a.h5", "cannot write"), (".", "is a folder")],
+)
+def test_a_place_that_cannot_be_written_is_refused(comm, tmp_path, path, message):
+    with pytest.raises(Stop, match=message) as caught:
+        record.target(comm, "job", tmp_path / path, force=False)
+    assert caught.value.status == 2
+
+
+def test_default_path_names_job_and_time(comm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = record.target(comm, "job", None, force=False)
+    assert path.parent == Path("results")
+    assert path.name.startswith(time.strftime("job-%Y", time.gmtime()))
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_write_that_fails_leaves_nothing(comm, make, tmp_path):
+    big = {"x": Result(np.zeros(10**5), "1", "too much for the limit on file sizes")}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    made = make(big)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(Stop, match="cannot write .*: File too large$") as caught:
+            record.write(comm, tmp_path / "a.h5", made, force=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.status == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+SLOW_WRITER = """
+import argparse, sys
+from pathlib import Path
+import numpy as np
+from runtime import device, program, record
+from runtime.clock import Clock
+
+def main(comm, argv):
+    place = device.choose(comm, "numpy", threads=1)
+    results = {f"x{i}": record.Result(np.zeros(10**7), "1", "large") for i in range(30)}
+    check = {"error": 0.0, "bound": 0.0}
+    made = record.collect(comm, "j", argparse.Namespace(), place, Clock(1), results, check, 0)
+    record.write(comm, Path(argv[0]), made, force=False)
+
+program.launch(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_write_leaves_no_record(comm, tmp_path, number):
+    script = tmp_path / "writer.py"
+    script.write_text(SLOW_WRITER)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    writer = subprocess.Popen([sys.executable, script, folder / "a.h5"])
+    give_up = time.monotonic() + 30
+    while not any(file.stat().st_size > 10**8 for file in folder.iterdir()):
+        assert time.monotonic() < give_up
+        assert writer.poll() is None
+        time.sleep(0.002)
+    if number == signal.SIGKILL:
+        # A live writer's file is left alone.
+        record.target(comm, "job", folder / "b.h5", force=False)
+        assert len(list(folder.iterdir())) == 1
+    writer.send_signal(number)
+    status = writer.wait(timeout=30)
+    assert status == -number
+    if number == signal.SIGKILL:
+        assert len(list(folder.iterdir())) == 1
+        record.target(comm, "job", folder / "b.h5", force=False)
+    assert list(folder.iterdir()) == []
+
+
+def test_digest_sees_every_bit_and_nothing_else():
+    digest = record.digest(RESULTS)
+    assert record.digest(dict(reversed(RESULTS.items()))) == digest
+    swapped = {
+        name: Result(result.values.astype(">f8"), "", "") for name, result in RESULTS.items()
+    }
+    assert record.digest(swapped) == digest
+    parts = RESULTS["parts"].values
+    for changed in (parts.T, parts.ravel(), parts.astype("f4"), np.nextafter(parts, 9)):
+        assert record.digest({**RESULTS, "parts": Result(changed, "K", "its parts")}) != digest
+    renamed = {"total": RESULTS["total"], "part": RESULTS["parts"]}
+    assert record.digest(renamed) != digest
+
+
+def test_a_digest_is_what_its_docstring_says():
+    from hashlib import sha256
+
+    values = np.arange(3 * 2**20, dtype="<f8")
+    octets, piece = values.tobytes(), 16 * 2**20
+    expected = sha256(b"x <f8 3145728\n" + sha256(octets[:piece]).digest())
+    expected.update(sha256(octets[piece:]).digest())
+    assert record.digest({"x": Result(values, "1", "")}) == expected.hexdigest()
+
+
+def test_damage_is_found_by_the_reader(comm, make, tmp_path):
+    path = record.write(comm, tmp_path / "a.h5", make(), force=False)
+    with h5py.File(path, "r+") as file:
+        file["results/parts"][0, 0] = 99.0
+    with pytest.raises(ValueError, match="damaged"):
+        record.read(path)
+
+
+def test_other_files_are_not_records(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(ValueError, match="not a record"):
+        record.read(tmp_path / "a.h5")
+
+
+def test_the_report_reads_a_record_from_disk(comm, make, tmp_path, start):
+    made = make()
+    path = record.write(comm, tmp_path / "a.h5", made, force=False)
+    done = start(None, "-m", "runtime.report", path)
+    assert done.returncode == 0
+    assert done.stdout == report.text(made, path) + "\n"
+    assert json.loads(json.dumps(report.summary(made, path)))["results"] == {"total": 2.5}
+    assert start(None, "-m", "runtime.report", tmp_path / "b.h5").returncode == 1
+
+
+def test_cores_are_written_as_ranges():
+    assert record._ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
