@@ -367,7 +367,7 @@ def _remove_stale(folder: Path) -> None:
 def _removed_by_signals(temporary: Path) -> Iterator[None]:
     """Remove the file if SIGTERM or SIGINT ends the process inside.
 
-    An exception would not do: raised where HDF5 calls back into Python, it is printed and forgotten.
+    An exception would not do: raised where HDF5 calls back into Python, it is printed and lost.
     """
 
     def leave(number: int, frame: Any) -> None:

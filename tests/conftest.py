@@ -1,7 +1,7 @@
 """Fixtures for all tests, and what keeps a test run under MPI from hanging.
 
-The same test files run bare and under ``mpirun``. Tests marked ``mpi`` run on every rank at once, take
-``comm`` and hold for any number of ranks; the others start their programs themselves.
+The same test files run bare and under ``mpirun``. Tests marked ``mpi`` run on every rank at once,
+take ``comm`` and hold for any number of ranks; the others start their programs themselves.
 """
 
 import os
@@ -64,7 +64,7 @@ def comm():
 def start(tmp_path):
     """Return a function that starts a program in a folder of its own and waits for its end.
 
-    ``start(ranks, *command, env=None, cwd=None)``: under ``mpirun``, or bare where ``ranks`` is None.
+    ``start(ranks, *command, env=None, cwd=None)``: under ``mpirun``, bare if ``ranks`` is None.
     """
 
     def run(ranks, *command, env=None, cwd=None):

@@ -13,7 +13,20 @@ THREADS = 4 * LANES
 
 # `__dmul_rn` and `__dadd_rn` round each on its own; the compiler never fuses them.
 SOURCE = r"""
-extern "C" __global__ void block_sums(const T* x, double* out, long long n, long long blocks)
+// CuPy compiles with -ftz=true, which would take a subnormal float for zero.
+__device__ double widen(double value) { return value; }
+__device__ double widen(float value)
+{
+#ifdef __CUDA_ARCH__
+    double wide;
+    asm("cvt.f64.f32 %0, %1;" : "=d"(wide) : "f"(value));
+    return wide;
+#else
+    return value;
+#endif
+}
+
+extern "C" __global__ void block_sums(const ELEMENT* x, double* out, long long n, long long blocks)
 {
     const int lane = threadIdx.x % LANES;
     const long long block = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / LANES;
@@ -21,7 +34,7 @@ extern "C" __global__ void block_sums(const T* x, double* out, long long n, long
     const long long stop = first + BLOCK < n ? first + BLOCK : n;
     double total = 0.0;
     for (long long i = first + lane; i < stop; i += LANES) {
-        const double value = x[i];
+        const double value = widen(x[i]);
         total = __dadd_rn(total, __dmul_rn(value, value));
     }
     for (int width = LANES / 2; width > 0; width /= 2)
@@ -35,7 +48,7 @@ extern "C" __global__ void block_sums(const T* x, double* out, long long n, long
 def options(dtype: str) -> tuple[str, ...]:
     """Return the compiler options of `SOURCE` for elements of ``"float64"`` or ``"float32"``."""
     element = {"float64": "double", "float32": "float"}[dtype]
-    return (f"-DT={element}", f"-DLANES={LANES}", f"-DBLOCK={BLOCK}", "--fmad=false")
+    return (f"-DELEMENT={element}", f"-DLANES={LANES}", f"-DBLOCK={BLOCK}", "--fmad=false")
 
 
 @functools.cache

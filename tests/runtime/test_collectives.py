@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -108,7 +110,7 @@ def test_counts_beyond_2_to_the_31_are_divided_exactly(limit):
     pieces = list(_pieces(len(huge), huge, limit))
     assert pieces[0][0] == 0
     assert pieces[-1][1] == 2**33 + 5
-    assert all(a[1] == b[0] for a, b in zip(pieces, pieces[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(pieces))
     assert max(stop - start for start, stop in pieces) <= limit // 8
 
 

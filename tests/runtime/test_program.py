@@ -54,14 +54,14 @@ def test_an_exception_on_one_rank_ends_all_within_five_seconds(launch, culprit):
 @pytest.mark.parametrize(
     "body",
     [
-        "with agreement(comm):\n        if comm.rank == 2: raise Stop('that file is missing')",
-        "with agreement(comm, OSError):\n        if comm.rank: raise OSError('that file is missing')",
+        "with agreement(comm):\n        if comm.rank == 2: raise Stop('that is missing')",
+        "with agreement(comm, OSError):\n        if comm.rank: raise OSError('that is missing')",
     ],
 )
 def test_a_mistake_gives_one_message_and_status_2(launch, body):
     done, _ = launch(3, body)
     assert done.returncode == 2
-    assert done.stderr == "job.py: error: that file is missing\n"
+    assert done.stderr == "job.py: error: that is missing\n"
     assert done.stdout == ""
 
 
@@ -81,7 +81,9 @@ def test_a_killed_rank_ends_the_others(launch):
 
 def test_a_rank_that_fails_before_mpi_starts_ends_the_others(start, tmp_path):
     path = tmp_path / "job.py"
-    fails = "if os.environ.get('PMI_RANK', os.environ.get('PMIX_RANK')) == '1': import no_such_module"
+    fails = (
+        "if os.environ.get('PMI_RANK', os.environ.get('PMIX_RANK')) == '1': import no_such_module"
+    )
     path.write_text(PROGRAM.format(body="pass").replace("def main", f"{fails}\n\ndef main"))
     done = start(2, path)
     assert done.returncode != 0

@@ -146,7 +146,7 @@ def test_a_write_that_fails_leaves_nothing(comm, make, tmp_path):
     made = make(big)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
     try:
-        with pytest.raises(Stop, match="cannot write .*: File too large$") as caught:
+        with pytest.raises(Stop, match=r"cannot write .*: File too large$") as caught:
             record.write(comm, tmp_path / "a.h5", made, force=False)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

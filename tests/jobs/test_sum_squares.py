@@ -1,0 +1,308 @@
+"""The job as a user runs it, and its main function on the ranks of this test run."""
+
+import importlib.util
+import itertools
+import json
+import math
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from kernels.sum_squares import BLOCK
+from runtime import record
+from runtime.program import Stop
+
+JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
+SIZES = [0, 1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 20 * BLOCK + 5]
+
+
+@pytest.fixture(scope="module")
+def job():
+    """The job as a module; jobs are programs, which nothing imports but its test."""
+    spec = importlib.util.spec_from_file_location("sum_squares_job", JOB)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def exact(x):
+    return math.fsum((x.astype(float) ** 2).tolist())
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("variant", ["numpy", "numba"])
+@pytest.mark.parametrize("n", SIZES)
+def test_drawn_elements(comm, job, mpi_tmp_path, n, variant):
+    path = mpi_tmp_path / "r.h5"
+    job.main(comm, ["--n", str(n), "--seed", "7", "--variant", variant, "--output", str(path)])
+    if comm.rank == 0:
+        run = record.read(path)
+        x = np.random.Generator(np.random.PCG64(7)).random(n)
+        assert run.results["total"].values == pytest.approx(exact(x), rel=1e-14)
+        assert run.check["error"] <= run.check["bound"]
+        assert run.attributes["ranks"] == comm.size
+        assert len(run.results["block_sums"].values) == -(-n // BLOCK)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("form", ["x.npy", "x.h5:/x"])
+def test_input_file(comm, job, mpi_tmp_path, form, dtype):
+    x = np.random.default_rng(3).normal(size=5 * BLOCK + 11).astype(dtype)
+    if comm.rank == 0:
+        np.save(mpi_tmp_path / "x.npy", x)
+        with h5py.File(mpi_tmp_path / "x.h5", "w") as file:
+            file["x"] = x
+    job.main(comm, ["--input", f"{mpi_tmp_path}/{form}", "--output", f"{mpi_tmp_path}/r.h5"])
+    if comm.rank == 0:
+        total = record.read(mpi_tmp_path / "r.h5").results["total"].values
+        assert total == pytest.approx(exact(x), rel=1e-14)
+
+
+@pytest.mark.mpi
+def test_statistics_of_the_drawn_elements(comm, job, mpi_tmp_path):
+    # For x uniform in [0, 1), x^2 has the mean 1/3 and the variance 4/45.
+    n = 10**6
+    job.main(comm, ["--n", "1e6", "--output", str(mpi_tmp_path / "r.h5")])
+    if comm.rank == 0:
+        total = record.read(mpi_tmp_path / "r.h5").results["total"].values
+        assert abs(total - n / 3) < 5 * math.sqrt(n * 4 / 45)
+
+
+@pytest.mark.mpi
+def test_message_size_does_not_change_the_elements(comm, job, mpi_tmp_path, monkeypatch):
+    digests = set()
+    for number, octets in enumerate((8, 1000, 2**26)):
+        from runtime import collectives
+
+        defaults = (octets,)
+        monkeypatch.setattr(collectives.scatter, "__defaults__", defaults)
+        path = mpi_tmp_path / f"{number}.h5"
+        job.main(comm, ["--n", "20001", "--variant", "numpy", "--output", str(path)])
+        if comm.rank == 0:
+            digests.add(record.read(path).attributes["results_sha256"])
+    assert len(digests) == (1 if comm.rank == 0 else 0)
+
+
+@pytest.mark.mpi
+def test_every_repeat_is_kept(comm, job, mpi_tmp_path):
+    path = mpi_tmp_path / "r.h5"
+    job.main(comm, ["--n", "1e5", "--repeats", "4", "--output", str(path)])
+    if comm.rank == 0:
+        run = record.read(path)
+        for phase in ("kernel", "gather"):
+            assert (run.timings[:, run.phases.index(phase)] > 0).all()
+        assert (run.timings[:, run.phases.index("read"), 0] > 0).all()
+        assert run.timings[0, run.phases.index("compile")].min() > 0
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [0, BLOCK, 4 * BLOCK + 9])
+def test_an_element_that_is_not_finite_is_named(comm, job, mpi_tmp_path, bad, where):
+    x = np.ones(4 * BLOCK + 10)
+    x[where] = bad
+    if comm.rank == 0:
+        np.save(mpi_tmp_path / "x.npy", x)
+    with pytest.raises(Stop, match=f"element {where} of the input is {bad}") as caught:
+        job.main(comm, ["--input", f"{mpi_tmp_path}/x.npy", "--output", f"{mpi_tmp_path}/r.h5"])
+    assert caught.value.status == 2
+    assert not (mpi_tmp_path / "r.h5").exists()
+
+
+@pytest.mark.mpi
+def test_a_wrong_sum_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
+    from kernels.sum_squares import numpy_
+
+    right = numpy_.block_sums
+
+    def wrong(x, out):
+        right(x, out)
+        out *= 1 + 1e-9
+
+    monkeypatch.setattr(numpy_, "block_sums", wrong)
+    path = mpi_tmp_path / "r.h5"
+    with pytest.raises(Stop, match="check failed") as caught:
+        job.main(comm, ["--n", "1e5", "--variant", "numpy", "--output", str(path)])
+    assert caught.value.status == 1
+    assert not path.exists()
+
+
+@pytest.mark.mpi
+def test_a_scatter_that_mixes_up_rows_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
+    from runtime import collectives
+
+    def wrong(comm, source, counts, out, clock):
+        out[:] = 0.5
+
+    monkeypatch.setattr(collectives, "scatter", wrong)
+    with pytest.raises(Stop, match="check failed"):
+        job.main(comm, ["--n", "1e5", "--output", str(mpi_tmp_path / "r.h5")])
+
+
+@pytest.mark.mpi
+@pytest.mark.cudasim
+@pytest.mark.parametrize("n", [0, 1, 2 * BLOCK + 3])
+def test_cuda_has_the_bits_of_the_reference(comm, job, mpi_tmp_path, n):
+    digests = []
+    for variant in ("numpy", "cuda"):
+        path = mpi_tmp_path / f"{variant}.h5"
+        job.main(comm, ["--n", str(n), "--variant", variant, "--output", str(path)])
+        if comm.rank == 0:
+            run = record.read(path)
+            assert run.attributes["variant"] == variant
+            digests.append(run.attributes["results_sha256"])
+    assert len(set(digests)) <= 1
+
+
+def test_same_bits_for_every_rank_count_thread_count_and_variant(start, tmp_path):
+    digests = {}
+    threads = itertools.cycle([1, 2])
+    for ranks, variant in itertools.product([1, 2, 3, 4, 7], ["numpy", "numba"]):
+        t = next(threads) if variant == "numba" else 1
+        path = tmp_path / f"{variant}-{ranks}.h5"
+        arguments = ["--n", "1234567", "--variant", variant, "--threads", t, "--output", path]
+        done = start(ranks, JOB, *arguments, "--repeats", 2)
+        assert done.returncode == 0, done.stderr
+        run = record.read(path)
+        assert (run.attributes["ranks"], run.attributes["threads"]) == (ranks, t)
+        digests[ranks, variant] = run.attributes["results_sha256"]
+    assert len(digests) == 10
+    assert len(set(digests.values())) == 1
+
+
+def test_json_is_one_line_and_nothing_else(start):
+    done = start(2, JOB, "--n", "1e5", "--json", "--repeats", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    (line,) = done.stdout.splitlines()
+    facts = json.loads(line)
+    assert (facts["ranks"], facts["nodes"], facts["repeats"]) == (2, 1, 2)
+    assert facts["results"]["total"] == pytest.approx(1e5 / 3, rel=0.01)
+    assert facts["check"]["error"] <= facts["check"]["bound"]
+    kernel = facts["phases"]["kernel"]
+    assert 0 < kernel["min"] <= kernel["median"] <= kernel["max"] < facts["seconds"]
+    assert facts["kernel_gbs"] > 0
+    assert facts["peak_memory_rank"] <= facts["peak_memory_node"]
+
+
+def test_text_says_what_a_user_wants_to_know(start, tmp_path):
+    done = start(2, JOB, "--n", "1e5")
+    assert done.returncode == 0, done.stderr
+    for word in ("2 ranks, 1 node", "chosen by auto", "total", "check", "GB/s", "MiB", "kernel"):
+        assert word in done.stdout
+    (path,) = (tmp_path / "results").iterdir()
+    assert f"results/{path.name}" in done.stdout
+
+
+@pytest.mark.parametrize("variant", ["numpy", "numba"])
+@pytest.mark.parametrize("source", ["drawn", "file"])
+def test_no_rank_holds_more_than_its_block_and_256_mib(start, tmp_path, variant, source):
+    ranks, n = 4, 10**8
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        # Never written: it reads as zeros and takes no space.
+        file.create_dataset(f"{n}", shape=(n,), dtype="f8")
+        file.create_dataset("1", data=np.ones(1))
+
+    def peaks(size):
+        options = ["--n", size] if source == "drawn" else ["--input", f"x.h5:{size}"]
+        path = tmp_path / f"record-{size}.h5"
+        done = start(ranks, JOB, *options, "--variant", variant, "--output", path)
+        assert done.returncode == 0, done.stderr
+        return record.read(path).ranks["peak_memory"]
+
+    bound = 8 * n / ranks + 256 * 2**20
+    # What the imports, the compiler and MPI itself take is in both runs.
+    assert (peaks(n) - peaks(1) <= bound).all()
+    # A rank that held the whole vector would have missed the bound.
+    assert 8 * n > bound
+
+
+MISTAKES = {
+    "unknown variant": (["--variant", "fortran"], "invalid choice: 'fortran'"),
+    "negative n": (["--n", "-5"], "not a whole number from 0"),
+    "fractional n": (["--n", "1.5"], "not a whole number from 0"),
+    "n not a number": (["--n", "many"], "not a number"),
+    "n too large for the machine": (["--n", "1e18"], "Unable to allocate"),
+    "no threads": (["--threads", "0"], "not at least 1"),
+    "no repeats": (["--repeats", "0"], "not at least 1"),
+    "n and input": (["--n", "5", "--input", "x.npy"], "not allowed with"),
+    "unknown option": (["--sizes", "5"], "unrecognized arguments"),
+    "input missing": (["--input", "/nonexistent.h5:/x"], "/nonexistent.h5: no such file"),
+    "input without dataset": (["--input", "x.h5"], "FILE.h5:/dataset"),
+    "dataset missing": (["--input", "x.h5:/y"], "no dataset '/y'"),
+    "input truncated": (["--input", "half.h5:/x"], "not a whole HDF5 file"),
+    "input not HDF5": (["--input", "text.h5:/x"], "not a whole HDF5 file"),
+    "input of integers": (["--input", "x.h5:/integers"], "float64 or float32"),
+    "input of rank 2": (["--input", "x.h5:/matrix"], "1 dimension"),
+    "input damaged": (["--input", "damaged.h5:/x"], "cannot read damaged.h5:/x"),
+    "squares overflow": (["--input", "x.h5:/huge"], "overflow"),
+    "output folder missing": (["--output", "no/r.h5"], "there is no folder no"),
+    "output not writable": (["--output", "/sys/r.h5"], "cannot write to /sys"),
+    "output exists": (["--output", "x.h5"], "--output x.h5 exists; --force"),
+    "output is a folder": (["--output", "."], "is a folder"),
+    "no GPU": (["--variant", "cuda"], "--variant cuda: "),
+    "no GPU for CuPy": (["--variant", "cupy"], "--variant cupy: "),
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    with h5py.File(folder / "x.h5", "w") as file:
+        file["x"] = np.random.default_rng(0).random(10**5)
+        file["integers"] = np.arange(10)
+        file["matrix"] = np.ones((3, 3))
+        file["huge"] = np.full(10**5, 1e154)
+    whole = (folder / "x.h5").read_bytes()
+    (folder / "half.h5").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.h5").write_text("not HDF5")
+    np.save(folder / "x.npy", np.ones(3))
+    with h5py.File(folder / "damaged.h5", "w") as file:
+        data = np.random.default_rng(0).random(10**5)
+        packed = file.create_dataset("x", data=data, chunks=(10**4,), compression="gzip")
+        chunk = packed.id.get_chunk_info(9)
+    with open(folder / "damaged.h5", "r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\xff" * chunk.size)
+    return folder
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
+    arguments, message = MISTAKES[mistake]
+    before = {path.name: path.stat().st_mtime_ns for path in inputs.iterdir()}
+    if "--output" not in arguments:
+        arguments = [*arguments, "--output", "r.h5"]
+    if "--variant" not in arguments:
+        arguments = [*arguments, "--variant", "numpy"]
+    # No GPU, wherever the test runs.
+    done = start(3, JOB, *arguments, cwd=inputs, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("sum_squares.py: error: ") == 1
+    assert done.stderr.count("usage:") <= 1
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert {path.name: path.stat().st_mtime_ns for path in inputs.iterdir()} == before
+
+
+def test_force_replaces_the_record(start, tmp_path):
+    path = tmp_path / "r.h5"
+    path.write_text("old")
+    done = start(2, JOB, "--n", "10", "--variant", "numpy", "--output", path, "--force")
+    assert done.returncode == 0, done.stderr
+    assert record.read(path).attributes["arguments"]["force"] is True
+    assert os.listdir(tmp_path) == ["r.h5"]
+
+
+def test_help_shows_examples(start):
+    done = start(2, JOB, "--help")
+    assert done.returncode == 0
+    assert done.stdout.count("usage:") == 1
+    assert "mpirun -n 4 python jobs/sum_squares.py" in done.stdout
+    assert "--device-buffers" in done.stdout

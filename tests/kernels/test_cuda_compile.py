@@ -1,0 +1,182 @@
+"""CUDA kernels compiled for real architectures, without a GPU.
+
+A second kernel folder joins by one row in `NUMBA` for each signature of its Numba kernel, and one
+in `RAW` for each set of options of its raw kernel.
+"""
+
+import importlib
+
+import pytest
+
+from tests.kernels.cuda_cases import need
+from tests.kernels.cuda_machine_code import compile_numba, compile_raw, raw_ptx
+
+pytestmark = pytest.mark.cuda_compile
+
+# A100, H100 and H200, B200.
+every_arch = pytest.mark.parametrize("arch", [80, 90, 100])
+
+# Folder and signature of its `cuda_.kernel`.
+NUMBA = [
+    ("sum_squares", "void(float64[::1], float64[::1])"),
+    ("sum_squares", "void(float32[::1], float64[::1])"),
+]
+
+# Folder and argument of its `cupy_.options`.
+RAW = [
+    ("sum_squares", "float64"),
+    ("sum_squares", "float32"),
+]
+
+SUM = """
+extern "C" __global__ void sum(const double* x, double* out, int n)
+{
+    double total = 0.0;
+    for (int i = threadIdx.x; i < n; i += blockDim.x)
+        total += x[i] * x[i];
+    out[threadIdx.x] = total;
+}
+"""
+
+# More values alive at the barrier than the 64 registers that 1024 threads leave each of them.
+SPILL = """
+extern "C" __global__ void __launch_bounds__(1024) spill(double* x)
+{
+    double values[64];
+    #pragma unroll
+    for (int i = 0; i < 64; ++i)
+        values[i] = x[i * 1024 + threadIdx.x];
+    __syncthreads();
+    #pragma unroll
+    for (int i = 0; i < 64; ++i)
+        x[i * 1024 + threadIdx.x] = __dmul_rn(values[i], values[63 - i]);
+}
+"""
+
+# An index known only at run time keeps an array out of registers.
+LOCAL = """
+extern "C" __global__ void local(const int* index, double* out)
+{
+    double values[64];
+    for (int i = 0; i < 64; ++i)
+        values[index[i]] = i;
+    out[threadIdx.x] = values[index[threadIdx.x]];
+}
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compilers() -> None:
+    """Fail with what to do where a compiler is missing."""
+    if need("numba.core.config").ENABLE_CUDASIM:
+        pytest.fail("the simulator compiles nothing: unset NUMBA_ENABLE_CUDASIM", pytrace=False)
+    need("numba.cuda")
+    need("cupy")
+    need("cuda.bindings.nvjitlink")
+    for library in ("nvvm", "nvrtc", "nvJitLink"):
+        try:
+            need("cuda.pathfinder").load_nvidia_dynamic_lib(library)
+        except RuntimeError as error:
+            pytest.fail(f"{error}: `pip install -e '.[cuda13]'`", pytrace=False)
+
+
+@every_arch
+@pytest.mark.parametrize(("folder", "signature"), NUMBA)
+def test_numba_kernel(folder: str, signature: str, arch: int) -> None:
+    kernel = importlib.import_module(f"kernels.{folder}.cuda_").kernel
+    code = compile_numba(kernel, signature, arch)
+    assert code.faults() == [], code
+
+
+@every_arch
+@pytest.mark.parametrize(("folder", "choice"), RAW)
+def test_raw_kernel(folder: str, choice: str, arch: int) -> None:
+    variant = importlib.import_module(f"kernels.{folder}.cupy_")
+    code = compile_raw(variant.SOURCE, variant.options(choice), arch)
+    assert code.faults() == [], code
+
+
+@pytest.mark.parametrize(("folder", "choice"), RAW)
+def test_raw_kernel_flushes_no_subnormal(folder: str, choice: str) -> None:
+    """A flushed float32 input would change the bits of a result; no other variant flushes."""
+    variant = importlib.import_module(f"kernels.{folder}.cupy_")
+    ptx = raw_ptx(variant.SOURCE, variant.options(choice), 80)
+    assert [line.strip() for line in ptx.splitlines() if ".ftz" in line] == []
+
+
+@every_arch
+def test_finds_fma_in_numba_kernel(arch: int) -> None:
+    from numba import cuda
+
+    @cuda.jit
+    def kernel(x, out):
+        total = 0.0
+        for i in range(cuda.threadIdx.x, x.size, cuda.blockDim.x):
+            total += x[i] * x[i]
+        out[cuda.threadIdx.x] = total
+
+    code = compile_numba(kernel, "void(float64[::1], float64[::1])", arch)
+    assert code.faults() == ["fused multiply-add of doubles"], code
+
+
+@every_arch
+def test_finds_fma_in_raw_kernel(arch: int) -> None:
+    code = compile_raw(SUM, (), arch)
+    assert code.faults() == ["fused multiply-add of doubles"], code
+    assert compile_raw(SUM, ("--fmad=false",), arch).faults() == []
+
+
+@every_arch
+def test_finds_spills_in_numba_kernel(arch: int) -> None:
+    from numba import cuda, float64
+
+    @cuda.jit(max_registers=24)
+    def kernel(x, out):
+        values = cuda.local.array(32, float64)
+        for i in range(32):
+            values[i] = x[i]
+        cuda.syncthreads()
+        for i in range(32):
+            out[i] = values[i]
+
+    code = compile_numba(kernel, "void(float64[::1], float64[::1])", arch)
+    assert "spilled registers" in code.faults(), code
+
+
+@every_arch
+def test_finds_spills_in_raw_kernel(arch: int) -> None:
+    code = compile_raw(SPILL, (), arch)
+    assert "spilled registers" in code.faults(), code
+
+
+@every_arch
+def test_finds_local_memory_in_numba_kernel(arch: int) -> None:
+    from numba import cuda, float64
+
+    @cuda.jit
+    def kernel(index, out):
+        values = cuda.local.array(64, float64)
+        for i in range(64):
+            values[index[i]] = i
+        out[cuda.threadIdx.x] = values[index[cuda.threadIdx.x]]
+
+    code = compile_numba(kernel, "void(int32[::1], float64[::1])", arch)
+    assert code.faults() == ["local memory"], code
+
+
+@every_arch
+def test_finds_local_memory_in_raw_kernel(arch: int) -> None:
+    code = compile_raw(LOCAL, (), arch)
+    assert code.faults() == ["local memory"], code
+
+
+def test_finds_flushed_subnormals() -> None:
+    source = SUM.replace("const double*", "const float*")
+    assert ".ftz" in raw_ptx(source, (), 80)
+
+
+def test_source_with_an_error_is_reported() -> None:
+    from cupy.cuda.compiler import CompileException
+
+    with pytest.raises(CompileException, match="nonsense"):
+        compile_raw('extern "C" __global__ void kernel() { nonsense; }', (), 80)

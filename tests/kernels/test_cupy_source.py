@@ -1,0 +1,35 @@
+"""The CuPy variants: their CUDA source on the CPU everywhere, and on a GPU where there is one.
+
+On the CPU `cupy.RawKernel` is replaced, so that a variant's own options, launch shape and arguments
+are tested with its source.
+"""
+
+import functools
+import importlib
+import importlib.util
+
+import pytest
+
+from tests.kernels.cuda_cases import Case, every_case, need
+from tests.kernels.cuda_on_cpu import RawKernel
+
+GPU = importlib.util.find_spec("cupy") is not None and need("cupy").cuda.is_available()
+
+
+@every_case
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reversed"])
+def test_bits_on_the_cpu(case: Case, reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(need("cupy"), "RawKernel", functools.partial(RawKernel, reverse=reverse))
+    module = importlib.import_module(f"kernels.{case.folder}.cupy_")
+    # Without its cache, which may hold a kernel for the GPU and must not keep one for the CPU.
+    monkeypatch.setattr(module, "_kernel", module._kernel.__wrapped__)
+    case.check("cupy")
+
+
+# Defined only where there is a GPU: elsewhere nothing is left out, since the source has run above.
+if GPU:
+
+    @every_case
+    def test_bits_on_the_gpu(case: Case) -> None:
+        cupy = need("cupy")
+        case.check("cupy", cupy.asarray, cupy.asnumpy)

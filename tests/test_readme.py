@@ -1,0 +1,57 @@
+"""The README's commands run, and what it shows is what they print."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+# A block that cannot run here says so in a comment above it.
+BLOCK = re.compile(r"(<!-- not run: .+ -->\n)?```bash\n(.*?)```\n(?:\n```text\n(.*?)```)?", re.S)
+BLOCKS = [match.groups() for match in BLOCK.finditer(README)]
+RUN = [(commands, shown) for excuse, commands, shown in BLOCKS if not excuse]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """Copy the files that git knows, so that nothing the commands write stays here."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.check_output(listed, cwd=ROOT, text=True).split():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def test_blocks_are_found():
+    assert README.count("```bash") == len(BLOCKS)
+    assert len(RUN) >= 3
+
+
+@pytest.mark.parametrize(("commands", "shown"), RUN, ids=range(len(RUN)))
+def test_commands_run_and_print_what_is_shown(clone, commands, shown):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=clone,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    if shown is not None:
+        assert first_words(done.stdout) == first_words(shown)
+
+
+def first_words(text):
+    return [line.split()[0] for line in text.splitlines() if line.strip()]
+
+
+def test_length():
+    assert len(README.splitlines()) <= 125
