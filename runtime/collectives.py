@@ -47,14 +47,28 @@ def scatter(
     out : (counts[rank], ...) array, contiguous
         Receives the rows. Host memory, or memory of a GPU where the MPI library takes it.
     clock : Clock
-        Phases ``read`` (in ``source``), ``wait`` (for rank 0) and ``scatter``.
+        Phases ``read`` (in ``source``), ``wait`` (for rank 0, and for the last rank) and
+        ``scatter``.
     message_bytes : int
         Largest size of a message; one row at least is sent.
     """
-    if comm.rank != 0:
-        _receive(comm, out, 0, clock, message_bytes)
-        return
-    assert source is not None
+    if comm.rank == 0:
+        assert source is not None
+        _send(comm, source, counts, out, clock, message_bytes)
+    else:
+        _receive(comm, out, clock, message_bytes)
+    with clock.phase("wait"):
+        comm.Barrier()
+
+
+def _send(
+    comm: "MPI.Comm",
+    source: Source | np.ndarray,
+    counts: list[int],
+    out: Any,
+    clock: Clock,
+    message_bytes: int,
+) -> None:
     on_host = isinstance(out, np.ndarray)
     longest = min(max(counts), _rows_per_message(out, message_bytes))
     buffer = np.empty((longest, *out.shape[1:]), out.dtype)
@@ -67,6 +81,7 @@ def scatter(
                     rows = _fill(source, first + start, rows)
             except Exception:
                 _cancel(comm, counts, rank)
+                comm.Barrier()
                 raise
             with clock.phase("scatter"):
                 if own:
@@ -92,18 +107,18 @@ def _cancel(comm: "MPI.Comm", counts: list[int], rank: int) -> None:
             comm.Send(np.empty(0), waiting, _TAG)
 
 
-def _receive(comm: "MPI.Comm", out: Any, source: int, clock: Clock, message_bytes: int) -> None:
+def _receive(comm: "MPI.Comm", out: Any, clock: Clock, message_bytes: int) -> None:
     from mpi4py import MPI
 
     for start, stop in _pieces(len(out), out, message_bytes):
         status = MPI.Status()
         with clock.phase("wait"):
-            comm.Probe(source, _TAG, status)
+            comm.Probe(0, _TAG, status)
         if status.Get_count(MPI.BYTE) == 0:
-            comm.Recv(np.empty(0), source, _TAG)
+            comm.Recv(np.empty(0), 0, _TAG)
             return
         with clock.phase("scatter"):
-            comm.Recv(out[start:stop], source, _TAG)
+            comm.Recv(out[start:stop], 0, _TAG)
 
 
 def gather(
