@@ -78,26 +78,23 @@ def _send(
             rows = out[start:stop] if own else buffer[: stop - start]
             try:
                 with clock.phase("read"):
-                    rows = _fill(source, first + start, rows)
+                    if not isinstance(source, np.ndarray):
+                        source(first + start, rows)
+                    elif own:
+                        rows[...] = source[first + start : first + stop]
+                    else:
+                        rows = source[first + start : first + stop]
             except Exception:
                 _cancel(comm, counts, rank)
                 comm.Barrier()
                 raise
-            with clock.phase("scatter"):
-                if own:
-                    out[start:stop] = rows
-                else:
+            if not own:
+                with clock.phase("scatter"):
+                    # Rank 0 sends to itself where its rows go to a device, which MPI can reach.
                     receive = comm.Irecv(out[start:stop], 0, _TAG) if rank == 0 else None
                     comm.Send(rows, rank, _TAG)
                     if receive is not None:
                         receive.Wait()
-
-
-def _fill(source: Source | np.ndarray, start: int, rows: np.ndarray) -> np.ndarray:
-    if isinstance(source, np.ndarray):
-        return source[start : start + len(rows)]
-    source(start, rows)
-    return rows
 
 
 def _cancel(comm: "MPI.Comm", counts: list[int], rank: int) -> None:
