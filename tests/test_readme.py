@@ -12,7 +12,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 # A block that cannot run here says so in a comment above it.
-BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?```bash\n(.*?)```\n(?:\n```text\n(.*?)```)?", re.S)
+BLOCK = re.compile(
+    r"(<!-- not run: [^\n]+ -->\n)?```bash\n(.*?)```\n(?:\n```text\n(.*?)```)?", re.DOTALL
+)
 BLOCKS = [match.groups() for match in BLOCK.finditer(README)]
 RUN = [(commands, shown) for excuse, commands, shown in BLOCKS if not excuse]
 
