@@ -140,7 +140,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    count = {"type": program.positive, "metavar": "N"}
+    count = {"type": lambda text: program.count(text, 1), "metavar": "N"}
     parser.add_argument("--n", default=10**8, help="float64 elements (default: 1e8)", **count)
     parser.add_argument("--rounds", default=9, help="samples of each (default: 9)", **count)
     parser.add_argument("--ranks", default=2, help="MPI ranks (default: 2)", **count)

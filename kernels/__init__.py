@@ -35,5 +35,8 @@ def load(name: str, variant: str) -> ModuleType:
         raise ValueError(f"unknown variant {variant!r}: choose from {', '.join(VARIANTS)}")
     module = f"kernels.{name}.{variant}_"
     if importlib.util.find_spec(module) is None:
-        raise NotImplementedError(f"kernel {name!r} has no variant {variant!r}")
+        there = [v for v in VARIANTS if importlib.util.find_spec(f"kernels.{name}.{v}_")]
+        raise NotImplementedError(
+            f"kernel {name!r} has no variant {variant!r}: take --variant {' or '.join(there)}"
+        )
     return importlib.import_module(module)

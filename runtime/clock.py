@@ -54,6 +54,8 @@ class Clock:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the seconds spent inside to phase ``name`` of this repeat."""
+        if name not in PHASES:
+            raise ValueError(f"unknown phase {name!r}: choose from {', '.join(PHASES)}")
         column = PHASES.index(name)
         start = time.perf_counter()
         yield

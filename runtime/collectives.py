@@ -12,6 +12,7 @@ import numpy as np
 
 from runtime.clock import Clock
 from runtime.partition import displs
+from runtime.program import Stop, agreement
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -33,8 +34,7 @@ def scatter(
 ) -> None:
     """Send each rank its rows from rank 0. Collective over `comm`.
 
-    Rank 0 holds one message of rows besides its own. If ``source`` raises, the exception is raised
-    on rank 0 and the other ranks return early: call this inside `runtime.program.agreement`.
+    Rank 0 holds one message of rows besides its own, and keeps its memory for the next call.
 
     Parameters
     ----------
@@ -52,14 +52,21 @@ def scatter(
         ``scatter``.
     message_bytes : int
         Largest size of a message; one row at least is sent.
+
+    Raises
+    ------
+    Stop
+        On every rank, if ``source`` raises it.
     """
-    if comm.rank == 0:
-        assert source is not None
-        _send(comm, source, counts, out, clock, message_bytes)
-    else:
-        _receive(comm, out, clock, message_bytes)
-    with clock.phase("wait"):
-        comm.Barrier()
+    # The ranks wait for each other inside, which is safe only because `_cancel` frees them.
+    with agreement(comm):
+        if comm.rank == 0:
+            assert source is not None
+            _send(comm, source, counts, out, clock, message_bytes)
+        else:
+            _receive(comm, out, clock, message_bytes)
+        with clock.phase("wait"):
+            comm.Barrier()
 
 
 def _send(
@@ -85,7 +92,7 @@ def _send(
                         rows[...] = source[first + start : first + stop]
                     else:
                         rows = source[first + start : first + stop]
-            except Exception:
+            except Stop:
                 _cancel(comm, counts, rank)
                 comm.Barrier()
                 raise

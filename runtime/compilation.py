@@ -5,6 +5,7 @@ back without a lock, after which it may name the wrong machine code.
 """
 
 import fcntl
+import hashlib
 import importlib.metadata
 import os
 import stat
@@ -12,33 +13,54 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 
-def use_private_cache() -> None:
-    """Point Numba's cache to a folder of this user on this node, unless the user has set one.
+def use_private_cache(node: "MPI.Comm") -> None:
+    """Point Numba's cache to a folder that is private to this user, node and code. Collective.
 
-    A node's own folder, because machine code of one node need not run on another, and because file
-    locks work there. Call this before a kernel is imported.
+    A node's own, because machine code of one node need not run on another, and because file locks
+    work there. Of this code, because Numba compares the file of a kernel only, and would not notice
+    that a constant which the kernel takes from elsewhere has changed. In ``NUMBA_CACHE_DIR`` if
+    that is set, else among the temporary files. Call this before a kernel is imported.
+
+    Parameters
+    ----------
+    node : MPI.Comm
+        The ranks of one node.
     """
-    if "NUMBA_CACHE_DIR" in os.environ:
-        return
-    version = importlib.metadata.version("numba")
-    folder = Path(tempfile.gettempdir()) / f"hpc-batch-{os.getuid()}-numba-{version}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = node.bcast(_make_folder() if node.rank == 0 else None)
+    os.environ["NUMBA_CACHE_DIR"] = folder
+    if "numba" in sys.modules:
+        sys.modules["numba"].config.CACHE_DIR = folder
+
+
+def _make_folder() -> str:
+    name = f"hpc-batch-{os.getuid()}-{os.uname().nodename}-{_code_digest()}"
+    base = Path(os.environ.get("NUMBA_CACHE_DIR", tempfile.gettempdir()))
+    folder = base if base.name == name else base / name
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
     status = folder.lstat()
     # Numba executes what it finds here: it must not be a folder that someone else prepared.
     mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
     if not mine or status.st_mode & 0o022:
-        folder = Path(tempfile.mkdtemp(prefix="hpc-batch-numba-"))
-    os.environ["NUMBA_CACHE_DIR"] = str(folder)
-    if "numba" in sys.modules:
-        sys.modules["numba"].config.CACHE_DIR = str(folder)
+        return tempfile.mkdtemp(prefix="hpc-batch-numba-")
+    return str(folder)
+
+
+def _code_digest() -> str:
+    """Return a digest of Numba's version and of all kernels."""
+    digest = hashlib.sha256(importlib.metadata.version("numba").encode())
+    for source in sorted(Path(__file__).parents[1].glob("kernels/**/*.py")):
+        digest.update(str(source).encode())
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def warm_up(node: "MPI.Comm", call: Callable[[], None]) -> None:
@@ -70,7 +92,22 @@ def _locked(folder: str | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    Path(folder).mkdir(parents=True, exist_ok=True)
     with open(Path(folder) / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        begin, told = time.monotonic(), False
+        while not _acquire(lock):
+            if time.monotonic() - begin > 5 and not told:
+                print(f"waiting for the job that compiles into {folder}", file=sys.stderr)
+                told = True
+            time.sleep(0.05)
         yield
+
+
+def _acquire(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # No locks on this file system: the ranks of this job are still in order.
+        pass
+    return True

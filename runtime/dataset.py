@@ -7,6 +7,9 @@ import numpy as np
 
 from runtime.program import Stop
 
+# Largest packed chunk of a dataset that is read, and size of the memory that keeps one.
+CHUNK_BYTES = 64 * 2**20
+
 
 class Dataset:
     """An array in a file, open for reading.
@@ -34,14 +37,15 @@ class Dataset:
 
     def __init__(self, where: str, ndim: int, dtypes: tuple[Any, ...]) -> None:
         self.where = where
-        self._array = _open_npy(where) if where.endswith(".npy") else _open_hdf5(where)
-        self.shape = self._array.shape
-        self.dtype = self._array.dtype.newbyteorder("=")
+        if where.endswith(".npy"):
+            self._open_npy(where)
+        else:
+            self._open_hdf5(*_split(where))
         if self.dtype not in dtypes:
             wanted = " or ".join(np.dtype(dtype).name for dtype in dtypes)
             raise Stop(f"{where} has elements of type {self.dtype}: {wanted} is needed")
         if self.shape is None or len(self.shape) != ndim:
-            raise Stop(f"{where} has the shape {self.shape}: {ndim} dimension(s) are needed")
+            raise Stop(f"{where} has the shape {self.shape}: {ndim}-D data are needed")
 
     def read(self, start: int, rows: np.ndarray) -> None:
         """Fill ``rows`` with the rows from ``start`` on.
@@ -54,39 +58,70 @@ class Dataset:
         if len(rows) == 0:
             return
         try:
-            part = np.s_[start : start + len(rows)]
-            if isinstance(self._array, np.ndarray):
-                rows[...] = self._array[part]
-            else:
-                self._array.read_direct(rows, part)
+            self._read(start, rows)
         except OSError as error:
             raise Stop(f"cannot read {self.where} at row {start}: {error}") from None
 
+    def _open_npy(self, path: str) -> None:
+        _check_readable(path)
+        try:
+            # Mapped for its header only: mapped data would count as memory of this process.
+            array = np.lib.format.open_memmap(path, mode="r")
+        except (ValueError, EOFError, OSError) as error:
+            raise Stop(f"{path} is not a whole .npy file of numbers: {error}") from None
+        if not array.flags.c_contiguous:
+            raise Stop(f"{path} is in Fortran order: numpy.ascontiguousarray gives the other")
+        self.shape, stored = array.shape, array.dtype
+        self.dtype = stored.newbyteorder("=")
+        offset, row_bytes = array.offset, int(np.prod(array.shape[1:])) * stored.itemsize
 
-def _open_npy(path: str) -> np.ndarray:
-    _check_readable(path)
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise Stop(f"{path} is not a whole .npy file of numbers: {error}") from None
+        def read(start: int, rows: np.ndarray) -> None:
+            with open(path, "rb") as file:
+                file.seek(offset + start * row_bytes)
+                part = np.fromfile(file, stored, rows.size)
+            if part.size < rows.size:
+                raise OSError("the file ends before its last row")
+            rows[...] = part.reshape(rows.shape)
+
+        self._read = read
+
+    def _open_hdf5(self, path: str, name: str) -> None:
+        _check_readable(path)
+        # HDF5 is needed on rank 0 alone, and only here.
+        import h5py
+
+        try:
+            file = h5py.File(path, "r", rdcc_nbytes=CHUNK_BYTES)
+            found = file.get(name)
+        except BlockingIOError:
+            raise Stop(f"{path} is open for writing in another process") from None
+        except OSError as error:
+            raise Stop(f"{path} is not a whole HDF5 file: {error}") from None
+        if not isinstance(found, h5py.Dataset):
+            what = "no dataset" if found is None else "a group, not a dataset,"
+            there = ", ".join(f"/{key}" for key in list(file)[:10])
+            raise Stop(f"{path} holds {what} {name!r}; it holds {there or 'nothing'}")
+        self.shape = found.shape
+        self.dtype = found.dtype.newbyteorder("=")
+        chunk_bytes = int(np.prod(found.chunks or 0)) * found.dtype.itemsize
+        # A packed chunk is unpacked whole, twice its size in memory, however little is read of it.
+        if chunk_bytes > CHUNK_BYTES and found.id.get_create_plist().get_nfilters():
+            raise Stop(
+                f"{self.where} has packed chunks of {chunk_bytes / 2**20:.0f} MiB, and "
+                f"{CHUNK_BYTES // 2**20} MiB is the most: h5repack --layout makes smaller ones"
+            )
+
+        def read(start: int, rows: np.ndarray) -> None:
+            found.read_direct(rows, np.s_[start : start + len(rows)])
+
+        self._read = read
 
 
-def _open_hdf5(where: str) -> Any:
-    path, colon, name = where.rpartition(":")
-    if not colon or not name.strip("/"):
-        raise Stop(f"--input {where}: FILE.h5:/dataset or FILE.npy is needed")
-    _check_readable(path)
-    # HDF5 is needed on rank 0 alone, and only here.
-    import h5py
-
-    try:
-        found = h5py.File(path, "r").get(name)
-    except OSError as error:
-        raise Stop(f"{path} is not a whole HDF5 file: {error}") from None
-    if not isinstance(found, h5py.Dataset):
-        what = "no dataset" if found is None else "a group, not a dataset,"
-        raise Stop(f"{path} holds {what} {name!r}")
-    return found
+def _split(where: str) -> tuple[str, str]:
+    path, _, name = where.rpartition(":")
+    if not path or not name.strip("/"):
+        raise Stop(f"--input {where} is neither FILE.h5:/dataset nor FILE.npy")
+    return path, name
 
 
 def _check_readable(path: str) -> None:

@@ -30,7 +30,7 @@ class Device:
     name : str
         The GPU's name and UUID, or ``host``.
     threads : int
-        Threads of this rank.
+        Threads of this rank on the host.
     cores : tuple of int
         Numbers of the logical CPUs that this rank may run on.
     node : MPI.Comm
@@ -129,7 +129,7 @@ def choose(
         ``numpy``, ``numba``, ``cuda``, ``cupy``, or ``auto``: a GPU variant if every rank sees a
         GPU and has a library for it, else ``numba``.
     threads : int, optional
-        Threads per rank.
+        Threads per rank, for the variant ``numba``; the others use one.
     device_buffers : bool
         Let MPI send from and receive into the memory of the device.
 
@@ -148,8 +148,7 @@ def choose(
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     nodes = sum(comm.allgather(node.rank == 0))
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    threads = threads or _share_of_cores(node, cores)
-    gpus = visible_gpus()
+    gpus = visible_gpus() if variant in ("auto", *_GPU_VARIANTS) else []
     if variant == "auto":
         own = next((v for v in _GPU_VARIANTS if gpus and _installed(v)), "numba")
         wishes = set(comm.allgather(own))
@@ -161,9 +160,12 @@ def choose(
     if on_gpu:
         number = node.rank % len(gpus)
         name = gpus[number]
-        _select_gpu(variant, number)
+        with agreement(comm):
+            _select_gpu(variant, number)
+    # The other variants compute on one thread of the host, or on none.
+    threads = (threads or _share_of_cores(node, cores)) if variant == "numba" else 1
     if variant == "numba":
-        compilation.use_private_cache()
+        compilation.use_private_cache(node)
         _set_numba_threads(threads)
     kind = {"cuda": _NumbaCuda, "cupy": _CuPy}.get(variant, Device)
     return kind(variant, name, threads, cores, node, nodes, device_buffers and on_gpu)
@@ -236,14 +238,18 @@ def _require(rank: int, variant: str, gpus: list[str]) -> None:
 
 
 def _select_gpu(variant: str, number: int) -> None:
-    if variant == "cuda":
-        from numba import cuda
+    try:
+        if variant == "cuda":
+            from numba import cuda
 
-        cuda.select_device(number)
-    else:
-        import cupy
+            cuda.select_device(number)
+        else:
+            import cupy
 
-        cupy.cuda.Device(number).use()
+            cupy.cuda.Device(number).use()
+    # What both libraries raise where they do not fit the driver.
+    except (ImportError, RuntimeError) as error:
+        raise Stop(f"--variant {variant}: its library fails: {error}; {_INSTALL}") from None
 
 
 def _set_numba_threads(threads: int) -> None:

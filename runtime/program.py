@@ -5,7 +5,6 @@ other exception, on any rank, ends every rank with that rank's traceback.
 """
 
 import argparse
-import os
 import sys
 import time
 import traceback
@@ -13,14 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from runtime import clock
+from runtime.guard import abort
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 USAGE = 2
+# More than any node has; far beyond it, thread libraries crash.
+MOST_THREADS = 1024
 
 
 class Stop(Exception):
@@ -94,11 +96,15 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
 
     # Without this, importing MPI would start it, and its cost would be counted as an import.
     mpi4py.rc(initialize=False, finalize=True)
-    from mpi4py import MPI
-
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        sys.exit(f"error: no MPI library: load the site's module, or install '.[laptop]' ({error})")
     if not MPI.Is_initialized():
         MPI.Init_thread()
     clock.startup["init"] = time.perf_counter() - start
+    # The exceptions below are told with their rank; libraries that call the hook mean no end.
+    sys.excepthook = sys.__excepthook__
     comm = MPI.COMM_WORLD
     status = 0
     try:
@@ -107,45 +113,18 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
         if str(stop) and (comm.rank == 0 or not stop.agreed):
             print(f"{Path(sys.argv[0]).name}: error: {stop}", file=sys.stderr)
         if not stop.agreed:
-            _abort(comm, stop.status)
+            abort(stop.status)
         status = stop.status
     except KeyboardInterrupt:
-        _abort(comm, 130)
-    except SystemExit as leave:
-        # Nothing says that the other ranks leave too, unless all is well.
-        if leave.code:
-            _abort(comm, leave.code if isinstance(leave.code, int) else 1)
+        abort(130)
     except BaseException:
         lines = traceback.format_exc()
         host = MPI.Get_processor_name()
         print(f"rank {comm.rank} of {comm.size} on {host} failed:\n{lines}", file=sys.stderr)
-        _abort(comm, 1)
+        abort(1)
     sys.stdout.flush()
     comm.Barrier()
     sys.exit(status)
-
-
-def _abort(comm: "MPI.Comm", status: int) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    comm.Abort(status)
-    # Some MPI libraries return, and rely on the launcher to kill this process.
-    os._exit(status)
-
-
-def _abort_before_launch(kind: type[BaseException], error: BaseException, frames: Any) -> None:
-    """Report an exception that came before `launch`, and join MPI only to abort it.
-
-    The other ranks wait in MPI's start for this one, and no launcher tells them that it has gone.
-    """
-    traceback.print_exception(kind, error, frames)
-    if "PMI_RANK" in os.environ or "PMIX_RANK" in os.environ:
-        from mpi4py import MPI
-
-        _abort(MPI.COMM_WORLD, 1)
-
-
-sys.excepthook = _abort_before_launch
 
 
 def parse(comm: "MPI.Comm", parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
@@ -196,12 +175,16 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--threads",
-        type=positive,
+        type=lambda text: count(text, 1, MOST_THREADS),
         metavar="T",
         help="threads per rank (default: the cores of the node divided among its ranks)",
     )
     group.add_argument(
-        "--repeats", type=positive, default=1, metavar="R", help="timed repeats after one warm-up"
+        "--repeats",
+        type=lambda text: count(text, 1, 10**6),
+        default=1,
+        metavar="R",
+        help="timed repeats after one warm-up",
     )
     group.add_argument(
         "--output", type=Path, metavar="FILE.h5", help="the record (default results/<job>-<UTC>.h5)"
@@ -217,27 +200,19 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def count(text: str) -> int:
+def count(text: str, least: int = 0, most: int = 10**18) -> int:
     """Read a number of things: ``1000``, ``1e8``, ``2.5e3``.
 
     Raises
     ------
     argparse.ArgumentTypeError
-        ``text`` is not a whole number between 0 and 1e18.
+        ``text`` is not a whole number from ``least`` to ``most``.
     """
     try:
         value = Decimal(text)
     except InvalidOperation:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     # The range comes first: int() of 1e999999999 would never end.
-    if not value.is_finite() or not 0 <= value <= 10**18 or value != value.to_integral_value():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 1e18")
+    if not value.is_finite() or not least <= value <= most or value % 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most:g}")
     return int(value)
-
-
-def positive(text: str) -> int:
-    """Read a number of things of which there must be one at least; see `count`."""
-    value = count(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not at least 1")
-    return value

@@ -3,8 +3,8 @@
 Use: ``python -m runtime.report results/FILE.h5``
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,13 @@ from runtime.clock import REPEATED
 from runtime.record import Record
 
 
-def summary(record: Record, path: Path) -> dict[str, Any]:
+def summary(record: Record) -> dict[str, Any]:
     """Reduce a record to the figures that are printed.
 
     Parameters
     ----------
     record : Record
         Of one run.
-    path : Path
-        Where it is.
 
     Returns
     -------
@@ -39,13 +37,14 @@ def summary(record: Record, path: Path) -> dict[str, Any]:
     bandwidth = facts["kernel_bytes"] / np.median(kernel) / 1e9
     return {
         **{name: facts[name] for name in ("job", "ranks", "nodes", "threads", "variant", "mpi")},
+        "auto": facts["arguments"].get("variant") == "auto",
         "devices": sorted({name.decode() for name in record.ranks["device"]}),
         "results": {
             name: result.values.item()
             for name, result in record.results.items()
             if result.values.ndim == 0
         },
-        "check": record.check,
+        "check": {name: float(record.check[name]) for name in ("error", "bound")},
         "repeats": len(record.timings),
         "seconds": float(np.median(np.nansum(record.timings[:, each], axis=1).max(axis=1))),
         "phases": _phases(record),
@@ -53,7 +52,6 @@ def summary(record: Record, path: Path) -> dict[str, Any]:
         "peak_memory_rank": facts["peak_memory_rank"],
         "peak_memory_node": facts["peak_memory_node"],
         "results_sha256": facts["results_sha256"],
-        "record": str(path),
     }
 
 
@@ -71,10 +69,9 @@ def _phases(record: Record) -> dict[str, dict[str, float]]:
     return phases
 
 
-def text(record: Record, path: Path) -> str:
-    """Write the figures of `summary` for people."""
-    facts = summary(record, path)
-    chosen = ", chosen by auto" if record.attributes["arguments"].get("variant") == "auto" else ""
+def text(facts: dict[str, Any], path: Path) -> str:
+    """Write the figures of `summary`, and where the record is, for people."""
+    chosen = ", chosen by auto" if facts["auto"] else ""
     lines = [
         f"{facts['job']} on {_number(facts['ranks'], 'rank')}, {_number(facts['nodes'], 'node')}, "
         f"{_number(facts['threads'], 'thread')} per rank",
@@ -86,22 +83,19 @@ def text(record: Record, path: Path) -> str:
         f"  kernel    {facts['kernel_gbs']:.2f} GB/s",
         f"  memory    {_mebibytes(facts['peak_memory_rank'])} the largest rank, "
         f"{_mebibytes(facts['peak_memory_node'])} the largest node",
-        f"  record    {facts['record']}",
+        f"  record    {path}",
         "",
         f"  {'seconds':<10}{'min':>10}{'median':>10}{'max':>10}   over ranks, "
         f"medians of {_number(facts['repeats'], 'repeat')}",
     ]
     for name, row in facts["phases"].items():
-        if row["max"] < 5e-5:
-            continue
         lines.append(f"  {name:<10}{row['min']:>10.4f}{row['median']:>10.4f}{row['max']:>10.4f}")
     return "\n".join(lines)
 
 
-def show(record: Record | None, path: Path, as_json: bool) -> None:
-    """Print the figures of a run on rank 0, which alone has the record."""
-    if record is not None:
-        print(json.dumps(summary(record, path)) if as_json else text(record, path), flush=True)
+def show(facts: dict[str, Any], path: Path, as_json: bool) -> None:
+    """Print the figures of `summary` and where the record is."""
+    print(json.dumps({**facts, "record": str(path)}) if as_json else text(facts, path), flush=True)
 
 
 def _number(n: int, thing: str) -> str:
@@ -112,10 +106,16 @@ def _mebibytes(octets: int) -> str:
     return f"{octets / 2**20:.0f} MiB"
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        sys.exit("usage: python -m runtime.report FILE.h5")
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m runtime.report", description="Show a record.")
+    parser.add_argument("record", metavar="FILE.h5", type=Path)
+    parser.add_argument("--json", action="store_true", help="print one JSON line")
+    args = parser.parse_args()
     try:
-        print(text(records.read(sys.argv[1]), Path(sys.argv[1])))
+        show(summary(records.read(args.record)), args.record, args.json)
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime import device, program, record, report
+from runtime import device, program, provenance, record, report
 from runtime.clock import Clock
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class Run:
         Timings of this rank.
     device : Device
         What this rank runs on.
+    commit : str
+        Of the code, when the run began; known on rank 0.
     """
 
     job: str
@@ -35,6 +37,7 @@ class Run:
     path: Path
     clock: Clock
     device: device.Device
+    commit: str
 
 
 def begin(comm: "MPI.Comm", job: str, parser: argparse.ArgumentParser, argv: list[str]) -> Run:
@@ -62,11 +65,13 @@ def begin(comm: "MPI.Comm", job: str, parser: argparse.ArgumentParser, argv: lis
     """
     args = program.parse(comm, parser, argv)
     path = record.target(comm, job, args.output, args.force)
-    clock = Clock(args.repeats)
+    with program.agreement(comm, MemoryError):
+        clock = Clock(args.repeats)
     with clock.phase("import"):
         place = device.choose(comm, args.variant, args.threads, args.device_buffers)
     clock.synchronize = place.synchronize
-    return Run(job, args, path, clock, place)
+    commit = provenance.git_commit() if comm.rank == 0 else ""
+    return Run(job, args, path, clock, place, commit)
 
 
 def finish(
@@ -84,8 +89,11 @@ def finish(
         All ranks of the job.
     run : Run
         From `begin`.
-    results, check : dict
-        See `runtime.record.Record`; significant on rank 0.
+    results : dict of str to runtime.record.Result
+        Significant on rank 0. Scalars are printed as well.
+    check : dict
+        ``error``, the distance of the result from an independent one, and ``bound``, the largest
+        that rounding explains; significant on rank 0.
     kernel_bytes : int
         Bytes that the kernels of all ranks read or write in one repeat.
 
@@ -95,6 +103,12 @@ def finish(
         The record could not be written; status 1.
     """
     args = run.args
-    whole = record.collect(comm, run.job, args, run.device, run.clock, results, check, kernel_bytes)
+    whole = provenance.collect(
+        comm, run.job, args, run.device, run.clock, results, check, kernel_bytes, run.commit
+    )
+    if whole is not None:
+        # Once before there is a file: this fails where a job leaves out what a record needs.
+        report.summary(whole)
     path = record.write(comm, run.path, whole, args.force)
-    report.show(whole, path, args.json)
+    if whole is not None:
+        report.show(report.summary(whole), path, args.json)

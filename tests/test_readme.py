@@ -41,7 +41,8 @@ def test_commands_run_and_print_what_is_shown(clone, commands, shown):
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
         cwd=clone,
-        env={**os.environ, "PATH": path},
+        # What is shown was printed without a GPU.
+        env={**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=120,

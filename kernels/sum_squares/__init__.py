@@ -16,6 +16,8 @@ registers of a CPU with independent sums. `ROWS` keeps the list of block sums sh
 of float64) and the rounding errors few.
 """
 
+import math
+
 import numpy as np
 
 LANES = 32
@@ -23,6 +25,8 @@ ROWS = 256
 BLOCK = LANES * ROWS
 
 
+# Overflow shows as infinity.
+@np.errstate(over="ignore")
 def combine(sums: np.ndarray) -> float:
     """Add the block sums in one fixed order, neighbours first.
 
@@ -45,14 +49,61 @@ def combine(sums: np.ndarray) -> float:
     return float(tree[0])
 
 
-def error_bound(n: int, total: float) -> float:
-    """Bound the rounding error of `combine` over the block sums of ``n`` elements.
+def dot_sum(x: np.ndarray) -> float:
+    """Sum the squares of ``x`` in another way: a dot product per block, added exactly.
 
-    A term passes one multiplication, at most ``ROWS - 1`` additions down its lane, ``log2(LANES)``
-    across the lanes and ``log2(blocks)`` across the blocks, each with a relative error of at most
-    ``u = 2**-53``. All terms are positive, so with ``k`` roundings
-    ``|computed - exact| <= k u / (1 - k u) * exact`` ([1]_, eq. 4.4 and lemma 3.1). Squares that
-    underflow add at most ``2**-1075`` each.
+    Parameters
+    ----------
+    x : (n,) float64 or float32 array
+
+    Returns
+    -------
+    float
+        The sum, rounded once after the dot products.
+    """
+    parts = (x[first : first + BLOCK].astype(np.float64) for first in range(0, x.size, BLOCK))
+    return math.fsum(np.dot(part, part) for part in parts)
+
+
+def find_not_finite(x: np.ndarray, sums: np.ndarray) -> int | None:
+    """Return the first index at which a block sum shows that ``x``, or its square, is not finite.
+
+    Parameters
+    ----------
+    x : (n,) array
+    sums : (ceil(n / BLOCK),) float64 array
+        Its block sums.
+
+    Returns
+    -------
+    int or None
+        Index of an element that is infinite or not a number; if there is none in that block, of the
+        block's first element, since the squares overflow; None if all sums are finite.
+    """
+    for block in np.flatnonzero(~np.isfinite(sums)):
+        start = int(block) * BLOCK
+        bad = np.flatnonzero(~np.isfinite(x[start : start + BLOCK]))
+        return start + int(bad[0]) if bad.size else start
+    return None
+
+
+def roundings(n: int) -> int:
+    """Return how many roundings a term of the sum of ``n`` squares passes at most.
+
+    One multiplication, ``ROWS - 1`` additions down its lane, ``log2(LANES)`` across the lanes and
+    ``log2(blocks)``, rounded up, across the blocks.
+    """
+    blocks = -(-n // BLOCK)
+    return ROWS + (LANES - 1).bit_length() + max(blocks - 1, 0).bit_length()
+
+
+def error_bound(n: int, total: float, roundings: int) -> float:
+    """Bound the rounding error of a sum of ``n`` squares.
+
+    A term that passes ``k`` roundings of relative error ``u = 2**-53`` has one of at most
+    ``g = k u / (1 - k u)`` ([1]_, lemma 3.1), and so has a sum of positive terms ([1]_, eq. 4.4):
+    ``|total - exact| <= g exact <= g / (1 - g) total``. Squares that underflow add at most
+    ``2**-1075`` each.
 
     Parameters
     ----------
@@ -60,6 +111,9 @@ def error_bound(n: int, total: float) -> float:
         Number of elements.
     total : float
         The computed sum of squares.
+    roundings : int
+        Of each term: `roundings` for the block sums and `combine`; for `dot_sum` ``BLOCK + 1``, the
+        most that a dot product of `BLOCK` terms makes in any order ([1]_, eq. 3.5) and one more.
 
     Returns
     -------
@@ -70,17 +124,6 @@ def error_bound(n: int, total: float) -> float:
     ----------
     .. [1] N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM, 2002.
     """
-    blocks = -(-n // BLOCK)
-    roundings = ROWS + (LANES - 1).bit_length() + max(blocks - 1, 0).bit_length()
-    return relative_error(roundings) * total + n * 2.0**-1074
-
-
-def relative_error(roundings: int) -> float:
-    """Return the relative error that so many roundings can leave in a sum of positive terms.
-
-    With ``g = k u / (1 - k u)`` the exact value is at most ``computed / (1 - g)``, hence
-    ``g / (1 - g)`` relative to the computed value, which is all that is known.
-    """
     unit = 2.0**-53
     gamma = roundings * unit / (1 - roundings * unit)
-    return gamma / (1 - gamma)
+    return gamma / (1 - gamma) * total + n * 2.0**-1074

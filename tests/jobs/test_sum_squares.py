@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kernels.sum_squares import BLOCK
-from runtime import record
+from runtime import device, record
 from runtime.program import Stop
 
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
@@ -135,8 +135,11 @@ def test_a_wrong_sum_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
 def test_a_scatter_that_mixes_up_rows_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
     from runtime import collectives
 
+    right = collectives.scatter
+
     def wrong(comm, source, counts, out, clock):
-        out[:] = 0.5
+        right(comm, source, counts, out, clock)
+        out[:1] = 0.123
 
     monkeypatch.setattr(collectives, "scatter", wrong)
     with pytest.raises(Stop, match="check failed"):
@@ -161,7 +164,8 @@ def test_cuda_has_the_bits_of_the_reference(comm, job, mpi_tmp_path, n):
 def test_same_bits_for_every_rank_count_thread_count_and_variant(start, tmp_path):
     digests = {}
     threads = itertools.cycle([1, 2])
-    for ranks, variant in itertools.product([1, 2, 3, 4, 7], ["numpy", "numba"]):
+    on_gpu = [v for v in ("cuda", "cupy") if device.visible_gpus() and device._installed(v)]
+    for ranks, variant in itertools.product([1, 2, 3, 4, 7], ["numpy", "numba", *on_gpu]):
         t = next(threads) if variant == "numba" else 1
         path = tmp_path / f"{variant}-{ranks}.h5"
         arguments = ["--n", "1234567", "--variant", variant, "--threads", t, "--output", path]
@@ -170,7 +174,7 @@ def test_same_bits_for_every_rank_count_thread_count_and_variant(start, tmp_path
         run = record.read(path)
         assert (run.attributes["ranks"], run.attributes["threads"]) == (ranks, t)
         digests[ranks, variant] = run.attributes["results_sha256"]
-    assert len(digests) == 10
+    assert len(digests) == 5 * (2 + len(on_gpu))
     assert len(set(digests.values())) == 1
 
 
@@ -180,7 +184,7 @@ def test_json_is_one_line_and_nothing_else(start):
     assert done.stderr == ""
     (line,) = done.stdout.splitlines()
     facts = json.loads(line)
-    assert (facts["ranks"], facts["nodes"], facts["repeats"]) == (2, 1, 2)
+    assert (facts["ranks"], facts["nodes"], facts["repeats"], facts["auto"]) == (2, 1, 2, True)
     assert facts["results"]["total"] == pytest.approx(1e5 / 3, rel=0.01)
     assert facts["check"]["error"] <= facts["check"]["bound"]
     kernel = facts["phases"]["kernel"]
@@ -198,17 +202,29 @@ def test_text_says_what_a_user_wants_to_know(start, tmp_path):
     assert f"results/{path.name}" in done.stdout
 
 
-@pytest.mark.parametrize("variant", ["numpy", "numba"])
-@pytest.mark.parametrize("source", ["drawn", "file"])
+@pytest.mark.parametrize(
+    ("variant", "source"),
+    [("numpy", "drawn"), ("numba", "drawn"), ("numba", "h5"), ("numba", "npy")],
+)
 def test_no_rank_holds_more_than_its_block_and_256_mib(start, tmp_path, variant, source):
     ranks, n = 4, 10**8
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        # Never written: it reads as zeros and takes no space.
-        file.create_dataset(f"{n}", shape=(n,), dtype="f8")
-        file.create_dataset("1", data=np.ones(1))
+    if source == "h5":
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            # Packed, in chunks of the largest size; what is not written takes no space.
+            shape = {"shape": (n,), "dtype": "f8", "chunks": (2**23,), "compression": "gzip"}
+            large = file.create_dataset(f"{n}", **shape)
+            large[: 2**24] = 1.0
+            file.create_dataset("1", data=np.ones(1))
+    if source == "npy":
+        np.lib.format.open_memmap(tmp_path / f"{n}.npy", "w+", "f8", (n,))
+        np.save(tmp_path / "1.npy", np.ones(1))
 
     def peaks(size):
-        options = ["--n", size] if source == "drawn" else ["--input", f"x.h5:{size}"]
+        options = {
+            "drawn": ["--n", size],
+            "h5": ["--input", f"x.h5:{size}"],
+            "npy": ["--input", f"{size}.npy"],
+        }[source]
         path = tmp_path / f"record-{size}.h5"
         done = start(ranks, JOB, *options, "--variant", variant, "--output", path)
         assert done.returncode == 0, done.stderr
@@ -227,23 +243,30 @@ MISTAKES = {
     "fractional n": (["--n", "1.5"], "not a whole number from 0"),
     "n not a number": (["--n", "many"], "not a number"),
     "n too large for the machine": (["--n", "1e18"], "Unable to allocate"),
-    "no threads": (["--threads", "0"], "not at least 1"),
-    "no repeats": (["--repeats", "0"], "not at least 1"),
+    "no threads": (["--threads", "0"], "not a whole number from 1 to 1024"),
+    "too many threads": (["--threads", "1e6"], "not a whole number from 1 to 1024"),
+    "no repeats": (["--repeats", "0"], "not a whole number from 1"),
+    "too many repeats": (["--repeats", "1e17"], "not a whole number from 1"),
     "n and input": (["--n", "5", "--input", "x.npy"], "not allowed with"),
     "unknown option": (["--sizes", "5"], "unrecognized arguments"),
     "input missing": (["--input", "/nonexistent.h5:/x"], "/nonexistent.h5: no such file"),
-    "input without dataset": (["--input", "x.h5"], "FILE.h5:/dataset"),
+    "input without dataset": (["--input", "x.h5"], "neither FILE.h5:/dataset"),
     "dataset missing": (["--input", "x.h5:/y"], "no dataset '/y'"),
     "input truncated": (["--input", "half.h5:/x"], "not a whole HDF5 file"),
     "input not HDF5": (["--input", "text.h5:/x"], "not a whole HDF5 file"),
     "input of integers": (["--input", "x.h5:/integers"], "float64 or float32"),
-    "input of rank 2": (["--input", "x.h5:/matrix"], "1 dimension"),
+    "input of rank 2": (["--input", "x.h5:/matrix"], "1-D data are needed"),
     "input damaged": (["--input", "damaged.h5:/x"], "cannot read damaged.h5:/x"),
-    "squares overflow": (["--input", "x.h5:/huge"], "overflow"),
+    "squares overflow": (["--input", "x.h5:/huge"], "the squares from element 0 on overflow"),
+    "sum overflows": (["--input", "x.h5:/large"], "the sum of the squares overflows"),
     "output folder missing": (["--output", "no/r.h5"], "there is no folder no"),
     "output not writable": (["--output", "/sys/r.h5"], "cannot write to /sys"),
     "output exists": (["--output", "x.h5"], "--output x.h5 exists; --force"),
     "output is a folder": (["--output", "."], "is a folder"),
+    "output is the input": (
+        ["--input", "x.h5:/x", "--output", "x.h5", "--force"],
+        "--output x.h5 is not a record",
+    ),
     "no GPU": (["--variant", "cuda"], "--variant cuda: "),
     "no GPU for CuPy": (["--variant", "cupy"], "--variant cupy: "),
 }
@@ -257,6 +280,7 @@ def inputs(tmp_path_factory):
         file["integers"] = np.arange(10)
         file["matrix"] = np.ones((3, 3))
         file["huge"] = np.full(10**5, 1e154)
+        file["large"] = np.full(3 * 10**4, 1e152)
     whole = (folder / "x.h5").read_bytes()
     (folder / "half.h5").write_bytes(whole[: len(whole) // 2])
     (folder / "text.h5").write_text("not HDF5")
@@ -293,7 +317,8 @@ def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
 
 def test_force_replaces_the_record(start, tmp_path):
     path = tmp_path / "r.h5"
-    path.write_text("old")
+    first = start(1, JOB, "--n", "3", "--variant", "numpy", "--output", path)
+    assert first.returncode == 0, first.stderr
     done = start(2, JOB, "--n", "10", "--variant", "numpy", "--output", path, "--force")
     assert done.returncode == 0, done.stderr
     assert record.read(path).attributes["arguments"]["force"] is True

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernels
-from kernels.sum_squares import BLOCK, LANES, ROWS, combine, error_bound
+from kernels.sum_squares import (
+    BLOCK,
+    LANES,
+    ROWS,
+    combine,
+    dot_sum,
+    error_bound,
+    find_not_finite,
+    roundings,
+)
 from kernels.sum_squares.numpy_ import block_sums as reference
 
 SIZES = [0, 1, LANES - 1, LANES, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK, 200 * BLOCK + 77]
@@ -90,9 +99,39 @@ def test_error_stays_within_its_bound(n):
     x = np.random.default_rng(n).random(n)
     exact = sum(Fraction(value) ** 2 for value in x.tolist())
     total = combine(sums_of(reference, x))
-    assert abs(Fraction(total) - exact) <= Fraction(error_bound(n, total))
+    assert abs(Fraction(total) - exact) <= Fraction(error_bound(n, total, roundings(n)))
     # Tight enough to notice one element more or less.
-    assert error_bound(n, total) < 1e-12 * total
+    assert error_bound(n, total, roundings(n)) < 1e-12 * total
+
+
+def test_error_comes_close_to_its_bound():
+    # Each small square is lost to the 1 that its lane began with: nearly half a unit per addition.
+    small = math.sqrt(2.0**-53 * 0.999)
+    x = np.full(BLOCK, small)
+    x[:LANES] = 1.0
+    exact = sum(Fraction(value) ** 2 for value in x.tolist())
+    total = combine(sums_of(reference, x))
+    error = abs(Fraction(total) - exact)
+    bound = Fraction(error_bound(BLOCK, total, roundings(BLOCK)))
+    assert 0.9 * bound < error <= bound
+
+
+@pytest.mark.parametrize("n", [0, 1, BLOCK, 5 * BLOCK + 1])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_dot_sum_is_an_independent_way(n, dtype):
+    x = np.random.default_rng(n).random(n).astype(dtype)
+    exact = sum(Fraction(value) ** 2 for value in x.tolist())
+    total = dot_sum(x)
+    assert abs(Fraction(total) - exact) <= Fraction(error_bound(n, total, BLOCK + 1))
+
+
+def test_find_not_finite():
+    x = np.ones(3 * BLOCK)
+    assert find_not_finite(x, sums_of(reference, x)) is None
+    x[2 * BLOCK + 7] = np.nan
+    assert find_not_finite(x, sums_of(reference, x)) == 2 * BLOCK + 7
+    x[BLOCK + 9] = 1e200
+    assert find_not_finite(x, sums_of(reference, x)) == BLOCK
 
 
 def test_error_bound_covers_squares_that_underflow():
@@ -100,7 +139,7 @@ def test_error_bound_covers_squares_that_underflow():
     x = np.full(n, 1.4e-162)
     exact = n * Fraction(x[0]) ** 2
     total = combine(sums_of(reference, x))
-    assert abs(Fraction(total) - exact) <= Fraction(error_bound(n, total))
+    assert abs(Fraction(total) - exact) <= Fraction(error_bound(n, total, roundings(n)))
 
 
 @given(st.lists(st.floats(0, 1e300), max_size=50))
@@ -132,7 +171,7 @@ def test_load_of_a_variant_that_is_not_there(tmp_path, monkeypatch):
     (tmp_path / "half" / "numpy_.py").touch()
     monkeypatch.setattr(kernels, "__path__", [*kernels.__path__, str(tmp_path)])
     assert kernels.load("half", "numpy")
-    with pytest.raises(NotImplementedError, match="no variant 'cuda'"):
+    with pytest.raises(NotImplementedError, match="no variant 'cuda': take --variant numpy"):
         kernels.load("half", "cuda")
 
 

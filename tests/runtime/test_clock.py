@@ -44,6 +44,12 @@ def test_a_phase_ends_when_the_device_has_finished():
     assert watch.seconds[0, PHASES.index("kernel")] >= 0.02
 
 
+def test_an_unknown_phase_is_refused():
+    with pytest.raises(ValueError, match="unknown phase 'lunch': choose from import"):
+        with Clock(1).phase("lunch"):
+            pass
+
+
 @pytest.mark.mpi
 def test_gather_orders_repeats_phases_ranks(comm):
     watch = Clock(2)

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -19,7 +23,14 @@ def files(tmp_path):
         file["matrix"] = np.ones((3, 3))
         file["scalar"] = 1.0
         file["nothing"] = h5py.Empty("f8")
+        large = (100 * 2**17,)
+        file.create_dataset("large", shape=large, dtype="f8", chunks=large, compression="gzip")
     np.save(tmp_path / "x.npy", VALUES)
+    np.save(tmp_path / "fortran.npy", np.asfortranarray(np.ones((3, 3))))
+    np.savez(tmp_path / "zip", x=VALUES)
+    (tmp_path / "zip.npz").rename(tmp_path / "zip.npy")
+    np.save(tmp_path / "swapped.npy", VALUES.astype(">f4"))
+    np.save(tmp_path / "empty.npy", VALUES[:0])
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     (tmp_path / "text.h5").write_text("not HDF5")
     (tmp_path / "text.npy").write_text("not NumPy")
@@ -30,7 +41,9 @@ def files(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("where", ["a.h5:/x", "a.h5:x", "a.h5:/group/big", "a.h5:packed", "x.npy"])
+@pytest.mark.parametrize(
+    "where", ["a.h5:/x", "a.h5:x", "a.h5:/group/big", "a.h5:packed", "x.npy", "swapped.npy"]
+)
 def test_reads_any_piece(files, where):
     data = Dataset(f"{files}/{where}", 1, (np.float64, np.float32))
     assert data.shape == (1000,)
@@ -47,9 +60,12 @@ def test_reads_any_piece(files, where):
         ("missing.h5:/x", "no such file"),
         ("missing.npy", "no such file"),
         (".:/x", "no such file"),
-        ("a.h5", "FILE.h5:/dataset or FILE.npy"),
-        ("a.h5:", "FILE.h5:/dataset or FILE.npy"),
-        ("a.h5:/y", "no dataset '/y'"),
+        ("a.h5", "neither FILE.h5:/dataset nor FILE.npy"),
+        ("a.h5:", "neither FILE.h5:/dataset nor FILE.npy"),
+        ("a.h5:/y", "no dataset '/y'; it holds /group, /integers"),
+        ("a.h5:/large", "packed chunks of 100 MiB, and 64 MiB is the most"),
+        ("fortran.npy", "Fortran order"),
+        ("zip.npy", "not a whole .npy file"),
         ("a.h5:/group", "a group"),
         ("a.h5:/integers", "int64: float64 or float32 is needed"),
         ("a.h5:/matrix", r"shape \(3, 3\)"),
@@ -66,6 +82,51 @@ def test_says_what_is_wrong(files, where, message):
     with pytest.raises(Stop, match=message) as caught:
         Dataset(f"{files}/{where}", 1, (np.float64, np.float32))
     assert caught.value.status == 2
+
+
+def test_rows_of_a_matrix(tmp_path):
+    values = np.arange(30.0).reshape(10, 3)
+    np.save(tmp_path / "x.npy", values)
+    rows = np.empty((4, 3))
+    Dataset(f"{tmp_path}/x.npy", 2, (np.float64,)).read(5, rows)
+    np.testing.assert_array_equal(rows, values[5:9])
+
+
+def test_an_empty_file_has_no_rows(files):
+    assert Dataset(f"{files}/empty.npy", 1, (np.float64,)).shape == (0,)
+
+
+def test_a_file_that_shrinks_is_found_while_reading(files):
+    data = Dataset(f"{files}/x.npy", 1, (np.float64,))
+    with open(files / "x.npy", "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(Stop, match="ends before its last row"):
+        data.read(0, np.empty(1000))
+
+
+def test_a_file_of_another_user_is_not_read(files):
+    (files / "x.npy").chmod(0)
+    me = os.geteuid()
+    try:
+        if me == 0:
+            os.seteuid(65534)
+        with pytest.raises(Stop, match="Permission denied"):
+            Dataset(f"{files}/x.npy", 1, (np.float64,))
+    finally:
+        os.seteuid(me)
+
+
+def test_a_file_that_is_being_written_is_named(files):
+    script = (
+        "import h5py, sys; file = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); input()"
+    )
+    command = [sys.executable, "-c", script, files / "a.h5"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as writer:
+        assert writer.stdout.readline() == b"open\n"
+        with pytest.raises(Stop, match="is open for writing in another process"):
+            Dataset(f"{files}/a.h5:/x", 1, (np.float64,))
+        writer.communicate(b"\n")
 
 
 def test_damage_inside_is_found_while_reading(files):

@@ -1,4 +1,6 @@
 import os
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -43,7 +45,7 @@ def test_hardware_threads_of_a_core_count_once(monkeypatch):
 
 @pytest.mark.mpi
 def test_default_threads_leave_no_core_to_two_ranks(comm):
-    chosen = device.choose(comm, "numpy")
+    chosen = device.choose(comm, "numba")
     assert chosen.node.size == comm.size
     assert chosen.nodes == 1
     cores = len({device._physical_core(cpu) for cpu in os.sched_getaffinity(0)})
@@ -65,6 +67,36 @@ def test_numba_runs_with_the_threads_asked_for(comm):
 
     assert device.choose(comm, "numba", threads=2).threads == 2
     assert numba.get_num_threads() == 2
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_ranks_of_a_node_take_its_gpus_in_turn(comm, monkeypatch, number):
+    taken = []
+    monkeypatch.setattr(device, "visible_gpus", lambda: [f"GPU {i}" for i in range(number)])
+    monkeypatch.setattr(device, "_installed", lambda variant: True)
+    monkeypatch.setattr(device, "_select_gpu", lambda variant, gpu: taken.append(gpu))
+    chosen = device.choose(comm, "cupy")
+    assert taken == [chosen.node.rank % number]
+    assert chosen.name == f"GPU {taken[0]}"
+
+
+@pytest.mark.mpi
+def test_a_library_that_fails_is_named(comm, monkeypatch):
+    def fail(name):
+        raise RuntimeError("CUDA driver version is insufficient")
+
+    fake = types.SimpleNamespace(cuda=types.SimpleNamespace(Device=fail))
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    monkeypatch.setattr(device, "visible_gpus", lambda: ["A GPU"])
+    monkeypatch.setattr(device, "_installed", lambda variant: True)
+    with pytest.raises(Stop, match="driver version is insufficient; pip install"):
+        device.choose(comm, "cupy")
+
+
+@pytest.mark.mpi
+def test_variants_of_one_thread_say_so(comm):
+    assert device.choose(comm, "numpy", threads=8).threads == 1
 
 
 @pytest.mark.mpi
@@ -106,7 +138,7 @@ def test_arrays_go_to_the_device_and_back(comm, variant):
     ("variant", "module"), [("cuda", "numba_cuda"), ("cupy", "cupy"), ("numba", "numba")]
 )
 def test_a_missing_library_is_named(monkeypatch, variant, module):
-    monkeypatch.setitem(__import__("sys").modules, module, None)
+    monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
     with pytest.raises(Stop, match=r"library is missing on rank 5; pip install"):
         device._require(5, variant, ["A GPU"])

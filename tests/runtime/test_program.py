@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from runtime.program import Stop, agreement, count, parse, positive
+from runtime.program import Stop, agreement, count, parse
 
 PROGRAM = """
 import signal, sys, os, time
@@ -79,15 +79,26 @@ def test_a_killed_rank_ends_the_others(launch):
     assert seconds < 7
 
 
-def test_a_rank_that_fails_before_mpi_starts_ends_the_others(start, tmp_path):
-    path = tmp_path / "job.py"
-    fails = (
-        "if os.environ.get('PMI_RANK', os.environ.get('PMIX_RANK')) == '1': import no_such_module"
+def test_a_rank_that_cannot_import_numpy_ends_the_others(start, tmp_path):
+    rank = "os.environ.get('PMI_RANK', os.environ.get('PMIX_RANK'))"
+    (tmp_path / "numpy.py").write_text(
+        f"import os\nif {rank} == '1': raise ImportError('broken')\n"
     )
-    path.write_text(PROGRAM.format(body="pass").replace("def main", f"{fails}\n\ndef main"))
+    path = tmp_path / "job.py"
+    waits = "import numpy, mpi4py.MPI\nmpi4py.MPI.COMM_WORLD.Barrier()\n"
+    path.write_text(f"import runtime.guard\n{waits}")
+    begin = time.monotonic()
     done = start(2, path)
+    assert done.returncode == 1
+    assert "ImportError: broken" in done.stderr
+    assert time.monotonic() - begin < 7
+
+
+def test_a_rank_that_leaves_on_its_own_ends_the_others(launch):
+    done, seconds = launch(2, "if comm.rank == 1: sys.exit(0)")
     assert done.returncode != 0
-    assert "no_such_module" in done.stderr
+    assert "SystemExit" in done.stderr
+    assert seconds < 7
 
 
 @pytest.mark.parametrize(
@@ -106,9 +117,11 @@ def test_count_refuses(text):
         count(text)
 
 
-def test_positive_refuses_zero():
-    with pytest.raises(argparse.ArgumentTypeError):
-        positive("0")
+@pytest.mark.parametrize("text", ["0", "11"])
+def test_count_keeps_to_its_limits(text):
+    assert count("10", 1, 10) == 10
+    with pytest.raises(argparse.ArgumentTypeError, match=r"from 1 to 10$"):
+        count(text, 1, 10)
 
 
 @pytest.mark.mpi

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from runtime import device, record, report
+from runtime import device, provenance, record, report
 from runtime.clock import PHASES, Clock
 from runtime.program import Stop
 from runtime.record import Result
@@ -35,7 +35,8 @@ def make(comm):
         args = argparse.Namespace(variant="numpy", output=Path("a.h5"), n=3)
         place = device.choose(comm, "numpy", threads=1)
         check = {"error": 0.5, "bound": 1.0}
-        return record.collect(comm, "job", args, place, clock, results, check, 100)
+        commit = provenance.git_commit()
+        return provenance.collect(comm, "job", args, place, clock, results, check, 100, commit)
 
     return collect
 
@@ -67,7 +68,7 @@ def test_schema(comm, make, mpi_tmp_path):
             assert set(file) == {"results", "check", "timings", "ranks"}
             assert set(file.attrs) == {
                 *("schema", "job", "command", "arguments", "ranks", "nodes", "threads", "variant"),
-                *("start", "git", "mpi", "versions", "slurm", "peak_memory_rank"),
+                *("start", "folder", "git", "mpi", "versions", "slurm", "peak_memory_rank"),
                 *("peak_memory_node", "kernel_bytes", "results_sha256"),
             }
             assert file["timings"].shape == (3, len(PHASES), comm.size)
@@ -94,32 +95,69 @@ def test_provenance(comm, make, monkeypatch):
         assert facts["ranks"] == comm.size
         assert facts["versions"]["numpy"] == np.__version__
         assert facts["start"].endswith("+00:00")
-        describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*"]
-        commit = subprocess.run(
-            describe, capture_output=True, text=True, cwd=Path(__file__).parent
-        ).stdout.strip()
-        assert facts["git"].removesuffix("-dirty") == (commit or "unknown")
+        assert facts["versions"]["h5py"] == h5py.__version__
+        assert facts["folder"] == os.getcwd()
         assert "hunter2" not in repr(made)
 
 
+def test_commit_says_whether_the_code_is_in_it(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
+
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "runtime" / "provenance.py"))
+    assert provenance.git_commit() == "unknown"
+    git("init", "--quiet")
+    (tmp_path / "job.py").write_text("1")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "a")
+    commit = provenance.git_commit()
+    assert len(commit) == 40
+    (tmp_path / "data.h5").touch()
+    assert provenance.git_commit() == commit
+    (tmp_path / "new.py").touch()
+    assert provenance.git_commit() == f"{commit}-dirty"
+
+
 @pytest.mark.mpi
-def test_an_existing_file_is_replaced_only_with_force(comm, make, mpi_tmp_path):
-    path = mpi_tmp_path / "a.h5"
-    comm.Barrier()
-    if comm.rank == 0:
-        path.write_text("mine")
-    comm.Barrier()
-    with pytest.raises(Stop, match="--force"):
+def test_a_record_is_replaced_only_with_force(comm, make, mpi_tmp_path):
+    path = record.write(comm, mpi_tmp_path / "a.h5", make(), force=False)
+    with pytest.raises(Stop, match="--force replaces a record"):
         record.target(comm, "job", path, force=False)
     assert record.target(comm, "job", path, force=True) == path
-    # It appeared after the check: both are kept.
+    # As if it had appeared after the check: both are kept.
+    before = path.read_bytes()
     other = record.write(comm, path, make(), force=False)
     assert other != path
     comm.Barrier()
-    assert path.read_text() == "mine"
+    assert path.read_bytes() == before
+    comm.Barrier()
     assert record.write(comm, path, make(), force=True) == path
     if comm.rank == 0:
         assert record.read(path).results.keys() == record.read(other).results.keys()
+
+
+@pytest.mark.parametrize("content", ["text", "data"])
+def test_force_replaces_nothing_but_a_record(comm, tmp_path, content):
+    path = tmp_path / "a.h5"
+    if content == "data":
+        with h5py.File(path, "w") as file:
+            file["x"] = np.ones(3)
+    else:
+        path.write_text("mine")
+    before = path.read_bytes()
+    with pytest.raises(Stop, match="is not a record"):
+        record.target(comm, "job", path, force=True)
+    assert path.read_bytes() == before
+
+
+def test_a_record_of_now_and_files_of_many_runs_in_one_folder(tmp_path):
+    # Three runs that begin at once remove no file of each other.
+    script = "from pathlib import Path; from runtime import record\n"
+    script += "for _ in range(2000): record._check_target(Path('a.h5'), False, False)"
+    runs = [subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) for _ in range(3)]
+    assert [run.wait(60) for run in runs] == [0, 0, 0]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -140,11 +178,12 @@ def test_default_path_names_job_and_time(comm, tmp_path, monkeypatch):
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_write_that_fails_leaves_nothing(comm, make, tmp_path):
+@pytest.mark.parametrize("limit", [0, 1, 4096, 50_000, 500_000])
+def test_a_write_that_fails_leaves_nothing(comm, make, tmp_path, limit):
     big = {"x": Result(np.zeros(10**5), "1", "too much for the limit on file sizes")}
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     made = make(big)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         with pytest.raises(Stop, match=r"cannot write .*: File too large$") as caught:
             record.write(comm, tmp_path / "a.h5", made, force=False)
@@ -158,14 +197,15 @@ SLOW_WRITER = """
 import argparse, sys
 from pathlib import Path
 import numpy as np
-from runtime import device, program, record
+from runtime import device, program, provenance, record
 from runtime.clock import Clock
 
 def main(comm, argv):
     place = device.choose(comm, "numpy", threads=1)
     results = {f"x{i}": record.Result(np.zeros(10**7), "1", "large") for i in range(30)}
     check = {"error": 0.0, "bound": 0.0}
-    made = record.collect(comm, "j", argparse.Namespace(), place, Clock(1), results, check, 0)
+    args = argparse.Namespace()
+    made = provenance.collect(comm, "j", args, place, Clock(1), results, check, 0, "")
     record.write(comm, Path(argv[0]), made, force=False)
 
 program.launch(main)
@@ -232,19 +272,32 @@ def test_damage_is_found_by_the_reader(comm, make, tmp_path):
 def test_other_files_are_not_records(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = 1
-    with pytest.raises(ValueError, match="not a record"):
+    with pytest.raises(ValueError, match="not a record of schema 1: its schema is none"):
+        record.read(tmp_path / "a.h5")
+    with pytest.raises(OSError, match="no such file"):
+        record.read(tmp_path / "b.h5")
+    (tmp_path / "c.h5").write_text("text")
+    with pytest.raises(OSError, match=r"c.h5 is not a whole HDF5 file"):
+        record.read(tmp_path / "c.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.attrs["schema"] = 1
+    with pytest.raises(ValueError, match=r"a.h5 is damaged"):
         record.read(tmp_path / "a.h5")
 
 
 def test_the_report_reads_a_record_from_disk(comm, make, tmp_path, start):
     made = make()
     path = record.write(comm, tmp_path / "a.h5", made, force=False)
+    facts = report.summary(made)
     done = start(None, "-m", "runtime.report", path)
-    assert done.returncode == 0
-    assert done.stdout == report.text(made, path) + "\n"
-    assert json.loads(json.dumps(report.summary(made, path)))["results"] == {"total": 2.5}
-    assert start(None, "-m", "runtime.report", tmp_path / "b.h5").returncode == 1
+    assert (done.returncode, done.stdout) == (0, report.text(facts, path) + "\n")
+    done = start(None, "-m", "runtime.report", path, "--json")
+    assert json.loads(done.stdout) == {**facts, "record": str(path)}
+    assert facts["results"] == {"total": 2.5}
+    done = start(None, "-m", "runtime.report", tmp_path / "b.h5")
+    assert done.returncode == 2
+    assert "no such file" in done.stderr
 
 
 def test_cores_are_written_as_ranges():
-    assert record._ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
+    assert provenance._ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"

@@ -1,0 +1,163 @@
+"""Where a record comes from: the ranks, their memory, the code and the libraries of a run."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtime.clock import PHASES, Clock, since_process_start
+from runtime.device import Device
+from runtime.record import SCHEMA, Record, Result, digest
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+# Named one by one: a record is shared with others, and an environment holds secrets.
+_SLURM = (
+    "SLURM_CLUSTER_NAME",
+    "SLURM_JOB_ID",
+    "SLURM_STEP_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_JOB_PARTITION",
+    "SLURM_RESTART_COUNT",
+)
+
+
+def collect(
+    comm: "MPI.Comm",
+    job: str,
+    args: Namespace,
+    device: Device,
+    clock: Clock,
+    results: dict[str, Result],
+    check: dict[str, float],
+    kernel_bytes: int,
+    commit: str,
+) -> Record | None:
+    """Gather what the ranks know of this run. Collective over `comm`.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    job : str
+        Name of the job.
+    args : argparse.Namespace
+        From `runtime.program.parse`.
+    device, clock : Device, Clock
+        What this rank ran on, and its timings.
+    results, check : dict
+        See `Record`; significant on rank 0.
+    kernel_bytes : int
+        Bytes that the kernels of all ranks read or write in one repeat.
+    commit : str
+        From `git_commit`; significant on rank 0.
+
+    Returns
+    -------
+    Record or None
+        On rank 0; None elsewhere.
+    """
+    from mpi4py import MPI
+
+    memory = _peak_memory()
+    node_memory = device.node.allreduce(memory)
+    host = MPI.Get_processor_name()
+    row = (comm.rank, host, _ranges(device.cores), device.threads, device.name, memory)
+    rows = comm.gather((row, node_memory))
+    timings = clock.gather(comm)
+    if rows is None:
+        return None
+    assert timings is not None
+    text = [max(len(row[column].encode()) for row, _ in rows) for column in (1, 2, 4)]
+    kinds = [("rank", "i8"), ("host", f"S{text[0]}"), ("cores", f"S{text[1]}"), ("threads", "i8")]
+    kinds += [("device", f"S{text[2]}"), ("peak_memory", "i8")]
+    attributes = {
+        "schema": SCHEMA,
+        "job": job,
+        "command": shlex.join(sys.argv),
+        "folder": str(Path.cwd()),
+        "arguments": {name: _plain(value) for name, value in vars(args).items()},
+        "ranks": comm.size,
+        "nodes": device.nodes,
+        "threads": device.threads,
+        "variant": device.variant,
+        "start": datetime.fromtimestamp(_process_start(), UTC).isoformat(timespec="milliseconds"),
+        "git": commit,
+        "mpi": " ".join(MPI.Get_library_version().splitlines()[0].strip("\0").split()),
+        "versions": _versions(),
+        "slurm": {name: os.environ[name] for name in _SLURM if name in os.environ},
+        "peak_memory_rank": max(row[-1] for row, _ in rows),
+        "peak_memory_node": max(node for _, node in rows),
+        "kernel_bytes": kernel_bytes,
+        "results_sha256": digest(results),
+    }
+    ranks = np.array([row for row, _ in rows], np.dtype(kinds))
+    return Record(attributes, results, check, PHASES, timings, ranks)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _ranges(numbers: tuple[int, ...]) -> str:
+    """Write increasing numbers the way Slurm does: ``0-3,8``."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def _process_start() -> float:
+    return time.time() - since_process_start()
+
+
+def _peak_memory() -> int:
+    """Return the largest resident size of this process so far [bytes].
+
+    Not from `getrusage`, whose figure begins with that of the process that started this one.
+    """
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
+
+
+def git_commit() -> str:
+    """Return the commit of this clone, ``-dirty`` if Python files differ, or ``unknown``."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        # Python files alone: data and records lie about in many clones.
+        return f"{commit}-dirty" if _git("status", "--porcelain", "--", "*.py") else commit
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    folder = Path(__file__).parent.parent
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that this run has imported."""
+    import h5py  # which writes the record, if nothing else
+
+    modules = (h5py, *(sys.modules.get(name) for name in ("mpi4py", "numba", "numpy", "cupy")))
+    found = {module.__name__: module.__version__ for module in modules if module is not None}
+    if "numba_cuda" in sys.modules:
+        found["numba_cuda"] = sys.modules["numba_cuda"].__version__
+    return {"python": ".".join(map(str, sys.version_info[:3])), **found}
