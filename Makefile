@@ -69,4 +69,4 @@ lock:
 
 clean:
 	rm -rf .venv $(OPENMPI) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find benchmarks jobs kernels runtime scaling tests -name __pycache__ -prune -exec rm -rf {} +
+	find benchmarks jobs kernels runtime tests -name __pycache__ -prune -exec rm -rf {} +

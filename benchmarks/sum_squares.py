@@ -24,6 +24,7 @@ import sys
 import time
 from pathlib import Path
 
+# NumPy before `runtime`, which would keep its BLAS to one thread.
 import numba
 import numpy as np
 
@@ -64,7 +65,7 @@ def disturbances():
 
 def time_kernels(n, rounds, ranks):
     """Return the seconds of each competitor in this process, one sample a round."""
-    compilation.use_private_cache()
+    numba.config.CACHE_DIR = compilation.private_folder()
     block_sums = kernels.load("sum_squares", "numba").block_sums
     x, sums = np.random.default_rng(0).random(n), np.empty(-(-n // BLOCK))
     source = x[n // ranks :]

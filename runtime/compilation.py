@@ -22,25 +22,27 @@ if TYPE_CHECKING:
 
 
 def use_private_cache(node: "MPI.Comm") -> None:
-    """Point Numba's cache to a folder that is private to this user, node and code. Collective.
-
-    A node's own, because machine code of one node need not run on another, and because file locks
-    work there. Of this code, because Numba compares the file of a kernel only, and would not notice
-    that a constant which the kernel takes from elsewhere has changed. In ``NUMBA_CACHE_DIR`` if
-    that is set, else among the temporary files. Call this before a kernel is imported.
+    """Point Numba's cache to `private_folder`, before a kernel is imported. Collective over `node`.
 
     Parameters
     ----------
     node : MPI.Comm
         The ranks of one node.
     """
-    folder = node.bcast(_make_folder() if node.rank == 0 else None)
+    folder = node.bcast(private_folder() if node.rank == 0 else None)
     os.environ["NUMBA_CACHE_DIR"] = folder
     if "numba" in sys.modules:
         sys.modules["numba"].config.CACHE_DIR = folder
 
 
-def _make_folder() -> str:
+def private_folder() -> str:
+    """Make and return a cache folder that is private to this user, node and code.
+
+    A node's own, because machine code of one node need not run on another, and because file locks
+    work there. Of this code, because Numba compares the file of a kernel only, and would not notice
+    that a constant which the kernel takes from elsewhere has changed. In ``NUMBA_CACHE_DIR`` if
+    that is set, else among the temporary files.
+    """
     name = f"hpc-batch-{os.getuid()}-{os.uname().nodename}-{_code_digest()}"
     base = Path(os.environ.get("NUMBA_CACHE_DIR", tempfile.gettempdir()))
     folder = base if base.name == name else base / name

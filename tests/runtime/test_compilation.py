@@ -18,17 +18,17 @@ def place(tmp_path, monkeypatch):
 
 
 def test_folder_is_private_and_found_again(place):
-    folder = Path(compilation._make_folder())
+    folder = Path(compilation.private_folder())
     assert folder.parent == place
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert compilation._make_folder() == str(folder)
+    assert compilation.private_folder() == str(folder)
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
-    assert compilation._make_folder() == str(folder)
+    assert compilation.private_folder() == str(folder)
 
 
 @pytest.mark.parametrize("trap", ["link", "file", "open to all"])
 def test_a_folder_that_someone_else_may_have_prepared_is_not_used(place, trap):
-    folder = Path(compilation._make_folder())
+    folder = Path(compilation.private_folder())
     folder.rmdir()
     if trap == "link":
         (place / "elsewhere").mkdir()
@@ -38,7 +38,7 @@ def test_a_folder_that_someone_else_may_have_prepared_is_not_used(place, trap):
     else:
         folder.mkdir()
         folder.chmod(0o777)
-    other = Path(compilation._make_folder())
+    other = Path(compilation.private_folder())
     assert other != folder
     assert other.stat().st_mode & 0o777 == 0o700
     other.rmdir()
