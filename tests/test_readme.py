@@ -57,4 +57,4 @@ def first_words(text):
 
 
 def test_length():
-    assert len(README.splitlines()) <= 140
+    assert len(README.splitlines()) <= 131
