@@ -13,12 +13,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+
+# What `use_private_cache` has chosen; the variants that have no such cache need no lock.
+_folder: str | None = None
 
 
 def use_private_cache(node: "MPI.Comm") -> None:
@@ -29,7 +33,8 @@ def use_private_cache(node: "MPI.Comm") -> None:
     node : MPI.Comm
         The ranks of one node.
     """
-    folder = node.bcast(private_folder() if node.rank == 0 else None)
+    global _folder
+    folder = _folder = node.bcast(private_folder() if node.rank == 0 else None)
     os.environ["NUMBA_CACHE_DIR"] = folder
     if "numba" in sys.modules:
         sys.modules["numba"].config.CACHE_DIR = folder
@@ -46,9 +51,11 @@ def private_folder() -> str:
     name = f"hpc-batch-{os.getuid()}-{os.uname().nodename}-{_code_digest()}"
     base = Path(os.environ.get("NUMBA_CACHE_DIR", tempfile.gettempdir()))
     folder = base if base.name == name else base / name
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700, parents=True)
-    status = folder.lstat()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+    except OSError:
+        return tempfile.mkdtemp(prefix="hpc-batch-numba-")
     # Numba executes what it finds here: it must not be a folder that someone else prepared.
     mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
     if not mine or status.st_mode & 0o022:
@@ -78,7 +85,7 @@ def warm_up(node: "MPI.Comm", call: Callable[[], None]) -> None:
         Runs the kernel on a small input of the types it is going to see.
     """
     if node.rank == 0:
-        with _locked(os.environ.get("NUMBA_CACHE_DIR")):
+        with _locked(_folder):
             call()
     # MPI waits by spinning, which would take the cores from the rank that compiles.
     barrier = node.Ibarrier()

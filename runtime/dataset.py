@@ -78,10 +78,10 @@ class Dataset:
         def read(start: int, rows: np.ndarray) -> None:
             with open(path, "rb") as file:
                 file.seek(offset + start * row_bytes)
-                part = np.fromfile(file, stored, rows.size)
-            if part.size < rows.size:
-                raise OSError("the file ends before its last row")
-            rows[...] = part.reshape(rows.shape)
+                if file.readinto(rows.data.cast("B")) < rows.nbytes:
+                    raise OSError("the file ends before its last row")
+            if not stored.isnative:
+                rows.byteswap(inplace=True)
 
         self._read = read
 

@@ -1,11 +1,14 @@
 """Import this first in a job: from here on, a failing rank takes the others with it.
 
 The other ranks wait in MPI's start for a rank whose imports fail, and no launcher tells them that
-it has gone. So this module imports nothing that may fail itself.
+it has gone. So this module imports nothing that may fail itself. Only programs under MPI import
+it, since it changes the process.
 """
 
+import contextlib
 import os
 import sys
+import time
 import traceback
 from types import TracebackType
 from typing import NoReturn
@@ -18,8 +21,12 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 def abort(status: int) -> NoReturn:
     """End all ranks, and this one, with an exit status; the launcher may report another."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # A full disk behind it must not keep the others waiting.
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    # A launcher that hears of the end first drops what it has not read yet.
+    time.sleep(0.2)
     from mpi4py import MPI
 
     MPI.COMM_WORLD.Abort(status)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from runtime import clock
-from runtime.guard import abort
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -94,6 +93,9 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     start = time.perf_counter()
     import mpi4py
 
+    # Here, since it changes the process: a program that only reads records has no use for it.
+    from runtime.guard import abort
+
     # Without this, importing MPI would start it, and its cost would be counted as an import.
     mpi4py.rc(initialize=False, finalize=True)
     try:
@@ -109,6 +111,7 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     status = 0
     try:
         main(comm, sys.argv[1:])
+        sys.stdout.flush()
     except Stop as stop:
         if str(stop) and (comm.rank == 0 or not stop.agreed):
             print(f"{Path(sys.argv[0]).name}: error: {stop}", file=sys.stderr)
@@ -122,7 +125,6 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
         host = MPI.Get_processor_name()
         print(f"rank {comm.rank} of {comm.size} on {host} failed:\n{lines}", file=sys.stderr)
         abort(1)
-    sys.stdout.flush()
     comm.Barrier()
     sys.exit(status)
 

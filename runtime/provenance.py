@@ -83,8 +83,8 @@ def collect(
     attributes = {
         "schema": SCHEMA,
         "job": job,
-        "command": shlex.join(sys.argv),
-        "folder": str(Path.cwd()),
+        "command": _printable(shlex.join(sys.argv)),
+        "folder": _printable(str(Path.cwd())),
         "arguments": {name: _plain(value) for name, value in vars(args).items()},
         "ranks": comm.size,
         "nodes": device.nodes,
@@ -105,7 +105,12 @@ def collect(
 
 
 def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+    return _printable(str(value)) if isinstance(value, str | Path) else value
+
+
+def _printable(text: str) -> str:
+    """Escape what is not UTF-8 in the name of a file, which HDF5 refuses."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _ranges(numbers: tuple[int, ...]) -> str:

@@ -17,7 +17,9 @@ Schema, version 1::
                        versions          str, JSON object of library versions
                        slurm             str, JSON object of the Slurm ids, empty outside Slurm
                        peak_memory_rank, peak_memory_node   int [bytes]; the largest of any; of a
-                                         node: its ranks added, shared pages counted in each
+                                         node: its ranks added, shared pages counted in each;
+                                         before the record is written, for which rank 0 takes the
+                                         size of the results once more
                        kernel_bytes      int [bytes] that the kernel reads or writes in a repeat
                        results_sha256    str, see `digest`
     /results/<name>    dataset with attributes `units` and `description`
@@ -30,8 +32,10 @@ Schema, version 1::
 Read one with `read`, or look at it with ``python -m runtime.report FILE.h5``.
 """
 
+import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import signal
@@ -152,9 +156,9 @@ def digest(results: dict[str, Result]) -> str:
     """
     whole = hashlib.sha256()
     for name in sorted(results):
+        shape = "x".join(map(str, np.shape(results[name].values)))
         values = np.ascontiguousarray(results[name].values)
         values = values.astype(values.dtype.newbyteorder("<"), copy=False)
-        shape = "x".join(map(str, values.shape))
         whole.update(f"{name} {values.dtype.str} {shape}\n".encode())
         octets = values.reshape(-1).view(np.uint8)
         for start in range(0, octets.size, _DIGEST_BYTES):
@@ -175,7 +179,8 @@ def write(comm: "MPI.Comm", path: Path, record: Record | None, force: bool) -> P
     path : Path
         From `target`.
     record : Record
-        From `collect`; significant on rank 0. Its timings receive the phase ``write``.
+        From `runtime.provenance.collect`; significant on rank 0. Its timings receive the phase
+        ``write``.
     force : bool
         Whether a file of that name may be replaced.
 
@@ -194,8 +199,9 @@ def write(comm: "MPI.Comm", path: Path, record: Record | None, force: bool) -> P
         if record is not None:
             try:
                 path = _write(path, record, force)
-            except OSError as error:
-                raise Stop(f"cannot write {path}: {error.strerror}", status=1) from None
+            except (OSError, MemoryError) as error:
+                reason = getattr(error, "strerror", "too little memory")
+                raise Stop(f"cannot write {path}: {reason}", status=1) from None
     return comm.bcast(path)
 
 
@@ -205,7 +211,7 @@ def _write(path: Path, record: Record, force: bool) -> Path:
     temporary, handle = _create_temporary(path)
     try:
         with _removed_by_signals(temporary):
-            rest = memoryview(image)
+            rest = image
             while rest:
                 rest = rest[os.write(handle, rest) :]
             os.fsync(handle)
@@ -219,14 +225,15 @@ def _write(path: Path, record: Record, force: bool) -> Path:
         os.close(handle)
 
 
-def _image(record: Record) -> tuple[bytes, int]:
+def _image(record: Record) -> tuple[memoryview, int]:
     """Return the bytes of the file, and where among them the sample of the phase ``write`` stands.
 
     In memory, since HDF5 does not survive a disk that fills up while it writes.
     """
     import h5py
 
-    with h5py.File("record", "w", driver="core", backing_store=False) as file:
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
         for name, value in record.attributes.items():
             file.attrs[name] = json.dumps(value) if isinstance(value, dict) else value
         for name, result in record.results.items():
@@ -238,10 +245,9 @@ def _image(record: Record) -> tuple[bytes, int]:
         timings.attrs["phases"] = list(record.phases)
         timings.attrs["units"] = "s"
         file["ranks"] = record.ranks
-        file.flush()
         sample = np.ravel_multi_index((0, record.phases.index("write"), 0), record.timings.shape)
         where = timings.id.get_offset() + int(sample) * record.timings.itemsize
-        return file.id.get_file_image(), where
+    return image.getbuffer(), where
 
 
 def _publish(temporary: Path, path: Path, force: bool) -> Path:
@@ -254,7 +260,9 @@ def _publish(temporary: Path, path: Path, force: bool) -> Path:
         except FileExistsError:
             path = path.with_stem(f"{path.stem}-{os.getpid()}-{time.time_ns()}")
             os.rename(temporary, path)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS) or path.exists():
+                raise
             # A file system without links.
             os.rename(temporary, path)
     # Not every file system can; the file itself is on the disk.
@@ -273,7 +281,8 @@ def _create_temporary(path: Path) -> tuple[Path, int]:
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         # Without locks on this file system `_remove_stale` cannot lock either, and lets it be.
         with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who holds it already is a `_remove_stale` about to unlink the file: wait, and see.
+            fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return temporary, handle
         # `_remove_stale` of another run came between the two.
@@ -361,8 +370,8 @@ def read(path: str | Path) -> Record:
             whole = digest(results) == attributes["results_sha256"]
     except OSError:
         raise OSError(f"{path} is not a whole HDF5 file") from None
-    except KeyError as missing:
-        raise ValueError(f"{path} is damaged: {missing.args[0]}") from None
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
     if not whole:
         raise ValueError(f"{path} is damaged: its results are not those of results_sha256")
     return record

@@ -74,7 +74,8 @@ def start(tmp_path):
         return subprocess.run(
             [*launcher, sys.executable, *map(str, command)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",
             timeout=RANK_LIMIT_SECONDS,
             cwd=cwd or tmp_path,
             env={**os.environ, **(env or {})},

@@ -59,10 +59,13 @@ def dot_sum(x: np.ndarray) -> float:
     Returns
     -------
     float
-        The sum, rounded once after the dot products.
+        The sum, rounded once after the dot products; infinity if it overflows.
     """
     parts = (x[first : first + BLOCK].astype(np.float64) for first in range(0, x.size, BLOCK))
-    return math.fsum(np.dot(part, part) for part in parts)
+    try:
+        return math.fsum(np.dot(part, part) for part in parts)
+    except OverflowError:
+        return math.inf
 
 
 def find_not_finite(x: np.ndarray, sums: np.ndarray) -> int | None:

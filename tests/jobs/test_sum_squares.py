@@ -315,6 +315,23 @@ def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
     assert {path.name: path.stat().st_mtime_ns for path in inputs.iterdir()} == before
 
 
+@pytest.mark.parametrize("variant", ["numpy", "numba"])
+def test_odd_places(start, tmp_path, variant):
+    path = os.fsencode(tmp_path) + b"/r\xe9.h5"
+    arguments = ["--n", "10", "--variant", variant, "--output", os.fsdecode(path)]
+    done = start(2, JOB, *arguments, env={"NUMBA_CACHE_DIR": str(tmp_path / "none" / "yet")})
+    assert done.returncode == 0, done.stderr
+    assert record.read(os.fsdecode(path)).attributes["arguments"]["output"].endswith("e9.h5")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_overflow_is_no_crash(start, inputs, tmp_path, ranks):
+    arguments = ["--input", "x.h5:/large", "--variant", "numpy", "--output", tmp_path / "r.h5"]
+    done = start(ranks, JOB, *arguments, cwd=inputs)
+    assert done.returncode == 2
+    assert done.stderr == "sum_squares.py: error: the sum of the squares overflows float64\n"
+
+
 def test_force_replaces_the_record(start, tmp_path):
     path = tmp_path / "r.h5"
     first = start(1, JOB, "--n", "3", "--variant", "numpy", "--output", path)

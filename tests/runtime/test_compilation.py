@@ -26,6 +26,13 @@ def test_folder_is_private_and_found_again(place):
     assert compilation.private_folder() == str(folder)
 
 
+def test_a_folder_that_cannot_be_made_is_replaced(monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/none")
+    other = Path(compilation.private_folder())
+    assert other.is_dir()
+    other.rmdir()
+
+
 @pytest.mark.parametrize("trap", ["link", "file", "open to all"])
 def test_a_folder_that_someone_else_may_have_prepared_is_not_used(place, trap):
     folder = Path(compilation.private_folder())

@@ -1,11 +1,13 @@
 import argparse
 import json
 import time
+from pathlib import Path
 
 import pytest
 
 from runtime.program import Stop, agreement, count, parse
 
+JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
 PROGRAM = """
 import signal, sys, os, time
 from runtime import program
@@ -82,16 +84,42 @@ def test_a_killed_rank_ends_the_others(launch):
 def test_a_rank_that_cannot_import_numpy_ends_the_others(start, tmp_path):
     rank = "os.environ.get('PMI_RANK', os.environ.get('PMIX_RANK'))"
     (tmp_path / "numpy.py").write_text(
-        f"import os\nif {rank} == '1': raise ImportError('broken')\n"
+        "import os, time\n"
+        f"if {rank} == '1': raise ImportError('broken')\n"
+        "import mpi4py.MPI  # which waits for rank 1\ntime.sleep(60)\n"
     )
-    path = tmp_path / "job.py"
-    waits = "import numpy, mpi4py.MPI\nmpi4py.MPI.COMM_WORLD.Barrier()\n"
-    path.write_text(f"import runtime.guard\n{waits}")
     begin = time.monotonic()
-    done = start(2, path)
+    done = start(2, JOB, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1
     assert "ImportError: broken" in done.stderr
     assert time.monotonic() - begin < 7
+
+
+@pytest.mark.parametrize("body", ["print('x')", "print('x'); assert comm.rank != 0"])
+def test_a_full_disk_behind_stdout_ends_all_ranks(start, tmp_path, body):
+    job = tmp_path / "job.py"
+    job.write_text(PROGRAM.format(body=f"if comm.rank == 0: {body}"))
+    # With its own redirection: what mpirun itself cannot write is another matter.
+    wrap = tmp_path / "wrap.py"
+    wrap.write_text(
+        "import os, runpy, sys\n"
+        "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+        f"sys.argv = [{str(job)!r}]; runpy.run_path({str(job)!r}, run_name='__main__')"
+    )
+    begin = time.monotonic()
+    done = start(2, wrap, env={"PYTHONUNBUFFERED": ""})
+    assert done.returncode == 1
+    assert time.monotonic() - begin < 7
+
+
+def test_reading_records_changes_nothing_in_the_process(start, tmp_path):
+    script = tmp_path / "read.py"
+    script.write_text(
+        "import os, sys; before = dict(os.environ); import runtime.record, runtime.report\n"
+        "assert dict(os.environ) == before and sys.excepthook is sys.__excepthook__"
+    )
+    done = start(None, script)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_rank_that_leaves_on_its_own_ends_the_others(launch):

@@ -151,10 +151,20 @@ def test_force_replaces_nothing_but_a_record(comm, tmp_path, content):
     assert path.read_bytes() == before
 
 
-def test_a_record_of_now_and_files_of_many_runs_in_one_folder(tmp_path):
+def test_runs_in_one_folder_leave_each_others_files_alone(tmp_path):
     # Three runs that begin at once remove no file of each other.
-    script = "from pathlib import Path; from runtime import record\n"
-    script += "for _ in range(2000): record._check_target(Path('a.h5'), False, False)"
+    script = """
+import os, time
+from pathlib import Path
+from runtime import record
+for _ in range(2000):
+    temporary, handle = record._create_temporary(Path("a.h5"))
+    time.sleep(2e-4)
+    assert os.fstat(handle).st_nlink == 1
+    temporary.unlink()
+    os.close(handle)
+    record._remove_stale(Path("."))
+"""
     runs = [subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) for _ in range(3)]
     assert [run.wait(60) for run in runs] == [0, 0, 0]
     assert list(tmp_path.iterdir()) == []
@@ -245,6 +255,8 @@ def test_digest_sees_every_bit_and_nothing_else():
     }
     assert record.digest(swapped) == digest
     parts = RESULTS["parts"].values
+    one = Result(np.array([2.5]), "1", "a sum")
+    assert record.digest({**RESULTS, "total": one}) != digest
     for changed in (parts.T, parts.ravel(), parts.astype("f4"), np.nextafter(parts, 9)):
         assert record.digest({**RESULTS, "parts": Result(changed, "K", "its parts")}) != digest
     renamed = {"total": RESULTS["total"], "part": RESULTS["parts"]}
@@ -281,6 +293,7 @@ def test_other_files_are_not_records(tmp_path):
         record.read(tmp_path / "c.h5")
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         file.attrs["schema"] = 1
+        file["results"] = 1
     with pytest.raises(ValueError, match=r"a.h5 is damaged"):
         record.read(tmp_path / "a.h5")
 
