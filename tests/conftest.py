@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,10 @@ def pytest_configure(config):
         pytest.exit(f"{_world().size} ranks were started, not {expected}", returncode=3)
     if _world().rank > 0:
         config.option.xmlpath = None
+    # Ranks that share pytest's folder for temporary files remove it under each other's feet.
+    root = Path(tempfile.gettempdir()) / f"pytest-{os.getuid()}-rank-{_world().rank}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(root)
 
 
 @pytest.hookimpl(trylast=True)
