@@ -4,6 +4,7 @@ import ctypes
 import importlib.util
 import os
 import sys
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -207,11 +208,11 @@ def visible_gpus() -> list[str]:
     for index in range(number.value):
         handle = ctypes.c_int()
         text = ctypes.create_string_buffer(256)
-        uuid = (ctypes.c_ubyte * 16)()
+        octets = (ctypes.c_ubyte * 16)()
         driver.cuDeviceGet(ctypes.byref(handle), index)
         driver.cuDeviceGetName(text, len(text), handle)
-        driver.cuDeviceGetUuid(uuid, handle)
-        names.append(f"{text.value.decode()} GPU-{bytes(uuid).hex()}")
+        driver.cuDeviceGetUuid(octets, handle)
+        names.append(f"{text.value.decode()} GPU-{uuid.UUID(bytes=bytes(octets))}")
     return names
 
 

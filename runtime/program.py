@@ -191,7 +191,7 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--output", type=Path, metavar="FILE.h5", help="the record (default results/<job>-<UTC>.h5)"
     )
-    group.add_argument("--force", action="store_true", help="replace FILE.h5 if it exists")
+    group.add_argument("--force", action="store_true", help="replace FILE.h5 if it is a record")
     group.add_argument(
         "--json", action="store_true", help="print one JSON line and nothing else on stdout"
     )

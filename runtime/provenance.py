@@ -83,8 +83,8 @@ def collect(
     attributes = {
         "schema": SCHEMA,
         "job": job,
-        "command": _printable(shlex.join(sys.argv)),
-        "folder": _printable(str(Path.cwd())),
+        "command": printable(shlex.join(sys.argv)),
+        "folder": printable(str(Path.cwd())),
         "arguments": {name: _plain(value) for name, value in vars(args).items()},
         "ranks": comm.size,
         "nodes": device.nodes,
@@ -105,11 +105,11 @@ def collect(
 
 
 def _plain(value: Any) -> Any:
-    return _printable(str(value)) if isinstance(value, str | Path) else value
+    return printable(str(value)) if isinstance(value, str | Path) else value
 
 
-def _printable(text: str) -> str:
-    """Escape what is not UTF-8 in the name of a file, which HDF5 refuses."""
+def printable(text: str) -> str:
+    """Escape what is not UTF-8 in the name of a file, which HDF5 and terminals refuse."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

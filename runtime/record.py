@@ -210,7 +210,7 @@ def _write(path: Path, record: Record, force: bool) -> Path:
     image, write_sample = _image(record)
     temporary, handle = _create_temporary(path)
     try:
-        with _removed_by_signals(temporary):
+        with _removed_by_sigterm(temporary):
             rest = image
             while rest:
                 rest = rest[os.write(handle, rest) :]
@@ -305,23 +305,19 @@ def _remove_stale(folder: Path) -> None:
 
 
 @contextmanager
-def _removed_by_signals(temporary: Path) -> Iterator[None]:
-    """Remove the file if SIGTERM or SIGINT ends the process inside.
-
-    At once, from the handler: an exception would wait for the end of a slow call of the system.
-    """
+def _removed_by_sigterm(temporary: Path) -> Iterator[None]:
+    """Remove the file if SIGTERM ends the process inside, which it does without cleaning up."""
 
     def leave(number: int, frame: Any) -> None:
         temporary.unlink(missing_ok=True)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = signal.signal(signal.SIGTERM, leave)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, before)
 
 
 def read(path: str | Path) -> Record:

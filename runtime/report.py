@@ -12,6 +12,7 @@ import numpy as np
 
 from runtime import record as records
 from runtime.clock import REPEATED
+from runtime.provenance import printable
 from runtime.record import Record
 
 
@@ -95,7 +96,8 @@ def text(facts: dict[str, Any], path: Path) -> str:
 
 def show(facts: dict[str, Any], path: Path, as_json: bool) -> None:
     """Print the figures of `summary` and where the record is."""
-    print(json.dumps({**facts, "record": str(path)}) if as_json else text(facts, path), flush=True)
+    line = json.dumps({**facts, "record": str(path)})
+    print(line if as_json else printable(text(facts, path)), flush=True)
 
 
 def _number(n: int, thing: str) -> str:

@@ -16,7 +16,6 @@ import pytest
 # Numba fixes the size of its thread pool when it is imported; tests ask for up to this many.
 os.environ.setdefault("NUMBA_NUM_THREADS", "4")
 
-ROOT = Path(__file__).parent.parent
 RANK_LIMIT_SECONDS = 60
 
 

@@ -319,7 +319,9 @@ def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
 def test_odd_places(start, tmp_path, variant):
     path = os.fsencode(tmp_path) + b"/r\xe9.h5"
     arguments = ["--n", "10", "--variant", variant, "--output", os.fsdecode(path)]
-    done = start(2, JOB, *arguments, env={"NUMBA_CACHE_DIR": str(tmp_path / "none" / "yet")})
+    folder = str(tmp_path / "none" / "yet")
+    environment = {"NUMBA_CACHE_DIR": folder, "PYTHONIOENCODING": "utf-8:strict"}
+    done = start(2, JOB, *arguments, env=environment)
     assert done.returncode == 0, done.stderr
     assert record.read(os.fsdecode(path)).attributes["arguments"]["output"].endswith("e9.h5")
 

@@ -240,7 +240,8 @@ def test_an_interrupted_write_leaves_no_record(comm, tmp_path, number):
         assert len(list(folder.iterdir())) == 1
     writer.send_signal(number)
     status = writer.wait(timeout=30)
-    assert status == -number
+    # Python itself turns SIGINT into an exception, after which the program ends as usual.
+    assert status == (130 if number == signal.SIGINT else -number)
     if number == signal.SIGKILL:
         assert len(list(folder.iterdir())) == 1
         record.target(comm, "job", folder / "b.h5", force=False)
