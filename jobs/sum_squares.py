@@ -46,6 +46,13 @@ def arguments():
     return parser
 
 
+def grow(args, ranks):
+    """Turn the size of one rank into that of all: the work is the number of elements."""
+    if args.input is not None:
+        raise Stop("--weak lets --n grow with the ranks; the size of an --input is fixed")
+    args.n *= ranks
+
+
 def draw(seed, start, rows):
     """Fill `rows` with the elements from `start` on: one number of the PCG64 stream each."""
     bits = np.random.PCG64(seed).advance(start)
@@ -104,7 +111,7 @@ def check(totals, independent, n):
 
 
 def main(comm, argv):
-    run = runs.begin(comm, "sum_squares", arguments(), argv)
+    run = runs.begin(comm, "sum_squares", arguments(), argv, grow)
     with run.clock.phase("import"), agreement(comm, NotImplementedError):
         kernel = kernels.load("sum_squares", run.device.variant)
     source, n, dtype = open_source(comm, run.args)
@@ -135,7 +142,7 @@ def main(comm, argv):
                 "total": Result(np.float64(totals[0]), "1", "sum of the squares"),
                 "block_sums": Result(every, "1", f"sums of {BLOCK} consecutive squares"),
             }
-    runs.finish(comm, run, results, checked, kernel_bytes=n * dtype.itemsize)
+    runs.finish(comm, run, results, checked, work=n, kernel_bytes=n * dtype.itemsize)
 
 
 if __name__ == "__main__":

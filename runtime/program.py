@@ -129,7 +129,9 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     sys.exit(status)
 
 
-def parse(comm: "MPI.Comm", parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+def parse(
+    comm: "MPI.Comm", parser: argparse.ArgumentParser, argv: list[str], weak: bool = False
+) -> argparse.Namespace:
     """Add the options that all jobs have and parse the command line. Collective over `comm`.
 
     Rank 0 parses, so that a usage message appears once; the others receive what it found.
@@ -142,6 +144,8 @@ def parse(comm: "MPI.Comm", parser: argparse.ArgumentParser, argv: list[str]) ->
         The job's own options.
     argv : list of str
         Command line without the program's name; significant on rank 0.
+    weak : bool
+        Whether the job knows how its problem grows with the ranks, and so has ``--weak``.
 
     Returns
     -------
@@ -156,7 +160,7 @@ def parse(comm: "MPI.Comm", parser: argparse.ArgumentParser, argv: list[str]) ->
     """
     arguments, status = None, 0
     if comm.rank == 0:
-        _add_common_options(parser)
+        _add_common_options(parser, weak)
         try:
             arguments = parser.parse_args(argv)
         except SystemExit as done:
@@ -167,7 +171,7 @@ def parse(comm: "MPI.Comm", parser: argparse.ArgumentParser, argv: list[str]) ->
     return arguments
 
 
-def _add_common_options(parser: argparse.ArgumentParser) -> None:
+def _add_common_options(parser: argparse.ArgumentParser, weak: bool) -> None:
     group = parser.add_argument_group("options that all jobs have")
     group.add_argument(
         "--variant",
@@ -188,6 +192,10 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="timed repeats after one warm-up",
     )
+    if weak:
+        group.add_argument(
+            "--weak", action="store_true", help="sizes mean the work of one rank (weak scaling)"
+        )
     group.add_argument(
         "--output", type=Path, metavar="FILE.h5", help="the record (default results/<job>-<UTC>.h5)"
     )

@@ -39,6 +39,7 @@ def collect(
     clock: Clock,
     results: dict[str, Result],
     check: dict[str, float],
+    work: int,
     kernel_bytes: int,
     commit: str,
 ) -> Record | None:
@@ -56,6 +57,8 @@ def collect(
         What this rank ran on, and its timings.
     results, check : dict
         See `Record`; significant on rank 0.
+    work : int
+        Operations of all ranks in one repeat, up to a constant factor.
     kernel_bytes : int
         Bytes that the kernels of all ranks read or write in one repeat.
     commit : str
@@ -97,6 +100,7 @@ def collect(
         "slurm": {name: os.environ[name] for name in _SLURM if name in os.environ},
         "peak_memory_rank": max(row[-1] for row, _ in rows),
         "peak_memory_node": max(node for _, node in rows),
+        "work": work,
         "kernel_bytes": kernel_bytes,
         "results_sha256": digest(results),
     }

@@ -1,6 +1,6 @@
 """The record of a run: one HDF5 file, complete or absent.
 
-Schema, version 1::
+Schema, version 2::
 
     /                  attributes:
                        schema            int, this version
@@ -20,6 +20,8 @@ Schema, version 1::
                                          node: its ranks added, shared pages counted in each;
                                          before the record is written, for which rank 0 takes the
                                          size of the results once more
+                       work              int, operations of all ranks in a repeat, up to a constant
+                                         factor
                        kernel_bytes      int [bytes] that the kernel reads or writes in a repeat
                        results_sha256    str, see `digest`
     /results/<name>    dataset with attributes `units` and `description`
@@ -54,7 +56,7 @@ from runtime.program import Stop, agreement
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-SCHEMA = 1
+SCHEMA = 2
 _DIGEST_BYTES = 16 * 2**20
 
 

@@ -46,6 +46,7 @@ def summary(record: Record) -> dict[str, Any]:
             if result.values.ndim == 0
         },
         "check": {name: float(record.check[name]) for name in ("error", "bound")},
+        "work": facts["work"],
         "repeats": len(record.timings),
         "seconds": float(np.median(np.nansum(record.timings[:, each], axis=1).max(axis=1))),
         "phases": _phases(record),
@@ -54,6 +55,18 @@ def summary(record: Record) -> dict[str, Any]:
         "peak_memory_node": facts["peak_memory_node"],
         "results_sha256": facts["results_sha256"],
     }
+
+
+def seconds_of_ranks(record: Record) -> dict[str, list[float]]:
+    """Return the seconds of each rank in each phase of a repeat, median over repeats [s].
+
+    Phases that no rank entered are left out; a rank that did not enter one has 0 there.
+    """
+    found = {}
+    for name, samples in zip(record.phases, np.moveaxis(record.timings, 1, 0), strict=True):
+        if name in REPEATED and not np.isnan(samples).all():
+            found[name] = np.median(np.nan_to_num(samples), axis=0).tolist()
+    return found
 
 
 def _phases(record: Record) -> dict[str, dict[str, float]]:

@@ -1,6 +1,7 @@
 """One run of a job, from its command line to its record."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,13 @@ class Run:
     commit: str
 
 
-def begin(comm: "MPI.Comm", job: str, parser: argparse.ArgumentParser, argv: list[str]) -> Run:
+def begin(
+    comm: "MPI.Comm",
+    job: str,
+    parser: argparse.ArgumentParser,
+    argv: list[str],
+    grow: Callable[[argparse.Namespace, int], None] | None = None,
+) -> Run:
     """Parse the command line, make sure of the record's place, choose the device. Collective.
 
     Parameters
@@ -53,6 +60,9 @@ def begin(comm: "MPI.Comm", job: str, parser: argparse.ArgumentParser, argv: lis
         The job's own options; the common ones are added.
     argv : list of str
         Command line without the program's name; significant on rank 0.
+    grow : callable, optional
+        ``grow(args, ranks)`` turns sizes that mean the work of one rank into those of the whole
+        problem; with it the job has ``--weak``.
 
     Returns
     -------
@@ -63,7 +73,10 @@ def begin(comm: "MPI.Comm", job: str, parser: argparse.ArgumentParser, argv: lis
     Stop
         Something that the user asked for cannot be had.
     """
-    args = program.parse(comm, parser, argv)
+    args = program.parse(comm, parser, argv, weak=grow is not None)
+    if grow is not None and args.weak:
+        with program.agreement(comm):
+            grow(args, comm.size)
     path = record.target(comm, job, args.output, args.force)
     with program.agreement(comm, MemoryError):
         clock = Clock(args.repeats)
@@ -79,6 +92,7 @@ def finish(
     run: Run,
     results: dict[str, record.Result],
     check: dict[str, float],
+    work: int,
     kernel_bytes: int,
 ) -> None:
     """Write the record and print what it says. Collective over `comm`.
@@ -94,6 +108,9 @@ def finish(
     check : dict
         ``error``, the distance of the result from an independent one, and ``bound``, the largest
         that rounding explains; significant on rank 0.
+    work : int
+        Operations of all ranks in one repeat, up to a constant factor: what weak scaling holds
+        constant per rank.
     kernel_bytes : int
         Bytes that the kernels of all ranks read or write in one repeat.
 
@@ -104,7 +121,7 @@ def finish(
     """
     args = run.args
     whole = provenance.collect(
-        comm, run.job, args, run.device, run.clock, results, check, kernel_bytes, run.commit
+        comm, run.job, args, run.device, run.clock, results, check, work, kernel_bytes, run.commit
     )
     if whole is not None:
         # Once before there is a file: this fails where a job leaves out what a record needs.

@@ -88,6 +88,18 @@ def test_message_size_does_not_change_the_elements(comm, job, mpi_tmp_path, monk
 
 
 @pytest.mark.mpi
+def test_weak_gives_every_rank_the_work_of_one(comm, job, mpi_tmp_path):
+    options = ["--variant", "numpy", "--output"]
+    job.main(comm, ["--n", "50000", "--weak", *options, str(mpi_tmp_path / "weak.h5")])
+    job.main(comm, ["--n", str(50000 * comm.size), *options, str(mpi_tmp_path / "strong.h5")])
+    if comm.rank == 0:
+        weak, strong = (record.read(mpi_tmp_path / f"{name}.h5") for name in ("weak", "strong"))
+        assert weak.attributes["work"] == strong.attributes["work"] == 50000 * comm.size
+        assert weak.attributes["arguments"]["weak"] and not strong.attributes["arguments"]["weak"]
+        assert weak.attributes["results_sha256"] == strong.attributes["results_sha256"]
+
+
+@pytest.mark.mpi
 def test_every_repeat_is_kept(comm, job, mpi_tmp_path):
     path = mpi_tmp_path / "r.h5"
     job.main(comm, ["--n", "1e5", "--repeats", "4", "--output", str(path)])
@@ -259,6 +271,7 @@ MISTAKES = {
     "input damaged": (["--input", "damaged.h5:/x"], "cannot read damaged.h5:/x"),
     "squares overflow": (["--input", "x.h5:/huge"], "the squares from element 0 on overflow"),
     "sum overflows": (["--input", "x.h5:/large"], "the sum of the squares overflows"),
+    "weak with an input": (["--input", "x.h5:/x", "--weak"], "the size of an --input is fixed"),
     "output folder missing": (["--output", "no/r.h5"], "there is no folder no"),
     "output not writable": (["--output", "/sys/r.h5"], "cannot write to /sys"),
     "output exists": (["--output", "x.h5"], "--output x.h5 exists; --force"),

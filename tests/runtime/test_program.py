@@ -175,6 +175,13 @@ def test_every_rank_gets_the_arguments_of_rank_0(comm):
 
 
 @pytest.mark.mpi
+def test_a_job_that_cannot_grow_has_no_weak(comm):
+    assert parse(comm, argparse.ArgumentParser(), ["--weak"], weak=True).weak
+    with pytest.raises(Stop):
+        parse(comm, argparse.ArgumentParser(), ["--weak"])
+
+
+@pytest.mark.mpi
 @pytest.mark.parametrize(("argv", "status"), [(["--variant", "fortran"], 2), (["--help"], 0)])
 def test_usage_is_printed_once(comm, capsys, argv, status):
     with pytest.raises(Stop) as caught:

@@ -36,7 +36,7 @@ def make(comm):
         place = device.choose(comm, "numpy", threads=1)
         check = {"error": 0.5, "bound": 1.0}
         commit = provenance.git_commit()
-        return provenance.collect(comm, "job", args, place, clock, results, check, 100, commit)
+        return provenance.collect(comm, "job", args, place, clock, results, check, 50, 100, commit)
 
     return collect
 
@@ -69,7 +69,7 @@ def test_schema(comm, make, mpi_tmp_path):
             assert set(file.attrs) == {
                 *("schema", "job", "command", "arguments", "ranks", "nodes", "threads", "variant"),
                 *("start", "folder", "git", "mpi", "versions", "slurm", "peak_memory_rank"),
-                *("peak_memory_node", "kernel_bytes", "results_sha256"),
+                *("peak_memory_node", "work", "kernel_bytes", "results_sha256"),
             }
             assert file["timings"].shape == (3, len(PHASES), comm.size)
             seconds = dict(zip(PHASES, np.moveaxis(file["timings"][()], 1, 0), strict=True))
@@ -215,7 +215,7 @@ def main(comm, argv):
     results = {f"x{i}": record.Result(np.zeros(10**7), "1", "large") for i in range(30)}
     check = {"error": 0.0, "bound": 0.0}
     args = argparse.Namespace()
-    made = provenance.collect(comm, "j", args, place, Clock(1), results, check, 0, "")
+    made = provenance.collect(comm, "j", args, place, Clock(1), results, check, 0, 0, "")
     record.write(comm, Path(argv[0]), made, force=False)
 
 program.launch(main)
@@ -285,7 +285,7 @@ def test_damage_is_found_by_the_reader(comm, make, tmp_path):
 def test_other_files_are_not_records(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = 1
-    with pytest.raises(ValueError, match="not a record of schema 1: its schema is none"):
+    with pytest.raises(ValueError, match="not a record of schema 2: its schema is none"):
         record.read(tmp_path / "a.h5")
     with pytest.raises(OSError, match="no such file"):
         record.read(tmp_path / "b.h5")
@@ -293,7 +293,7 @@ def test_other_files_are_not_records(tmp_path):
     with pytest.raises(OSError, match=r"c.h5 is not a whole HDF5 file"):
         record.read(tmp_path / "c.h5")
     with h5py.File(tmp_path / "a.h5", "r+") as file:
-        file.attrs["schema"] = 1
+        file.attrs["schema"] = 2
         file["results"] = 1
     with pytest.raises(ValueError, match=r"a.h5 is damaged"):
         record.read(tmp_path / "a.h5")
