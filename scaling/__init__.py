@@ -1,0 +1,1 @@
+"""Scaling of an MPI program: sweep rank counts, reduce the timings, report."""

@@ -1,0 +1,234 @@
+"""What a sweep may use, and how it starts a program on some of it."""
+
+import glob
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+# Read by srun beside its command line, and set by sbatch for the whole allocation: a step that is
+# smaller than the allocation, or shaped otherwise, must not see them.
+_NOT_FOR_STEPS = (
+    "SLURM_CPUS_PER_TASK",
+    "SLURM_GPUS",
+    "SLURM_GPUS_PER_NODE",
+    "SLURM_GPUS_PER_TASK",
+    "SLURM_NTASKS_PER_NODE",
+    "SLURM_TRES_PER_TASK",
+    "SRUN_CPUS_PER_TASK",
+)
+
+
+class UsageError(Exception):
+    """A mistake of the user; the message is one sentence for them."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the ranks may use.
+
+    Attributes
+    ----------
+    cores : tuple of int
+        Physical cores of each node.
+    gpus : int
+        GPUs of each node.
+    slurm : bool
+        Whether this is a Slurm allocation, which nothing may exceed.
+    """
+
+    cores: tuple[int, ...]
+    gpus: int
+    slurm: bool
+
+    def capacity(self, threads: int, gpus_per_rank: int) -> tuple[int, ...]:
+        """Return how many ranks fit on each node without sharing a core or a GPU."""
+        if not gpus_per_rank:
+            return tuple(cores // threads for cores in self.cores)
+        return tuple(min(cores // threads, self.gpus // gpus_per_rank) for cores in self.cores)
+
+    def nodes(self, ranks: int, threads: int, gpus_per_rank: int) -> int:
+        """Return the smallest number of nodes that holds so many ranks; all if none does."""
+        filled = accumulate(self.capacity(threads, gpus_per_rank))
+        return next((n for n, room in enumerate(filled, 1) if room >= ranks), len(self.cores))
+
+
+def resources(cores: int | None) -> Resources:
+    """Find out what the ranks may use: the Slurm allocation, else this machine.
+
+    Parameters
+    ----------
+    cores : int, optional
+        What the user says, for launchers that reach further than this machine.
+
+    Raises
+    ------
+    UsageError
+        Slurm's description of the allocation cannot be read.
+    """
+    if cores is not None:
+        return Resources((cores,), _visible_gpus(), slurm=False)
+    logical, physical = _local_cores()
+    if "SLURM_JOB_ID" not in os.environ:
+        return Resources((physical,), _visible_gpus(), slurm=False)
+    cpus = _cpus_per_node(os.environ.get("SLURM_JOB_CPUS_PER_NODE", ""))
+    # Slurm counts hardware threads where a core has several; all nodes are taken to be like this.
+    each = max(1, logical // physical)
+    gpus = int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))
+    return Resources(tuple(max(1, count // each) for count in cpus), gpus, slurm=True)
+
+
+def _cpus_per_node(text: str) -> list[int]:
+    """Read ``SLURM_JOB_CPUS_PER_NODE``: ``72(x2),36`` is 72, 72, 36."""
+    counts: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        if match is None:
+            raise UsageError(f"SLURM_JOB_CPUS_PER_NODE is {text!r}: is this inside an allocation?")
+        counts += [int(match[1])] * int(match[2] or 1)
+    return counts
+
+
+def _local_cores() -> tuple[int, int]:
+    """Return the logical CPUs that this process may use, and on how many cores they are."""
+    allowed = os.sched_getaffinity(0)
+    siblings = set()
+    for cpu in allowed:
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        siblings.add(path.read_text() if path.exists() else str(cpu))
+    return len(allowed), len(siblings)
+
+
+def _visible_gpus() -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    return len(glob.glob("/dev/nvidia[0-9]*"))
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """How a program is started on several ranks.
+
+    Attributes
+    ----------
+    name : str
+        For the report.
+    words : callable
+        ``words(ranks, threads, gpus_per_rank, nodes)`` returns what stands before the program.
+    """
+
+    name: str
+    words: Callable[[int, int, int, int], list[str]]
+
+
+def choose(template: str | None, found: Resources, python: bool) -> Launcher:
+    """Return the launcher: the user's, ``srun`` inside an allocation, else ``mpirun``.
+
+    Parameters
+    ----------
+    template : str, optional
+        The user's, with ``{ranks}`` and perhaps ``{threads}`` and ``{nodes}``.
+    found : Resources
+        From `resources`.
+    python : bool
+        The program is written in Python: an ``mpirun`` beside this interpreter is of the MPI
+        library that it uses. Any other program was built with the one on the search path.
+
+    Raises
+    ------
+    UsageError
+        There is none, or the template has no ``{ranks}``.
+    """
+    if template is not None:
+        return _from_template(template)
+    if found.slurm:
+        if shutil.which("srun") is None:
+            raise UsageError("this is a Slurm allocation and there is no srun: use --launcher")
+        return Launcher("srun", _srun)
+    beside = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", os.defpath)
+    folders = [beside, path] if python else [path, beside]
+    mpirun = shutil.which("mpirun", path=os.pathsep.join(folders))
+    if mpirun is None:
+        raise UsageError(
+            "there is no mpirun: load the site's MPI module, pip install '.[laptop]', "
+            "or name a launcher, for example --launcher 'mpiexec -n {ranks}'"
+        )
+    return _mpirun(mpirun, sum(found.cores))
+
+
+def _from_template(template: str) -> Launcher:
+    try:
+        words = shlex.split(template)
+    except ValueError as error:
+        raise UsageError(f"--launcher {template!r}: {error}") from None
+    if not any("{ranks}" in word for word in words):
+        raise UsageError(f"--launcher {template!r} has no {{ranks}} to put the rank count in")
+
+    def fill(ranks: int, threads: int, gpus_per_rank: int, nodes: int) -> list[str]:
+        values: dict[str, object] = {"ranks": ranks, "threads": threads, "nodes": nodes}
+        return [substitute(word, values) for word in words]
+
+    return Launcher(template, fill)
+
+
+def substitute(word: str, values: dict[str, object]) -> str:
+    """Replace ``{name}`` by its value for each name; other braces stay as they are."""
+    pattern = "|".join(re.escape(name) for name in values)
+    return re.sub(rf"\{{({pattern})\}}", lambda match: str(values[match[1]]), word)
+
+
+def _srun(ranks: int, threads: int, gpus_per_rank: int, nodes: int) -> list[str]:
+    # --wait: one dead rank ends the step, and later than the others' own exit statuses.
+    # --distribution: fill a node before the next.
+    words = ["srun", f"--nodes={nodes}", f"--ntasks={ranks}", f"--cpus-per-task={threads}"]
+    words += ["--distribution=block", "--cpu-bind=cores", "--wait=5"]
+    if gpus_per_rank:
+        # --gpu-bind: GPUs that cannot see each other copy through the host.
+        words += [f"--gpus-per-task={gpus_per_rank}", "--gpu-bind=none"]
+    return words
+
+
+def _mpirun(path: str, cores: int) -> Launcher:
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30)
+        banner = done.stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"{path} --version failed: {error}") from None
+    # Both libraries bind to the first cores of the machine, allowed to this process or not.
+    whole = len(os.sched_getaffinity(0)) == os.cpu_count()
+
+    def hydra(ranks: int, threads: int, gpus_per_rank: int, nodes: int) -> list[str]:
+        bind = f"core:{threads}" if whole and ranks * threads <= cores else "none"
+        return [path, "-n", str(ranks), "-bind-to", bind]
+
+    def openmpi(ranks: int, threads: int, gpus_per_rank: int, nodes: int) -> list[str]:
+        if ranks * threads > cores:
+            return [path, "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
+        if not whole:
+            return [path, "-n", str(ranks), "--bind-to", "none"]
+        return [path, "-n", str(ranks), "--map-by", f"slot:PE={threads}", "--bind-to", "core"]
+
+    def other(ranks: int, threads: int, gpus_per_rank: int, nodes: int) -> list[str]:
+        return [path, "-n", str(ranks)]
+
+    if "HYDRA" in banner:
+        return Launcher("mpirun of MPICH", hydra)
+    if "Open MPI" in banner or "OpenRTE" in banner:
+        return Launcher("mpirun of Open MPI", openmpi)
+    return Launcher("mpirun", other)
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return the variables that a run gets: this process's, with threads set for every library."""
+    env = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_STEPS}
+    for library in ("MKL", "NUMBA", "OMP", "OPENBLAS"):
+        env[f"{library}_NUM_THREADS"] = str(threads)
+    return env

@@ -1,0 +1,243 @@
+"""Run a program at several rank counts, several times each, and note how every run went."""
+
+import argparse
+import fcntl
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from scaling import launchers, plan
+from scaling.command import Command
+from scaling.folder import OK, FolderError, load, write_json
+from scaling.launchers import UsageError
+from scaling.runner import Runner
+
+EXAMPLES = """examples:
+  python -m scaling sweep --ranks 1,2,4 --mode both -- jobs/sum_squares.py --n 2e7
+  python -m scaling sweep --ranks 1..64 --launches 10 -- jobs/sum_squares.py --n 1e9 --repeats 5
+  python -m scaling sweep --ranks 1,2 -- ./any_mpi_program --size 1000
+  python -m scaling sweep --mode weak --weak 'n=1000*ranks**0.5' -- ./program --size {n}
+  python -m scaling sweep --launcher 'mpiexec -n {ranks}' --cores 128 -- ./program
+
+In the command {ranks}, {threads} and {output} are replaced by the rank count, the threads per rank
+and a file for a record. Seconds are those of the record, else `seconds` of the last line of JSON
+that the program prints, else those of the whole process. The same command goes on with a sweep that
+was interrupted.
+"""
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of ``python -m scaling sweep``, for what stands before ``--``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scaling sweep",
+        usage="%(prog)s [options] -- COMMAND ...",
+        description="Run a program at several rank counts and note how long it takes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    room = "powers of two up to what there is room for"
+    add(
+        "--ranks",
+        metavar="LIST",
+        help=f"1,2,4, or 1..64 for powers of two, or all (default: {room})",
+    )
+    meaning = "the same work at every point, the same work per rank, or both"
+    add("--mode", choices=("strong", "weak", "both"), default="strong", help=f"{meaning} (strong)")
+    meaning = "for programs that are no jobs of this project: how {n} in the command grows"
+    add("--weak", metavar="N=FORMULA", help=f"{meaning}, for example 'n=1000*ranks**0.5'")
+    meaning = "starts of the program at each point; 6 are needed for a 95 %% interval (6)"
+    add("--launches", type=_positive, default=6, metavar="L", help=meaning)
+    add("--threads", type=_positive, default=1, metavar="T", help="threads per rank (1)")
+    add("--gpus-per-rank", type=_positive, default=0, metavar="G", help="GPUs per rank (none)")
+    meaning = "end a run after so many seconds (600)"
+    add("--timeout", type=_seconds, default=600.0, metavar="S", help=meaning)
+    meaning = "what starts the ranks (srun inside a Slurm allocation, else mpirun)"
+    add("--launcher", metavar="TEMPLATE", help=meaning)
+    meaning = "cores of all nodes, for a launcher that reaches further than this machine"
+    add("--cores", type=_positive, metavar="C", help=meaning)
+    add("--seed", type=int, metavar="S", help="of the order of the runs (a random one)")
+    meaning = "of this sweep (results/<program>-scaling-<UTC>)"
+    add("--folder", type=Path, metavar="DIR", help=meaning)
+    meaning = "repeat the runs that failed; they stay in the report"
+    add("--retry-failed", action="store_true", help=meaning)
+    add("--dry-run", action="store_true", help="print the commands and what they may cost")
+    add("--report", action="store_true", help="make the report at the end")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 10**7:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    # A longer wait overflows in the system call.
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def main(argv: list[str]) -> int:
+    """Run a sweep and return the exit status: 0, 1 if a run failed, 2 for a mistake of the user.
+
+    Parameters
+    ----------
+    argv : list of str
+        Options, ``--``, and the command of the program.
+    """
+    options, separator, command = _split(argv)
+    args = arguments().parse_args(options)
+    signal.signal(signal.SIGTERM, _raise_interrupted)
+    try:
+        if not separator:
+            raise UsageError("no command: put it after --, for example -- jobs/sum_squares.py")
+        return _prepare_and_run(args, command)
+    except (UsageError, FolderError) as error:
+        print(f"python -m scaling sweep: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        status = 130
+    except Interrupted:
+        status = 143
+    print("interrupted; the same command goes on with this sweep", file=sys.stderr)
+    return status
+
+
+class Interrupted(BaseException):
+    """SIGTERM was received."""
+
+
+def _raise_interrupted(number: int, frame: Any) -> None:
+    raise Interrupted
+
+
+def _split(argv: list[str]) -> tuple[list[str], bool, list[str]]:
+    where = argv.index("--") if "--" in argv else len(argv)
+    return argv[:where], "--" in argv, argv[where + 1 :]
+
+
+def _prepare_and_run(args: argparse.Namespace, words: list[str]) -> int:
+    modes = ("strong", "weak") if args.mode == "both" else (args.mode,)
+    command = Command.parse(words, modes, args.weak)
+    found = launchers.resources(args.cores)
+    ranks = plan.rank_counts(args, found)
+    launcher = launchers.choose(args.launcher, found, command.python)
+    made = plan.make(args, command, modes, ranks, found, launcher)
+    if args.dry_run:
+        _show_dry_run(Runner(Path(), made, command, found, launcher))
+        return 0
+    folder, earlier = _open_folder(args.folder, made, args.retry_failed)
+    with _locked(folder):
+        if earlier is None:
+            write_json(folder / "sweep.json", made)
+        else:
+            print(f"going on with {folder}")
+            made = {**earlier, "timeout": args.timeout}
+        status = Runner(folder, made, command, found, launcher).run(args.retry_failed)
+    if args.report:
+        from scaling import report
+
+        status = max(status, report.main([str(folder)]))
+    print(f"sweep: {folder}")
+    return status
+
+
+def _show_dry_run(runner: Runner) -> None:
+    todo, cores = runner.plan, sum(runner.found.cores)
+    for mode in todo["modes"]:
+        for ranks in todo["ranks"]:
+            words = runner.words(mode, ranks, Path("record.h5"))
+            print(f"{todo['launches']} x  {shlex.join(words)}")
+    runs, hours = len(todo["order"]), todo["timeout"] / 3600
+    used = sum(ranks for _, ranks, _ in todo["order"]) * todo["threads"] * hours
+    print(
+        f"{runs} runs, each ended after {todo['timeout']:g} s at the latest: "
+        f"at most {used:.3g} core-hours of the ranks, "
+        f"and {cores * runs * hours:.3g} of all {cores} cores held meanwhile"
+    )
+
+
+# What makes two sweeps one: all of the plan that the user or the machine decides.
+_IDENTITY = ("command", "cwd", "modes", "weak", "ranks", "launches", "threads", "gpus_per_rank",
+             "cores", "launcher")  # fmt: skip
+
+
+def _open_folder(
+    folder: Path | None, wanted: dict[str, Any], retry_failed: bool
+) -> tuple[Path, dict[str, Any] | None]:
+    """Return the folder of a sweep and, if it was begun earlier, its plan."""
+    if folder is None:
+        pattern = f"{wanted['job']}-scaling-*"
+        for candidate in sorted(Path("results").glob(pattern), reverse=True):
+            earlier = _earlier_plan(candidate)
+            if (
+                earlier is not None
+                and _same(wanted, earlier)
+                and _unfinished(candidate, retry_failed)
+            ):
+                return candidate, earlier
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+        folder = Path("results") / f"{wanted['job']}-scaling-{stamp}Z"
+    elif (folder / "sweep.json").exists():
+        earlier = load(folder).plan
+        if not _same(wanted, earlier):
+            names = [name for name in _IDENTITY if wanted[name] != earlier.get(name)]
+            raise UsageError(f"{folder} holds another sweep: it differs in {', '.join(names)}")
+        return folder, earlier
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
+    return folder, None
+
+
+def _earlier_plan(folder: Path) -> dict[str, Any] | None:
+    with suppress(FolderError):
+        return load(folder).plan
+    return None
+
+
+def _same(wanted: dict[str, Any], earlier: dict[str, Any]) -> bool:
+    return all(wanted[name] == earlier.get(name) for name in _IDENTITY)
+
+
+def _unfinished(folder: Path, retry_failed: bool) -> bool:
+    """Tell whether a sweep has runs to go and nobody is at it."""
+    try:
+        with _locked(folder):
+            sweep = load(folder)
+            failed = any(run.outcome != OK for run in sweep.runs)
+            return bool(sweep.missing) or (retry_failed and failed)
+    except FolderError:
+        return False
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other sweeps out of a folder."""
+    try:
+        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
+    except OSError as error:
+        raise FolderError(f"cannot write to {folder}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderError(f"another sweep is running in {folder}") from None
+        except OSError:
+            pass  # A file system without locks.
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,147 @@
+"""What a program's command line becomes at each rank count."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from scaling.command import Command, Growth
+from scaling.launchers import UsageError
+
+JOBS = Path(__file__).parents[2] / "jobs"
+BOTH = ("strong", "weak")
+
+
+@pytest.fixture
+def job():
+    """The path of a job as a user types it."""
+    return os.path.relpath(JOBS / "sum_squares.py")
+
+
+def at(words, mode="strong", ranks=4, weak=None, modes=BOTH):
+    command = Command.parse(list(words), modes, weak)
+    return command.at(mode, ranks, 2, Path("o.h5"))
+
+
+def test_job_gets_the_common_options(job):
+    common = ["--threads", "2", "--output", "o.h5"]
+    assert at([job, "--n", "5"]) == [sys.executable, job, "--n", "5", *common]
+    common.insert(2, "--weak")
+    assert at([job, "--n", "5"], "weak") == [sys.executable, job, "--n", "5", *common]
+
+
+def test_interpreter_of_the_user_stays(job):
+    assert at(["python3", "-u", job])[:3] == ["python3", "-u", job]
+    assert Command.parse(["python3", job], BOTH, None).job
+    assert Command.parse(["python3", job], BOTH, None).name == "sum_squares"
+
+
+def test_job_with_its_own_place_for_the_output(job):
+    assert at([job, "--output={output}"]) == [
+        sys.executable, job, "--output=o.h5", "--threads", "2"
+    ]  # fmt: skip
+
+
+def test_copy_of_a_job_is_a_job(tmp_path):
+    copy = tmp_path / "my code.py"
+    copy.write_text((JOBS / "sum_squares.py").read_text())
+    assert Command.parse([str(copy)], BOTH, None).job
+
+
+@pytest.mark.parametrize("text", ["import sys\n", "import numpy\n", "not python at all", "\0"])
+def test_foreign_python_program_gets_no_options(tmp_path, text):
+    program = tmp_path / "p.py"
+    program.write_text(text)
+    command = Command.parse([str(program), "-x"], ("strong",), None)
+    assert command.python
+    assert command.at("strong", 4, 2, Path("o.h5")) == [sys.executable, str(program), "-x"]
+
+
+def test_foreign_program_as_it_is():
+    words = ["./a b", "{x}", '{"a": 1}', "{}", "$(touch x); {ranksx} {{", "{output}-{ranks}"]
+    expected = [*words[:5], "o.h5-4"]
+    assert at(words, modes=("strong",)) == expected
+    assert not Command.parse(words, ("strong",), None).python
+
+
+@pytest.mark.parametrize(
+    ("formula", "ranks", "expected"),
+    [
+        ("n=1000*ranks", 8, 8000),
+        ("n=1000*ranks**0.5", 2, 1414),
+        ("n = (2 + ranks // 3) * 10 - 1", 7, 39),
+        ("n=-(-ranks)*1e6/3", 1, 333333),
+        ("n=2**ranks", 40, 2**40),
+    ],
+)
+def test_growth(formula, ranks, expected):
+    assert Growth.parse(formula)(ranks) == expected
+    words = ["p", "--size={n}"]
+    assert at(words, "weak", ranks, formula) == ["p", f"--size={expected}"]
+    assert at(words, "strong", ranks, formula) == ["p", f"--size={Growth.parse(formula)(1)}"]
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        *(
+            "",
+            "n",
+            "=3",
+            "n=",
+            "n=1+",
+            "n=x",
+            "n=ranks()",
+            "n='a'",
+            "n=[1]",
+            "n=1j",
+            "n=ranks.real",
+        ),
+        *("n=__import__('os')", "n=(lambda: 1)()", "n=0*ranks", "n=-5", "n=1/0", "n=1e999", "2n=3"),
+        *(
+            "n=9**9**9**9",
+            "n=9.**9**9",
+            "ranks=5",
+            "output=3",
+            "n=(-8)**0.5",
+            "n=1 if ranks else 2",
+        ),
+        *("n=" + "(" * 500 + "1" + ")" * 500, "n=" + "-" * 5000 + "1", "n=\0"),
+    ],
+)
+def test_growth_refuses(formula):
+    with pytest.raises(UsageError, match="--weak"):
+        Growth.parse(formula)
+
+
+def test_growth_is_tried_at_every_point():
+    growth = Growth.parse("n=10-3*ranks")
+    assert growth(3) == 1
+    with pytest.raises(UsageError, match="at 4 ranks"):
+        growth(4)
+
+
+@pytest.mark.parametrize(
+    ("words", "weak", "message"),
+    [
+        ([], None, "no command"),
+        (["none.py"], None, "no file none.py"),
+        (["p"], None, "does not grow by itself"),
+        (["p"], "n=ranks", "no {n} in the command"),
+    ],
+)
+def test_refused(words, weak, message):
+    with pytest.raises(UsageError, match=message):
+        Command.parse(words, BOTH, weak)
+
+
+@pytest.mark.parametrize("option", ["--threads=3", "--weak", "--output=x.h5"])
+def test_options_that_are_the_sweeps(job, option):
+    with pytest.raises(UsageError, match=option.partition("=")[0]):
+        Command.parse([job, option], BOTH, None)
+
+
+def test_weak_formula_without_weak_mode():
+    with pytest.raises(UsageError, match="--mode weak or both"):
+        Command.parse(["p", "{n}"], ("strong",), "n=ranks")

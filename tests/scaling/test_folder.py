@@ -1,0 +1,154 @@
+"""What is read from the folder of a sweep, and what is said of a folder that cannot be read."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scaling.folder import FolderError, load, write_json, write_run
+from tests.scaling.examples import plan, run, write_sweep
+
+
+def test_sweep_is_read_back_in_order_of_start(tmp_path):
+    runs = [run(ranks=2, launch=1, start="b"), run(ranks=1, launch=1, start="a")]
+    write_sweep(tmp_path, plan([1, 2], launches=1), runs)
+    sweep = load(tmp_path)
+    assert sweep.runs == runs[::-1]
+    assert sweep.plan["command"] == ["jobs/demo.py", "--n", "1e6"]
+    assert (sweep.folder, sweep.missing) == (tmp_path, [])
+
+
+def test_unknown_keys_are_left_alone(tmp_path):
+    write_sweep(tmp_path, {**plan([1], launches=1), "new": 1}, [run()])
+    path = tmp_path / "runs" / "strong-1-1" / "run.json"
+    write_json(path, {**json.loads(path.read_text()), "new": 1})
+    assert load(tmp_path).runs == [run()]
+
+
+def test_output_that_is_not_utf8_is_read_back(tmp_path):
+    failed = run(outcome="failed", output_end="caf\udce9 \x1b[31m")
+    write_sweep(tmp_path, plan([1], launches=1), [failed])
+    assert load(tmp_path).runs == [failed]
+
+
+def test_planned_runs_that_are_absent_are_missing(tmp_path):
+    write_sweep(tmp_path, plan([1, 2, 4], launches=2), [run(), run(launch=2), run(ranks=2)])
+    (tmp_path / "runs" / "strong-2-2").mkdir()  # killed before it wrote how it went
+    assert load(tmp_path).missing == [
+        "strong scaling on 2 ranks: 1 of 2 launches not run",
+        "strong scaling on 4 ranks: 2 of 2 launches not run",
+    ]
+
+
+def test_folders_of_one_command_are_one_sweep(tmp_path):
+    for nodes in (1, 2, 10):
+        planned = {**plan([nodes], launches=1), "warnings": ["busy", f"{nodes} nodes"]}
+        write_sweep(tmp_path / f"nodes-{nodes}", planned, [run(ranks=nodes, nodes=nodes)])
+    (tmp_path / "nodes-4").mkdir()
+    (tmp_path / "figures").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "slurm-7.out").touch()
+    sweep = load(tmp_path)
+    assert [r.nodes for r in sweep.runs] == [1, 2, 10]
+    assert sweep.missing == ["nodes-4: nothing was measured there"]
+    assert sweep.plan["warnings"] == ["busy", "1 nodes", "2 nodes", "10 nodes"]
+    assert len(sweep.plan["order"]) == 3
+
+
+def test_missing_runs_name_their_folder(tmp_path):
+    write_sweep(tmp_path / "nodes-1", plan([1], launches=1), [run()])
+    write_sweep(tmp_path / "nodes-2", plan([2], launches=1), [])
+    assert load(tmp_path).missing == ["nodes-2: strong scaling on 2 ranks: 1 of 1 launches not run"]
+
+
+def test_sweeps_of_different_commands_are_refused(tmp_path):
+    write_sweep(tmp_path / "a", plan([1], launches=1), [run()])
+    write_sweep(tmp_path / "b", {**plan([2], launches=1), "command": ["./other", "a b"]}, [])
+    with pytest.raises(FolderError, match=r"commands, jobs/demo.py --n 1e6 and ./other 'a b':"):
+        load(tmp_path)
+
+
+def test_sweeps_of_the_same_point_are_refused(tmp_path):
+    for name in "ab":
+        write_sweep(tmp_path / name, plan([1], launches=1), [run()])
+    with pytest.raises(FolderError, match=r"/a and .*/b both measured strong scaling on 1 ranks"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda folder: None, "No such file or directory"),
+        (lambda folder: folder.touch(), "Not a directory"),
+        (lambda folder: folder.mkdir(), "is empty"),
+        (lambda folder: (folder / "runs").mkdir(parents=True), "there is no sweep.json"),
+    ],
+    ids=["absent", "file", "empty", "foreign"],
+)
+def test_not_a_sweep(tmp_path, make, words):
+    folder = tmp_path / "sweep"
+    make(folder)
+    with pytest.raises(FolderError, match=words) as error:
+        load(folder)
+    assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", "is damaged"),
+        (b'{"schema": 1', "is damaged"),
+        (b"\xff\xfe", "is damaged"),
+        (b"[]", "no JSON object"),
+        (b"{}", "has schema None, this version reads 1"),
+        (b'{"schema": 2}', "has schema 2, this version reads 1"),
+        (b'{"schema": 1}', "no list 'command'"),
+        (b'{"schema": 1, "command": ["a"]}', "no list 'order'"),
+        (b'{"schema": 1, "command": [1], "order": []}', "not a list of words"),
+        (b'{"schema": 1, "command": ["a"], "order": [1]}', "not a list of runs"),
+    ],
+)
+def test_damaged_plan(tmp_path, content, words):
+    (tmp_path / "sweep.json").write_bytes(content)
+    with pytest.raises(FolderError, match=words) as error:
+        load(tmp_path)
+    assert "sweep.json" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"ranks": "two"}, "'ranks' is of the wrong type"),
+        ({"phases": []}, "'phases' is of the wrong type"),
+        ({"seconds": None}, "succeeded in None seconds"),
+        ({"seconds": float("nan")}, "succeeded in nan seconds"),
+        ({"seconds": -1.0}, "succeeded in -1.0 seconds"),
+        ({"outcome": "fine"}, "unknown outcome 'fine'"),
+        ({"mode": "both"}, "impossible mode"),
+        ({"ranks": 0}, "impossible mode, ranks"),
+    ],
+)
+def test_damaged_run(tmp_path, change, words):
+    write_sweep(tmp_path, plan([1], launches=1), [])
+    broken = tmp_path / "runs" / "x"
+    broken.mkdir(parents=True)
+    write_run(broken, replace(run(), **change))
+    with pytest.raises(FolderError, match=words):
+        load(tmp_path)
+
+
+def test_run_that_lacks_a_key(tmp_path):
+    write_sweep(tmp_path, plan([1], launches=1), [run()])
+    path = tmp_path / "runs" / "strong-1-1" / "run.json"
+    content = json.loads(path.read_text())
+    del content["argv"]
+    write_json(path, content)
+    with pytest.raises(FolderError, match="it lacks 'argv'"):
+        load(tmp_path)
+
+
+def test_relative_folder(tmp_path, monkeypatch):
+    write_sweep(tmp_path, plan([1], launches=1), [run()])
+    monkeypatch.chdir(tmp_path)
+    assert load(Path()).runs == [run()]

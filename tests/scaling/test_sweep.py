@@ -1,0 +1,401 @@
+"""Sweeps of real programs, as a user runs them."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from scaling import plan, runner, sweep
+from scaling.folder import load
+
+JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
+LIMIT = 100
+SMALL = [str(JOB), "--n", "1e5", "--variant", "numpy"]
+# A foreign MPI program: each rank knows its number and how many there are.
+FOREIGN = """
+import sys
+from mpi4py import MPI
+comm = MPI.COMM_WORLD
+total = comm.allreduce(comm.rank)
+if comm.rank == 0:
+    print("ranks", comm.size, "of", sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def scaling(tmp_path):
+    """Return a function that runs ``python -m scaling ...`` in a folder of its own."""
+
+    def run(*words, env=None):
+        return subprocess.run(
+            [sys.executable, "-m", "scaling", *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            cwd=tmp_path,
+            env={**os.environ, **(env or {})},
+        )
+
+    return run
+
+
+def only_folder(tmp_path, program="*"):
+    (folder,) = tmp_path.glob(f"results/{program}-scaling-*")
+    return folder
+
+
+def points(folder):
+    return sorted((run.mode, run.ranks, run.launch) for run in load(folder).runs)
+
+
+def grid(modes, ranks, launches):
+    return sorted((m, r, k) for m in modes for r in ranks for k in range(1, launches + 1))
+
+
+def test_job_in_both_modes(scaling, tmp_path):
+    words = ["--ranks", "1,2", "--mode", "both", "--launches", "2", "--seed", "3", "--", *SMALL]
+    done = scaling("sweep", *words, "--repeats", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = only_folder(tmp_path, "sum_squares")
+    assert done.stdout.splitlines()[-1] == f"sweep: {folder.relative_to(tmp_path)}"
+    assert points(folder) == grid(("strong", "weak"), (1, 2), 2)
+    whole = load(folder)
+    assert whole.missing == []
+    assert whole.plan["seed"] == 3
+    for run in whole.runs:
+        assert (run.outcome, run.source, run.threads, run.nodes) == ("ok", "record", 1, 1)
+        assert 0 < run.seconds < run.process_seconds
+        assert run.work == (1e5 * run.ranks if run.mode == "weak" else 1e5)
+        assert {len(of_ranks) for of_ranks in run.phases.values()} == {run.ranks}
+        assert {"kernel", "gather"} < set(run.phases)
+        assert not {"import", "init", "write"} & set(run.phases)
+        assert run.facts["variant"] == "numpy"
+    # The same problem has the same bits, whatever the ranks.
+    strong = {run.facts["results_sha256"] for run in whole.runs if run.mode == "strong"}
+    assert len(strong) == 1
+
+
+def test_lines_of_a_batch_log_tell_the_time_left(scaling):
+    done = scaling("sweep", "--ranks", "1", "--launches", "3", "--", "sleep", "0.01")
+    lines = done.stdout.splitlines()
+    for k in (1, 2):
+        assert re.fullmatch(
+            rf"\[{k}/3\] strong, 1 rank, launch {k}: 0\.0\d+ s, \d+ s left", lines[k - 1]
+        )
+    assert re.fullmatch(r"\[3/3\] strong, 1 rank, launch 3: 0\.0\d+ s", lines[2])
+
+
+def test_bar_on_a_terminal(tmp_path):
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    words = [
+        sys.executable,
+        "-m",
+        "scaling",
+        "sweep",
+        "--ranks",
+        "1",
+        "--launches",
+        "2",
+        "--",
+        "true",
+    ]
+    process = subprocess.Popen(words, stdout=child, stderr=child, cwd=tmp_path, close_fds=True)
+    os.close(child)
+    shown = b""
+    while select.select([parent], [], [], LIMIT)[0]:
+        try:
+            shown += os.read(parent, 4096)
+        except OSError:
+            break  # the other side has closed it
+    os.close(parent)
+    assert process.wait(LIMIT) == 0
+    assert b"2/2" in shown
+    assert b"100%" in shown
+
+
+def test_foreign_mpi_program(scaling, tmp_path):
+    (tmp_path / "p.py").write_text(FOREIGN)
+    words = ["--ranks", "1,2", "--launches", "1", "--", "./p.py", "{ranks}", "a b;$(touch x)"]
+    assert scaling("sweep", *words).returncode == 0
+    folder = only_folder(tmp_path)
+    for run in load(folder).runs:
+        output = folder / "runs" / f"strong-{run.ranks}-1" / "output.txt"
+        assert output.read_text() == f"ranks {run.ranks} of ['{run.ranks}', 'a b;$(touch x)']\n"
+        assert (run.source, run.seconds) == ("process", run.process_seconds)
+        assert (run.work, run.phases, run.facts) == (None, {}, {})
+    assert not (tmp_path / "x").exists()
+
+
+def test_seconds_that_a_program_prints(scaling, tmp_path):
+    text = 'echo {"seconds": 9}; echo \'{"a": {}, "seconds": 0.125}\'; echo end {; echo "{}"'
+    scaling("sweep", "--ranks", "1", "--launches", "1", "--", "sh", "-c", text)
+    (run,) = load(only_folder(tmp_path)).runs
+    assert (run.outcome, run.source, run.seconds) == ("ok", "json", 0.125)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "NaN", "Infinity"])
+def test_impossible_seconds(scaling, tmp_path, seconds):
+    text = f"echo '{{\"seconds\": {seconds}}}'"
+    done = scaling("sweep", "--ranks", "1", "--launches", "1", "--", "sh", "-c", text)
+    assert done.returncode == 1
+    (run,) = load(only_folder(tmp_path)).runs
+    assert (run.outcome, run.seconds) == ("failed", None)
+    assert "seconds" in run.reason
+
+
+def test_whole_process_seconds_are_not_rounded(tmp_path):
+    # subprocess.wait with a time limit looks every 50 ms, and would see the end of this at 0.313 s.
+    tries = range(5)
+    words = ["sleep", "0.3"]
+    found = [runner.execute(words, dict(os.environ), tmp_path / "o", 10)[2] for _ in tries]
+    assert 0.3 < min(found) < 0.311
+
+
+def test_failed_timed_out_and_killed_runs_are_recorded(scaling, tmp_path):
+    script = tmp_path / "p.sh"
+    script.write_text(
+        "echo before $PMI_SIZE >&2\n"
+        "case $PMI_SIZE in 1) ;; 2) exit 3 ;; 3) kill -KILL $$ ;; 4) sleep 60 ;; esac\n"
+    )
+    words = ["--ranks", "1,2,3,4", "--launches", "1", "--timeout", "2", "--", "sh", str(script)]
+    done = scaling("sweep", *words)
+    assert done.returncode == 1
+    folder = only_folder(tmp_path)
+    runs = {run.ranks: run for run in load(folder).runs}
+    assert [runs[k].outcome for k in (1, 2, 4)] == ["ok", "failed", "timed out"]
+    assert runs[2].reason == "exit status 3"
+    # MPICH's launcher makes the signal an exit status; its output tells.
+    assert runs[3].outcome in ("failed", "killed")
+    assert "9" in runs[3].reason + runs[3].output_end
+    assert "before 4" in runs[4].output_end
+    assert all(runs[k].seconds is None for k in (2, 3, 4))
+    assert "failed, exit status 3: before 2" in done.stdout
+    # Completed runs, failed ones too, are not repeated; with --retry-failed they are, and stay.
+    assert scaling("sweep", "--folder", folder, *words).stdout.startswith(f"going on with {folder}")
+    assert len(load(folder).runs) == 4
+    script.write_text("exit 0\n")
+    done = scaling("sweep", "--retry-failed", *words)
+    assert done.returncode == 0, done.stdout
+    runs = load(folder).runs
+    assert len(runs) == 7
+    assert sorted(run.ranks for run in runs if run.outcome == "ok") == [1, 2, 3, 4]
+    assert only_folder(tmp_path) == folder
+
+
+def test_direct_kill_is_told_by_name(tmp_path):
+    words = ["sh", "-c", "kill -KILL $$"]
+    reason, timed_out, _ = runner.execute(words, dict(os.environ), tmp_path / "o.txt", 10)
+    assert (reason, timed_out) == ("killed by SIGKILL", False)
+
+
+def test_gives_up_when_nothing_works(scaling, tmp_path):
+    done = scaling("sweep", "--ranks", "1,2", "--launches", "4", "--", "./none")
+    assert done.returncode == 1
+    assert "the first 3 runs failed" in done.stdout
+    assert "none" in done.stdout
+    assert len(load(only_folder(tmp_path)).runs) == 3
+
+
+def test_job_that_says_no(scaling, tmp_path):
+    done = scaling("sweep", "--ranks", "1", "--launches", "1", "--", JOB, "--n", "x")
+    assert done.returncode == 1
+    assert "exit status 2: sum_squares.py: error: argument --n: 'x' is not a number" in done.stdout
+
+
+def test_record_of_another_number_of_ranks_is_a_failure(scaling, tmp_path):
+    words = ["--launcher", "env N={ranks}", "--ranks", "2", "--launches", "1", "--", *SMALL]
+    done = scaling("sweep", *words)
+    assert done.returncode == 1
+    assert "the record says 1 rank" in done.stdout
+    (run,) = load(only_folder(tmp_path)).runs
+    assert (run.outcome, run.seconds) == ("failed", None)
+
+
+def test_job_without_a_record_is_a_failure(scaling, tmp_path):
+    (tmp_path / "j.py").write_text("if 0:\n    from runtime import program\n")
+    done = scaling("sweep", "--ranks", "1", "--launches", "1", "--", "j.py")
+    assert done.returncode == 1
+    assert "no usable record" in done.stdout
+
+
+def test_foreign_program_with_a_record(scaling, tmp_path):
+    # Wrapped, so that the sweep sees no job.
+    words = ["sh", "-c", 'exec "$@"', "sh", sys.executable, *SMALL, "--output", "{output}"]
+    done = scaling("sweep", "--ranks", "2", "--launches", "1", "--", *words)
+    assert done.returncode == 0, done.stdout
+    (run,) = load(only_folder(tmp_path)).runs
+    assert (run.source, run.work) == ("record", 1e5)
+
+
+def test_interrupted_sweep_goes_on(scaling, tmp_path):
+    words = ["sweep", "--ranks", "1,2", "--launches", "3", "--", "sleep", "0.61"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scaling", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(2):
+        process.stdout.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    process.stdout.close()
+    assert process.wait(20) == 143
+    assert subprocess.run(["pgrep", "-f", "sleep 0.61"]).returncode == 1
+    folder = only_folder(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/run.json")}
+    assert len(before) == 2
+    order = load(folder).plan["order"]
+    done = scaling(*words)
+    assert done.stdout.startswith(
+        f"going on with {folder.relative_to(tmp_path)}\n2 of 6 runs are done"
+    )
+    assert done.returncode == 0
+    assert points(folder) == grid(["strong"], (1, 2), 3)
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+    assert load(folder).plan["order"] == order
+    # A complete sweep is left alone: the same command begins a new one.
+    assert "going on" not in scaling(*words).stdout
+    assert len(list(tmp_path.glob("results/*"))) == 2
+
+
+def test_ctrl_c_ends_the_ranks(tmp_path):
+    words = ["sweep", "--ranks", "2", "--", "sleep", "7.123"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scaling", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while subprocess.run(["pgrep", "-f", "^sleep 7.123"], capture_output=True).returncode:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(20) == 130
+    assert process.stderr.read() == "interrupted; the same command goes on with this sweep\n"
+    process.stderr.close()
+    assert subprocess.run(["pgrep", "-f", "^sleep 7.123"]).returncode == 1
+
+
+def test_half_a_run_does_not_count(scaling, tmp_path):
+    words = ["sweep", "--ranks", "1", "--launches", "2", "--folder", "s", "--", *SMALL]
+    assert scaling(*words).returncode == 0
+    (tmp_path / "s/runs/strong-1-2/run.json").unlink()
+    assert load(tmp_path / "s").missing != []
+    done = scaling(*words)
+    assert done.returncode == 0, done.stdout
+    assert points(tmp_path / "s") == grid(["strong"], [1], 2)
+
+
+def test_two_sweeps_in_one_folder(scaling, tmp_path):
+    words = ["sweep", "--ranks", "1", "--launches", "1", "--folder", "s", "--", "true"]
+    assert scaling(*words).returncode == 0
+    with sweep._locked(tmp_path / "s"):
+        done = scaling(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "another sweep is running in s" in done.stderr
+    done = scaling("sweep", "--ranks", "1,2", *words[3:])
+    assert done.returncode == 2
+    assert "s holds another sweep: it differs in ranks" in done.stderr
+
+
+def test_dry_run(scaling, tmp_path):
+    words = ["--ranks", "1,3", "--mode", "both", "--threads", "2", "--timeout", "36", "--dry-run"]
+    done = scaling("sweep", *words, "--weak", "n=5*ranks", "--", "./p", "a b", "{n}")
+    lines = done.stdout.splitlines()
+    assert [line.partition("./p")[2] for line in lines[:4]] == [
+        *(" 'a b' 5", " 'a b' 5", " 'a b' 5", " 'a b' 15")
+    ]
+    assert lines[0].startswith("6 x ")
+    # 2 modes x 6 launches x (1 + 3) ranks x 2 threads x 0.01 h
+    assert "24 runs" in lines[4]
+    assert "at most 0.96 core-hours" in lines[4]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_order_is_shuffled_in_rounds(scaling, tmp_path):
+    words = ["--ranks", "1..4", "--launches", "5", "--", "true"]
+    orders = []
+    for seed in (1, 1, 2):
+        folder = f"s{len(orders)}"
+        # Given up after the first runs: this is about the plan.
+        scaling("sweep", "--launcher", "false {ranks}", "--seed", seed, "--folder", folder, *words)
+        orders.append(load(tmp_path / folder).plan["order"])
+    assert orders[0] == orders[1] != orders[2]
+    rounds = [orders[0][k : k + 3] for k in range(0, 15, 3)]
+    assert [{point[1] for point in points} for points in rounds] == [{1, 2, 4}] * 5
+    assert [points[0][2] for points in rounds] == [1, 2, 3, 4, 5]
+    assert len({str([point[1] for point in points]) for points in rounds}) > 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["true"], "unrecognized"),
+        ([], "no command"),
+        (["--"], "no command"),
+        (["--ranks", "0", "--", "true"], "--ranks '0'"),
+        (["--ranks", "4..2", "--", "true"], "--ranks"),
+        (["--ranks", "1,,2", "--", "true"], "--ranks"),
+        (["--ranks", "many", "--", "true"], "--ranks"),
+        (["--launches", "0", "--", "true"], "--launches"),
+        (["--timeout", "nan", "--", "true"], "--timeout"),
+        (["--timeout", "0", "--", "true"], "--timeout"),
+        (["--mode", "weak", "--", "true"], "does not grow by itself"),
+        (["--gpus-per-rank", "1", "--", "true"], "no GPU here"),
+        (["--launcher", "mpiexec", "--", "true"], "no {ranks}"),
+        (["--folder", "/dev/null/x", "--", "true"], "cannot make the folder"),
+        (["--threads", "4096", "--", "true"], "no room for even one rank"),
+    ],
+)
+def test_mistakes_are_one_sentence(scaling, tmp_path, words, message):
+    done = scaling("sweep", *words, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, [1, 2, 4, 8]), ("all", [13]), ("3,1,3", [1, 3]), ("1..64", [1, 2, 4, 8, 16, 32, 64]),
+     ("3..20", [3, 6, 12]), ("5..5", [5])],
+)  # fmt: skip
+def test_rank_counts(text, expected):
+    assert plan._read_counts(text, 13) == expected
+
+
+def test_help_has_examples(scaling):
+    done = scaling("sweep", "--help")
+    assert done.returncode == 0
+    assert "-- jobs/sum_squares.py --n 2e7" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert scaling("--help").returncode == 0
+    assert scaling("swep").returncode == 2
+
+
+def test_busy_cores_sees_another_process():
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            time.sleep(0.3)
+            assert runner.busy_cores() > 0.5
+        finally:
+            process.kill()
+
+
+def test_secrets_stay_out_of_the_folder(scaling, tmp_path):
+    words = ["--ranks", "1", "--launches", "1", "--folder", "s", "--", "true"]
+    scaling("sweep", *words, env={"MY_TOKEN": "hunter2"})
+    texts = [path.read_text() for path in (tmp_path / "s").rglob("*") if path.is_file()]
+    assert len(texts) >= 3
+    assert not any("hunter2" in text for text in texts)
+    assert json.loads((tmp_path / "s/sweep.json").read_text())["command"] == ["true"]
