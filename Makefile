@@ -1,4 +1,4 @@
-# `make run` and `make test` need git, make and Python >= 3.11 with pip: no conda, root, MPI or GPU.
+# `make run`, `make scaling` and `make test` need git, make and Python >= 3.11 with pip: no conda, root, MPI or GPU.
 # Where python3 is older: `make run PYTHON=python3.12`.
 
 PYTHON = python3
@@ -11,14 +11,17 @@ PIP = $(PYTHON) -m pip --disable-pip-version-check --quiet --python $(@D)/bin/py
 # --foreground: in a process group of its own mpirun could not read a terminal, nor see Ctrl-C.
 TIMEOUT = timeout --foreground --kill-after=10
 
-.PHONY: run test lint lock clean
+.PHONY: run scaling test lint lock clean
 # Two editable installs at once would write the same build files.
 .NOTPARALLEL:
 
 run: .venv/.editable
 	$(TIMEOUT) 300 .venv/bin/mpirun -n 4 .venv/bin/python jobs/sum_squares.py
 
-test: .venv/.editable .venv/.cuda $(OPENMPI)/.editable
+scaling: .venv/.editable .venv/.scaling
+	bash slurm/scaling.sh
+
+test: .venv/.editable .venv/.cuda .venv/.scaling $(OPENMPI)/.editable
 	.venv/bin/python tests/run.py
 
 lint: .venv/.locked
@@ -48,6 +51,11 @@ CXX_LOCK = $(if $(shell command -v $(CXX)),,-r requirements-cxx.lock)
 	$(PIP) --require-hashes -r requirements.lock -r requirements-cuda.lock $(CXX_LOCK)
 	@touch $@
 
+# What the sweep and its report need besides.
+.venv/.scaling: requirements-scaling.lock .venv/.locked
+	$(PIP) --require-hashes -r requirements.lock -r requirements-scaling.lock
+	@touch $@
+
 # uv is not in the locks: take it from `pipx install uv` or `.venv/bin/pip install uv`, then
 # `make lock`, or `make lock UV=.venv/bin/uv`. Versions already locked stay: UPGRADE=--upgrade moves
 # them. --universal: one lock for Python 3.11 and newer on x86_64 and aarch64. --no-build: only
@@ -66,7 +74,10 @@ lock:
 	$(COMPILE) --extra cxx --constraints requirements.lock \
 	    $$(sed -n 's/^\([^ #=]*\)==.*/--no-emit-package=\1/p' requirements.lock) \
 	    --output-file requirements-cxx.lock
+	$(COMPILE) --extra scaling --constraints requirements.lock \
+	    $$(sed -n 's/^\([^ #=]*\)==.*/--no-emit-package=\1/p' requirements.lock) \
+	    --output-file requirements-scaling.lock
 
 clean:
 	rm -rf .venv $(OPENMPI) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find benchmarks jobs kernels runtime tests -name __pycache__ -prune -exec rm -rf {} +
+	find benchmarks jobs kernels runtime scaling tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """The command line: ``python -m scaling sweep`` and ``python -m scaling report``."""
 
+import importlib.util
 import sys
 
 USAGE = """usage: python -m scaling sweep [options] -- COMMAND ...
@@ -10,8 +11,19 @@ report  tables, figures and a page from the folder of a sweep; see python -m sca
 """
 
 
+# Of the extra `scaling`. Looked for before the first run: hours of measuring precede the report.
+NEEDED = ("jinja2", "matplotlib", "scipy", "tabulate", "tqdm")
+
+
 def main(argv: list[str]) -> int:
     """Run a subcommand and return its exit status."""
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        print(
+            f"python -m scaling: error: {', '.join(missing)} not installed: "
+            "make scaling, or pip install -e '.[scaling]'",
+            file=sys.stderr,
+        )
+        return 2
     # Each imported by itself: a sweep has no use for SciPy and Matplotlib.
     if argv[:1] == ["sweep"]:
         from scaling import sweep

@@ -71,7 +71,7 @@ class Run:
         What the record says of where the figures come from: job, variant, devices, git, mpi,
         versions, results_sha256, kernel_gbs.
     load : float
-        Load average of the machine over the minute before the start.
+        Cores of this machine that were busy with something else just before the start.
     output_end : str
         The last lines of the output if the outcome is not ``ok``; empty otherwise.
     """

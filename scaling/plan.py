@@ -112,7 +112,7 @@ def _machine(found: Resources) -> dict[str, Any]:
     return {
         "host": platform.node(),
         "cpu": models[0] if models else platform.machine(),
-        "cores": sum(found.cores),
+        "cores": max(found.cores),
         "nodes": len(found.cores),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "cluster": os.environ.get("SLURM_CLUSTER_NAME"),

@@ -1,0 +1,500 @@
+"""What a report says in words: fits, recommendation, bottleneck, warnings, method."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scaling import laws, statistics
+from scaling.folder import OK, Run
+from scaling.laws import Law
+from scaling.statistics import Estimate
+
+if TYPE_CHECKING:
+    from scaling.analysis import Point, Series
+
+# A law that is further off than this, at any point it was fitted through, does not describe it.
+_MISFIT = 0.1
+# What a comparison wants to be the same, by its name in a record.
+_SAME = {
+    "jobs": "job",
+    "variants": "variant",
+    "devices": "devices",
+    "commits": "git",
+    "MPI libraries": "mpi",
+}
+# Above this, one rank's kernel over the mean is called the load's and not the machine's.
+_IMBALANCE = 1.1
+# Less lost time than this has no cause worth naming.
+_LOSS = 0.05
+_NO_INTERVAL = "no interval: fewer than six launches"
+# As many busy cores before a run, or this part of all of them, are more than an idle system takes.
+_BUSY_CORES, _BUSY_SHARE = 0.5, 0.1
+_PHASES = {
+    "read": "One rank reads or makes the input while the others wait: let each do its own part.",
+    "scatter": "The input is sent out from one rank: let every rank read or make its own part.",
+    "to_device": "Data is copied to the GPU: leave it there, or give each rank more work.",
+    "kernel": "The computation itself gains less than the ranks cost: they share memory bandwidth, "
+    "caches and power, or have too little work each.",
+    "wait": "All ranks wait, in turn: balance the load between one exchange and the next.",
+    "gather": "Results are collected on one rank: send less, or combine them on the way.",
+    "to_host": "Data is copied from the GPU: leave it there, or give each rank more work.",
+}
+
+
+def number(n: int, thing: str) -> str:
+    """Return a count with its noun."""
+    if n == 1:
+        return f"1 {thing}"
+    return f"{n} {thing}es" if thing.endswith("ch") else f"{n} {thing}s"
+
+
+def figure(x: float) -> str:
+    """Return a figure with three digits, and without an exponent where people would not use one."""
+    if math.isinf(x):
+        return "infinite"
+    if x and not 1e-4 <= abs(x) < 1e7:
+        return f"{x:.2e}"
+    return np.format_float_positional(x, precision=3, unique=False, fractional=False, trim="-")
+
+
+def percent(x: float) -> str:
+    """Return a fraction as per cent."""
+    return f"{figure(100 * x)} %"
+
+
+def with_interval(x: Estimate) -> str:
+    """Return "= value (low to high)", without the interval if there is none."""
+    if math.isnan(x.low):
+        return f"= {figure(x.value)}"
+    return f"= {figure(x.value)} ({figure(x.low)} to {figure(x.high)})"
+
+
+def _allowed(x: Estimate) -> str:
+    """Return the range alone, of a figure that is known no better."""
+    if x.low == x.high:
+        return f"= {figure(x.low)}"
+    if x.low <= 0:
+        return f"at most {figure(x.high)}"
+    if math.isinf(x.high):
+        return f"{figure(x.low)} or more"
+    return f"from {figure(x.low)} to {figure(x.high)}"
+
+
+def too_few(law: Law, usable: int, measured: int) -> str:
+    """Say that a law cannot be fitted through so few points."""
+    fair = " without oversubscription" if usable < measured else ""
+    return (
+        f"Not identifiable from these data: {number(usable, 'rank count')}{fair}, and this law "
+        f"wants at least {len(law.parameters) + 2}."
+    )
+
+
+def fit(
+    law: Law,
+    estimates: dict[str, Estimate],
+    resampled: np.ndarray,
+    fewest: int,
+    identifiable: bool,
+) -> str:
+    """Say what a fit says.
+
+    Parameters
+    ----------
+    law : Law
+    estimates : dict of str to Estimate
+        Its parameters.
+    resampled : (resamples, parameters) float64 array
+    fewest : int
+        The smallest number of launches of a point in the fit.
+    identifiable : bool
+    """
+    enough = fewest >= statistics.FEWEST
+    if any(math.isnan(x.low if enough else x.value) for x in estimates.values()):
+        return "Not identifiable from these data: no part of the time surely falls with more ranks."
+    tell = {"Amdahl": _amdahl, "USL": _usl, "Gustafson": _gustafson}[law.name]
+    told = tell(estimates, resampled, fewest)
+    if enough and not identifiable:
+        text = ", ".join(f"{name} {_allowed(x)}" for name, x in told.items())
+        return f"Not identifiable from these data, which allow (95 %): {text}."
+    if not identifiable:
+        zero = " and ".join(name for name, x in told.items() if x.value == 0)
+        return f"Not identifiable from these data: the best fit has {zero} = 0; {_NO_INTERVAL}."
+    text = ", ".join(f"{name} {with_interval(x)}" for name, x in told.items())
+    end = "in parentheses 95 % intervals" if enough else _NO_INTERVAL
+    return f"{text[0].upper()}{text[1:]}; {end}."
+
+
+def _amdahl(
+    estimates: dict[str, Estimate], resampled: np.ndarray, fewest: int
+) -> dict[str, Estimate]:
+    s = estimates["s"]
+    limit = Estimate(*(1 / x if x else math.inf for x in (s.value, s.high, s.low)))
+    return {"serial fraction s": s, "limit of the speedup": limit}
+
+
+def _usl(estimates: dict[str, Estimate], resampled: np.ndarray, fewest: int) -> dict[str, Estimate]:
+    sigma, kappa = estimates["sigma"], estimates["kappa"]
+    # Its inverse, which is 0 and not infinite for kappa = 0; nothing is faster than at one rank.
+    inverse = statistics.estimate(
+        _slowness(sigma.value, kappa.value), _slowness(resampled[:, 0], resampled[:, 1]), fewest
+    )
+    ends = (inverse.value, inverse.high, inverse.low)
+    best = Estimate(*(float(np.round(1 / x)) if x else math.inf for x in ends))
+    return {
+        "contention sigma": sigma,
+        "coherency kappa": kappa,
+        "rank count with the least time": best,
+    }
+
+
+def _slowness(sigma: Any, kappa: Any) -> Any:
+    return 1 / np.maximum(laws.fastest(np.minimum(sigma, 1 - 1e-12), kappa), 1)
+
+
+def _gustafson(
+    estimates: dict[str, Estimate], resampled: np.ndarray, fewest: int
+) -> dict[str, Estimate]:
+    s = estimates["s"]
+    return {
+        "serial fraction s": s,
+        "speedup gained with each rank": Estimate(1 - s.value, 1 - s.high, 1 - s.low),
+    }
+
+
+def misfit(off: np.ndarray, counts: Sequence[int]) -> str:
+    """Say where the law does not describe the points; `off` is relative, of each point."""
+    worst = int(off.argmax())
+    if off[worst] <= _MISFIT:
+        return ""
+    return (
+        f" The law does not describe these data: it is {percent(off[worst])} off at "
+        f"{number(counts[worst], 'rank')}."
+    )
+
+
+def launches(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Say which launches of a point did not succeed, and whether too few did for an interval."""
+    outcomes = Counter(run.outcome for run in runs)
+    good = outcomes.pop(OK, 0)
+    notes = [f"{n} of {len(runs)} launches {what}" for what, n in outcomes.items()]
+    if 0 < good < statistics.FEWEST:
+        notes.append(f"{number(good, 'launch')}, so no interval")
+    return tuple(notes)
+
+
+def _place(point: "Point") -> str:
+    nodes = f" on {point.nodes} nodes" if point.nodes > 1 else ""
+    over = " (oversubscribed)" if point.oversubscribed else ""
+    return f"{number(point.ranks, 'rank')}{nodes}{over}"
+
+
+def _cost(point: "Point") -> str:
+    unit = "GPU-hours" if point.gpus else "core-hours"
+    return f"a run takes {figure(point.seconds.value)} s, that is {figure(point.cost)} {unit}"
+
+
+def recommendation(
+    measured: Sequence["Point"], target: float, oversubscribed: bool
+) -> tuple[str, int | None]:
+    """Say which measured rank count to ask for.
+
+    Parameters
+    ----------
+    measured : sequence of Point
+        Those with a successful launch, by ranks.
+    target : float
+        The least efficiency.
+    oversubscribed : bool
+        Whether points with more ranks x threads than cores count.
+    """
+    if not measured:
+        return "No recommendation: no launch succeeded.", None
+    if len(measured) == 1:
+        return f"No recommendation: {_place(measured[0])} is the only point measured.", None
+    fair = [point for point in measured if oversubscribed or not point.oversubscribed]
+    if not fair:
+        return "No recommendation: every point has more ranks x threads than cores.", None
+    good = [point for point in fair if point.efficiency.value >= target]
+    if not good:
+        wanted = f"an efficiency of {percent(target)}"
+        return f"No recommendation: no measured count has {wanted}.", None
+    best = good[-1]
+    text = _advice(best, target, stay=best is measured[0])
+    if best is measured[-1]:
+        text += " Larger counts were not measured."
+    elif best is fair[-1]:
+        text += " Larger counts had more ranks x threads than cores."
+    return text, best.ranks
+
+
+def _advice(best: "Point", target: float, stay: bool) -> str:
+    wanted = f"an efficiency of {percent(target)}"
+    if stay:
+        return f"Stay at {_place(best)}: no other measured count has {wanted}; {_cost(best)}."
+    text = (
+        f"{_place(best)}: the largest measured count with {wanted} or more (it has "
+        f"{percent(best.efficiency.value)}); {_cost(best)}."
+    )
+    if math.isnan(best.efficiency.low):
+        text += f" {_NO_INTERVAL.capitalize()}."
+    elif best.efficiency.low < target:
+        text += f" Its 95 % interval reaches down to {percent(best.efficiency.low)}."
+    return text
+
+
+def bottleneck(mode: str, measured: Sequence["Point"]) -> str:
+    """Say which phase loses the most time between the baseline and the largest count.
+
+    A phase loses what it takes beyond the ideal: the baseline's seconds, divided by the growth of
+    the ranks in strong scaling. Times are those of the rank that works longest: the others' waiting
+    for it is the effect and not the cause.
+    """
+    fair = [point for point in measured if not point.oversubscribed]
+    first, last = measured[0], (fair if len(fair) > 1 else measured)[-1]
+    if first is last or not first.busiest or not last.busiest:
+        return ""
+    growth = last.ranks / first.ranks if mode == "strong" else 1
+    names = list({**first.busiest, **last.busiest})
+    lost = {name: last.busiest.get(name, 0) - first.busiest.get(name, 0) / growth for name in names}
+    total = sum(last.busiest.values())
+    if sum(lost.values()) <= _LOSS * total:
+        return f"No phase stops the scaling up to {_place(last)}."
+    worst = max(lost, key=lambda name: lost[name])
+    share = lost[worst] / sum(x for x in lost.values() if x > 0)
+    hint = _PHASES.get(worst, "")
+    slowest = max(last.imbalance, default=1.0)
+    if worst == "kernel" and slowest > _IMBALANCE:
+        hint = f"The slowest rank computes {figure(slowest)} times the mean: balance the load."
+    return (
+        f"`{worst}` stops the scaling: at {_place(last)} the busiest rank spends "
+        f"{percent(last.busiest[worst] / total)} of its time in it, which makes {percent(share)} "
+        f"of what is lost against {number(first.ranks, 'rank')}. {hint}"
+    ).rstrip()
+
+
+def machine(plan: dict[str, Any], runs: Sequence[Run]) -> str:
+    """Return one line on where the sweep ran."""
+    facts = plan.get("machine") or {}
+    nodes = max([facts.get("nodes") or 1, *(run.nodes for run in runs)])
+    name = facts.get("cluster") or facts.get("host") or "unknown machine"
+    if facts.get("partition"):
+        name += f", partition {facts['partition']}"
+    parts = [name, f"up to {nodes} nodes" if nodes > 1 else "", facts.get("cpu") or ""]
+    if facts.get("cores"):
+        parts.append(number(facts["cores"], "core") + (" per node" if nodes > 1 else ""))
+    if facts.get("memory_bytes"):
+        parts.append(f"{facts['memory_bytes'] / 2**30:.0f} GiB")
+    gpus = max((run.gpus for run in runs), default=0)
+    if gpus:
+        models = ", ".join(_devices(runs))
+        parts.append(f"up to {number(gpus, 'GPU')}" + (f" ({models})" if models else ""))
+    return ", ".join(part for part in parts if part)
+
+
+def _facts(runs: Sequence[Run], name: str) -> list[str]:
+    """Return the different values that records of successful runs have of a fact, in words."""
+    values = [run.facts[name] for run in runs if run.outcome == OK and run.facts.get(name)]
+    words = (
+        ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        for value in values
+    )
+    return sorted(set(words))
+
+
+def _devices(runs: Sequence[Run]) -> list[str]:
+    """Return the models of the devices, without what tells one from another."""
+    names = {name for run in runs if run.outcome == OK for name in run.facts.get("devices") or ()}
+    return sorted({name.partition(" GPU-")[0] for name in names})
+
+
+def warnings(
+    plan: dict[str, Any], runs: Sequence[Run], missing: Sequence[str], series: Sequence["Series"]
+) -> tuple[str, ...]:
+    """Return what a referee must know."""
+    found = [*map(str, plan.get("warnings") or ()), *_incomplete(runs, missing)]
+    found += _mixed(runs)
+    found += _busy(plan, runs)
+    for one in series:
+        found += _of_points(one)
+    return tuple(dict.fromkeys(found))
+
+
+def _incomplete(runs: Sequence[Run], missing: Sequence[str]) -> list[str]:
+    found = []
+    if not runs:
+        found.append("Nothing was run.")
+    bad = sum(run.outcome != OK for run in runs)
+    if bad:
+        found.append(f"{bad} of {number(len(runs), 'run')} did not succeed.")
+    if missing:
+        found.append(f"{number(len(missing), 'planned run')} did not take place.")
+    return found
+
+
+def _mixed(runs: Sequence[Run]) -> list[str]:
+    """Say what should have been the same in all runs and was not."""
+    good = [run for run in runs if run.outcome == OK]
+    strong = [run for run in good if run.mode == "strong"]
+    found = []
+    for what, name in _SAME.items():
+        values = _devices(good) if name == "devices" else _facts(good, name)
+        if len(values) > 1:
+            found.append(f"Runs of different {what} are compared: {'; '.join(values)}.")
+    threads, works = {run.threads for run in good}, {run.work for run in strong} - {None}
+    commits, versions = _facts(good, "git"), _facts(good, "versions")
+    sources = sorted({run.source for run in good})
+    doubts = {
+        "The commit of the code is not known.": "unknown" in commits,
+        "The code had changes that no commit holds.": any(x.endswith("-dirty") for x in commits),
+        "Runs with different versions of libraries are compared.": len(versions) > 1,
+        "Runs with different numbers of threads per rank are compared.": len(threads) > 1,
+        "The results of the strong-scaling runs differ.": len(_facts(strong, "results_sha256")) > 1,
+        "The strong-scaling runs differ in the size of their problem.": len(works) > 1,
+        f"Seconds from different sources are compared: {', '.join(sources)}.": len(sources) > 1,
+        "The seconds are those of the whole process, so start-up, which more ranks do not shorten, "
+        "counts.": sources == ["process"],
+    }
+    return found + [text for text, doubtful in doubts.items() if doubtful]
+
+
+def _busy(plan: dict[str, Any], runs: Sequence[Run]) -> list[str]:
+    """Say how often something else kept the machine busy just before a run."""
+    cores = (plan.get("machine") or {}).get("cores") or max((run.cores for run in runs), default=1)
+    busy = sum(run.load > max(_BUSY_CORES, _BUSY_SHARE * cores) for run in runs)
+    if not busy:
+        return []
+    return [f"Something else kept the machine busy before {busy} of {number(len(runs), 'run')}."]
+
+
+def _of_points(series: "Series") -> list[str]:
+    measured = [point for point in series.points if point.launches]
+    name = f"{series.mode.capitalize()} scaling"
+    found = []
+    if measured and not series.points[0].launches:
+        lost = number(series.points[0].ranks, "rank")
+        found.append(f"{name}: nothing at {lost}, so the baseline is {measured[0].ranks}.")
+    if len(measured) == 1:
+        found.append(f"{name}: only {number(measured[0].ranks, 'rank')} measured, so none to show.")
+    if not measured and series.points:
+        found.append(f"{name}: no launch succeeded.")
+    for what, chosen in {
+        "more ranks x threads than cores": [p for p in measured if p.oversubscribed],
+        "fewer than six launches, so no 95 % interval": [
+            p for p in measured if p.launches < statistics.FEWEST
+        ],
+        "an efficiency above 1, which wants an explanation": [
+            p for p in measured if "superlinear" in p.notes
+        ],
+    }.items():
+        if chosen:
+            *others, last = (str(point.ranks) for point in chosen)
+            counts = ", ".join((*others, number(int(last), "rank")))
+            found.append(f"{name}, {counts}: {what}.")
+    if series.mode == "weak":
+        found += _uneven(measured)
+    return found
+
+
+def _uneven(measured: Sequence["Point"]) -> list[str]:
+    each = [point.work / point.ranks for point in measured if point.work > 0]
+    if each and max(each) > 1.01 * min(each):
+        return [
+            f"Weak scaling: the work of a rank varies by {percent(max(each) / min(each) - 1)}; "
+            "efficiency is that of work per second."
+        ]
+    return []
+
+
+def method(
+    plan: dict[str, Any], runs: Sequence[Run], series: Sequence["Series"], oversubscribed: bool
+) -> str:
+    """Return the paragraph for a proposal."""
+    good = [run for run in runs if run.outcome == OK]
+    if not good:
+        return "No launch succeeded."
+    text = [*_what(plan, good), *_timing(plan, good), _baselines(series)]
+    return " ".join((*text, *_evaluation(series, oversubscribed), _cost_rule(good)))
+
+
+def _what(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
+    modes = " and ".join(sorted({run.mode for run in good}))
+    program = plan.get("job") or _facts(good, "job") or ["the program"]
+    program = program if isinstance(program, str) else program[0]
+    variants = _facts(good, "variant")
+    details = [f"variant {', '.join(variants)}"] if variants else []
+    commits = [x[:12] + "-dirty" * x.endswith("-dirty") for x in _facts(good, "git")]
+    details += [f"commit {', '.join(commits)}"] if commits else []
+    details += _facts(good, "mpi")
+    about = f" ({'; '.join(details)})" if details else ""
+    days = sorted({run.start[:10] for run in good})
+    date = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    same = [run.facts.get("results_sha256") for run in good if run.mode == "strong"]
+    text = [
+        f"We measured the {modes} scaling of {program}{about} on {machine(plan, good)}, {date}."
+    ]
+    if len(same) > 1 and all(same) and len(set(same)) == 1:
+        text.append("All strong-scaling runs gave the same result, bit for bit.")
+    return text
+
+
+def _timing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
+    counts = sorted(Counter((run.mode, run.ranks) for run in good).values())
+    fewer = f"{counts[0]} to " if counts[0] < counts[-1] else ""
+    often = fewer + number(counts[-1], "launch")
+    launcher = f" with {plan['launcher']}" if plan.get("launcher") else ""
+    source = {
+        "record": "the slowest rank's seconds (median over the repeats in a launch; start-up and "
+        "compilation excluded)",
+        "json": "the seconds that the program reports",
+        "process": "the seconds of the whole process, start-up included",
+    }
+    timed = " or ".join(source.get(name, name) for name in sorted({run.source for run in good}))
+    threads = " or ".join(number(n, "thread") for n in sorted({run.threads for run in good}))
+    what = f"the median over {often}, separate starts of the program"
+    if counts[-1] == 1:
+        what = "that of one start of the program"
+    text = [f"Every time is {what}{launcher}: {timed}, with {threads} per rank."]
+    if plan.get("seed") is not None:
+        text.append(f"The order of the runs was random (seed {plan['seed']}).")
+    return text
+
+
+def _baselines(series: Sequence["Series"]) -> str:
+    bases = [
+        f"in {one.mode} scaling {_place(one.baseline)}, {figure(one.baseline.seconds.value)} s"
+        for one in series
+        if one.baseline
+    ]
+    return (
+        f"Speedup and efficiency are relative to the smallest count measured: {'; '.join(bases)}. "
+        "Whether that is the best serial code is not known."
+    )
+
+
+def _evaluation(series: Sequence["Series"], oversubscribed: bool) -> list[str]:
+    points = [point for one in series for point in one.points]
+    if any(point.launches >= statistics.FEWEST for point in points):
+        text = [
+            "Intervals are 95 %: of times, exact nonparametric ones of the median; of what is "
+            f"computed from them, percentiles of {statistics.RESAMPLES} bootstrap resamples of the "
+            f"launches (seed {statistics.SEED})."
+        ]
+    else:
+        text = ["There are no intervals, since there are fewer than six launches."]
+    if any(law.parameters for one in series for law in one.fits):
+        drop = any(point.oversubscribed for point in points) and not oversubscribed
+        left_out = ", points with more ranks x threads than cores left out" if drop else ""
+        text.append(
+            "Laws are fitted to the medians by non-negative least squares of relative "
+            f"residuals{left_out}."
+        )
+    return text
+
+
+def _cost_rule(good: Sequence[Run]) -> str:
+    if any(run.gpus for run in good):
+        return "GPU-hours are GPUs x seconds / 3600."
+    return "Core-hours are ranks x threads x seconds / 3600."

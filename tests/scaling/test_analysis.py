@@ -1,0 +1,576 @@
+import math
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaling import laws, sentences
+from scaling.analysis import Estimate, analyse
+from scaling.folder import Sweep
+from tests.scaling import examples, published
+
+COUNTS = (1, 2, 4, 8, 16, 32)
+
+
+def amdahl(p, s=0.05):
+    return 10 * (s + (1 - s) / p)
+
+
+def runs(seconds=amdahl, counts=COUNTS, launches=6, noise=0.01, mode="strong", **changes):
+    """Return the runs of a sweep whose seconds scatter around a function of the rank count."""
+    random = np.random.default_rng(1)
+    return [
+        examples.run(
+            mode=mode,
+            ranks=p,
+            launch=launch,
+            seconds=seconds(p) * random.lognormal(sigma=noise),
+            **{"cores": 64, "source": "record", **changes},
+        )
+        for p in counts
+        for launch in range(1, launches + 1)
+    ]
+
+
+def analysed(some, missing=(), planned=None, **options):
+    if planned is None:
+        planned = examples.plan(sorted({run.ranks for run in some}))
+    return analyse(Sweep(Path("sweep"), planned, list(some), list(missing)), **options)
+
+
+def only(some, **options):
+    (series,) = analysed(some, **options).series
+    return series
+
+
+def by_ranks(series):
+    return {point.ranks: point for point in series.points}
+
+
+def has(estimate):
+    return math.isfinite(estimate.low) and math.isfinite(estimate.high)
+
+
+def test_strong_scaling_of_exact_amdahl_data():
+    series = only(runs(noise=0))
+    for p, point in by_ranks(series).items():
+        speedup = amdahl(1) / amdahl(p)
+        assert point.seconds == Estimate(*[pytest.approx(amdahl(p))] * 3)
+        assert point.speedup == Estimate(*[pytest.approx(speedup)] * 3)
+        assert point.efficiency == Estimate(*[pytest.approx(speedup / p)] * 3)
+        if p == 1:
+            assert math.isnan(point.serial_fraction.value)
+        else:
+            assert point.serial_fraction == Estimate(*[pytest.approx(0.05)] * 3)
+        assert point.cost == pytest.approx(p * amdahl(p) / 3600)
+    fit = series.fits[0]
+    assert (fit.law, fit.identifiable, fit.ranks) == ("Amdahl", True, COUNTS)
+    assert fit.parameters["s"].value == pytest.approx(0.05, abs=1e-9)
+    assert fit.statement.startswith("Serial fraction s = 0.05 (0.05 to 0.05), limit of the speedup")
+    p, *speedups = zip(*fit.curve, strict=True)
+    assert (len(p), p[0], p[-1]) == (50, 1, pytest.approx(32))
+    for speedup in speedups:
+        np.testing.assert_allclose(speedup, amdahl(1) / amdahl(np.array(p)))
+
+
+def test_a_larger_baseline_is_the_smallest_count():
+    series = only(runs(counts=(4, 8, 16, 32), noise=0))
+    assert series.baseline.ranks == 4
+    point = by_ranks(series)[32]
+    assert point.speedup.value == pytest.approx(amdahl(4) / amdahl(32))
+    assert point.efficiency.value == pytest.approx(amdahl(4) / amdahl(32) / 8)
+    # The serial part of the baseline's time, but the law's s is that of one rank.
+    assert point.serial_fraction.value == pytest.approx(0.5 / amdahl(4))
+    assert series.fits[0].parameters["s"].value == pytest.approx(0.05, abs=1e-9)
+    assert series.fits[0].curve[0][:2] == pytest.approx((4, 1))
+
+
+def test_usl_and_where_it_is_fastest():
+    def seconds(p):
+        return (1 + 0.02 * (p - 1) + 1e-3 * p * (p - 1)) / p
+
+    fit = only(runs(seconds, noise=0.002)).fits[1]
+    assert (fit.law, fit.identifiable) == ("USL", True)
+    for name, true in {"sigma": 0.02, "kappa": 1e-3}.items():
+        assert fit.parameters[name].low < true < fit.parameters[name].high
+    assert "rank count with the least time = 31" in fit.statement
+    assert laws.fastest(0.02, 1e-3) == pytest.approx(31.3, abs=0.1)
+
+
+def test_weak_scaling_of_exact_gustafson_data():
+    def seconds(p):
+        return 10 * p / (p - 0.1 * (p - 1))
+
+    series = only(runs(seconds, mode="weak", noise=0))
+    for p, point in by_ranks(series).items():
+        assert point.speedup.value == pytest.approx(p - 0.1 * (p - 1))
+        assert point.efficiency.value == pytest.approx((p - 0.1 * (p - 1)) / p)
+        assert math.isnan(point.serial_fraction.value)
+    (fit,) = series.fits
+    assert (fit.law, fit.identifiable) == ("Gustafson", True)
+    assert fit.parameters["s"].value == pytest.approx(0.1, abs=1e-9)
+    p, speedup, *_ = zip(*fit.curve, strict=True)
+    np.testing.assert_allclose(speedup, np.array(p) - 0.1 * (np.array(p) - 1))
+
+
+def test_weak_efficiency_counts_the_work_that_was_done():
+    some = [
+        replace(run, work=100.0 if run.ranks == 1 else 90.0 * run.ranks)
+        for run in runs(lambda p: 10, mode="weak", noise=0)
+    ]
+    found = analysed(some)
+    assert by_ranks(found.series[0])[8].efficiency.value == pytest.approx(0.9)
+    assert any("the work of a rank varies by 11.1 %" in each for each in found.warnings)
+
+
+def test_weak_work_is_that_of_the_plan_where_a_record_does_not_tell():
+    some = runs(lambda p: 10, mode="weak", noise=0)
+    some[0] = replace(some[0], work=5.0)
+    assert by_ranks(only(some))[32].efficiency.value == pytest.approx(1)
+
+
+def test_intervals_hold_the_truth_and_keep_their_order():
+    for point in only(runs(noise=0.05)).points:
+        for figure, true in {
+            point.seconds: amdahl(point.ranks),
+            point.speedup: amdahl(1) / amdahl(point.ranks),
+            point.efficiency: amdahl(1) / amdahl(point.ranks) / point.ranks,
+        }.items():
+            assert figure.low <= figure.value <= figure.high
+            assert figure.low <= true <= figure.high
+
+
+@pytest.mark.parametrize("unit", [1e-3, 60.0])
+def test_ratios_do_not_depend_on_the_unit(unit):
+    plain, scaled = (only(runs(lambda p, u=u: u * amdahl(p))) for u in (1, unit))
+    for a, b in zip(plain.points, scaled.points, strict=True):
+        for name in ("speedup", "efficiency"):
+            for end in ("value", "low", "high"):
+                assert getattr(getattr(a, name), end) == pytest.approx(
+                    getattr(getattr(b, name), end)
+                )
+    assert plain.fits[0].parameters["s"].value == pytest.approx(
+        scaled.fits[0].parameters["s"].value
+    )
+
+
+def test_the_same_sweep_gives_the_same_figures():
+    assert repr(analysed(runs())) == repr(analysed(runs()))
+
+
+def test_below_six_launches_there_is_an_estimate_without_interval():
+    series = only(runs(launches=5))
+    assert not any(has(x) for p in series.points for x in (p.seconds, p.speedup, p.efficiency))
+    fit = series.fits[0]
+    assert fit.parameters["s"].value == pytest.approx(0.05, rel=0.1)
+    assert not has(fit.parameters["s"])
+    assert fit.statement.endswith("no interval: fewer than six launches.")
+    assert all(math.isnan(low) and math.isnan(high) for _, _, low, high in fit.curve)
+    assert all("5 launches, so no interval" in point.notes for point in series.points)
+    assert "No interval: fewer than six launches." in series.recommendation
+    found = analysed(runs(launches=5))
+    assert any("fewer than six launches" in each for each in found.warnings)
+    assert "There are no intervals" in found.method
+
+
+def test_one_point_with_few_launches_takes_only_its_own_intervals():
+    some = [run for run in runs() if not (run.ranks == 8 and run.launch > 5)]
+    series = only(some)
+    assert {p for p, point in by_ranks(series).items() if has(point.speedup)} == {1, 2, 4, 16, 32}
+    assert not has(series.fits[0].parameters["s"])
+    # Without the baseline's interval there is none of a ratio.
+    some = [run for run in runs() if not (run.ranks == 1 and run.launch > 5)]
+    assert not any(has(point.speedup) for point in only(some).points)
+
+
+@pytest.mark.parametrize(("counts", "fitted"), [((1, 2), 0), ((1, 2, 4), 1), ((1, 2, 4, 8), 2)])
+def test_a_law_wants_more_counts_than_parameters(counts, fitted):
+    fits = only(runs(counts=counts)).fits
+    assert [bool(fit.parameters) for fit in fits] == [i < fitted for i in range(2)]
+    for fit in fits[fitted:]:
+        assert not fit.identifiable and not fit.curve
+        wanted = {"Amdahl": 3, "USL": 4}[fit.law]
+        assert f"{len(counts)} rank counts, and this law wants at least {wanted}." in fit.statement
+
+
+def test_gustafson_wants_three_counts():
+    (fit,) = only(runs(lambda p: 10, counts=(1, 2), mode="weak")).fits
+    assert not fit.identifiable and not fit.parameters
+
+
+def test_what_the_data_cannot_tell_is_said_with_what_they_allow():
+    fit = only(runs(lambda p: 10 / p, noise=0.03)).fits[0]
+    assert not fit.identifiable
+    assert fit.statement.startswith("Not identifiable from these data, which allow (95 %): ")
+    high = fit.parameters["s"].high
+    assert f"s at most {sentences.figure(high)}" in fit.statement
+    assert f"limit of the speedup {sentences.figure(1 / high)} or more" in fit.statement
+    assert fit.curve
+
+
+def test_a_wide_interval_is_not_identifiable_though_it_excludes_zero():
+    fit = only(runs(lambda p: amdahl(p, 0.0012), counts=(1, 2, 4, 8), launches=20)).fits[0]
+    s = fit.parameters["s"]
+    assert 0 < 10 * s.low < s.high
+    assert not fit.identifiable
+    assert f"from {sentences.figure(s.low)} to" in fit.statement
+
+
+def test_a_law_that_does_not_describe_the_data_says_so():
+    def seconds(p):
+        return 10 / p if p < 16 else 10 / p + 2
+
+    fit = only(runs(seconds)).fits[0]
+    assert "The law does not describe these data: it is" in fit.statement
+    assert "does not describe" not in only(runs()).fits[0].statement
+
+
+def test_time_that_only_grows_from_a_larger_baseline_identifies_nothing():
+    series = only(runs(lambda p: p - 1, counts=(2, 4, 8, 16), noise=0))
+    assert "no part of the time surely falls with more ranks" in series.fits[1].statement
+    assert not series.fits[1].identifiable
+
+
+def test_oversubscribed_points_are_shown_and_not_fitted():
+    some = runs(lambda p: amdahl(min(p, 8)), cores=8)
+    series = only(some)
+    assert [p for p, point in by_ranks(series).items() if point.oversubscribed] == [16, 32]
+    assert by_ranks(series)[16].notes[0] == "oversubscribed: 16 on 8 cores"
+    assert series.fits[0].ranks == (1, 2, 4, 8)
+    assert series.fits[0].curve[-1][0] == pytest.approx(32)
+    assert series.recommended == 8
+    assert "Larger counts had more ranks x threads than cores." in series.recommendation
+    assert only(some, oversubscribed=True).fits[0].ranks == COUNTS
+    assert any("16, 32 ranks: more ranks x threads" in each for each in analysed(some).warnings)
+
+
+def test_threads_oversubscribe_too():
+    assert [p.oversubscribed for p in only(runs(counts=(1, 2, 4), threads=4, cores=8)).points] == [
+        False,
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("target", "recommended", "words"),
+    [
+        (0.7, 8, "8 ranks: the largest measured count with an efficiency of 70 % or more"),
+        (0.3, 32, "Larger counts were not measured."),
+        (0.97, 1, "Stay at 1 rank: no other measured count has an efficiency of 97 %"),
+        (1.1, None, "No recommendation: no measured count has an efficiency of 110 %"),
+    ],
+)
+def test_recommendation(target, recommended, words):
+    series = only(runs(), efficiency=target)
+    assert series.recommended == recommended
+    assert words in series.recommendation
+    if recommended:
+        cost = by_ranks(series)[recommended].cost
+        assert f"{sentences.figure(cost)} core-hours" in series.recommendation
+
+
+def test_recommendation_says_when_the_interval_reaches_below_the_target():
+    noisy = runs(noise=0.1)
+    efficiency = by_ranks(only(noisy))[8].efficiency
+    series = only(noisy, efficiency=(efficiency.low + efficiency.value) / 2)
+    assert series.recommended == 8
+    assert f"reaches down to {sentences.percent(efficiency.low)}." in series.recommendation
+
+
+def test_cost_is_in_gpu_hours_where_there_are_gpus():
+    some = [replace(run, gpus=run.ranks) for run in runs(threads=4, cores=1000)]
+    found = analysed(some)
+    assert found.cost_unit == "GPU-hours"
+    point = by_ranks(found.series[0])[8]
+    assert point.cost == pytest.approx(8 * point.seconds.value / 3600)
+    assert "GPU-hours" in found.series[0].recommendation
+    point = by_ranks(only(runs(threads=4, cores=1000)))[8]
+    assert point.cost == pytest.approx(32 * point.seconds.value / 3600)
+
+
+def with_phases(some, phases):
+    return [replace(run, phases=phases(run)) for run in some]
+
+
+def test_bottleneck_is_the_phase_that_loses_most():
+    def phases(run):
+        rest = [0.0] * (run.ranks - 1)
+        return {
+            "kernel": [8 / run.ranks] * run.ranks,
+            "scatter": [0.1, *rest],
+            "wait": [0 if run.ranks == 1 else 0.5] * run.ranks,
+        }
+
+    series = only(with_phases(runs(), phases))
+    assert series.bottleneck.startswith(
+        "`wait` stops the scaling: at 32 ranks the busiest rank spends 58.8 %"
+    )
+    assert series.bottleneck.endswith("balance the load between one exchange and the next.")
+    assert by_ranks(series)[4].phases["scatter"] == pytest.approx(0.025)
+
+
+def test_waiting_for_one_rank_is_blamed_on_what_that_rank_does():
+    def phases(run):
+        others = run.ranks - 1
+        return {"read": [2.0, *[0.0] * others], "kernel": [1 / run.ranks] * run.ranks,
+                "wait": [0.0, *[2.0] * others]}  # fmt: skip
+
+    series = only(with_phases(runs(), phases))
+    assert series.bottleneck.startswith("`read` stops the scaling: at 32 ranks the busiest rank")
+    assert by_ranks(series)[4].phases["wait"] == pytest.approx(1.5)
+    assert by_ranks(series)[4].busiest == {"read": 2.0, "kernel": 0.25, "wait": 0.0}
+
+
+def test_uneven_kernels_are_called_a_load_to_balance():
+    def phases(run):
+        slow = (1.0 + run.ranks) / run.ranks
+        return {"kernel": [slow] + [1 / run.ranks] * (run.ranks - 1)}
+
+    assert "times the mean: balance the load." in only(with_phases(runs(), phases)).bottleneck
+
+
+def test_bottleneck_of_weak_scaling_is_what_grows():
+    def phases(run):
+        return {"kernel": [5.0] * run.ranks, "gather": [0.1 * run.ranks] * run.ranks}
+
+    series = only(with_phases(runs(lambda p: 10, mode="weak"), phases))
+    assert series.bottleneck.startswith(
+        "`gather` stops the scaling: at 32 ranks the busiest rank spends 39"
+    )
+    assert "100 % of what is lost against 1 rank" in series.bottleneck
+
+
+def test_no_bottleneck_where_nothing_is_lost_or_recorded():
+    assert only(runs()).bottleneck == ""
+    some = with_phases(runs(), lambda run: {"kernel": [10 / run.ranks] * run.ranks})
+    assert only(some).bottleneck == "No phase stops the scaling up to 32 ranks."
+
+
+def test_bottleneck_is_sought_where_every_rank_has_a_core():
+    def phases(run):
+        late = 5.0 if run.ranks > 8 else 0.0
+        return {"kernel": [10 / run.ranks + late], "gather": [0.3 * run.ranks]}
+
+    assert "at 8 ranks" in only(with_phases(runs(cores=8), phases)).bottleneck
+    lonely = only(with_phases(runs(cores=1), phases)).bottleneck
+    assert "at 32 ranks (oversubscribed)" in lonely
+
+
+def test_imbalance_is_of_the_kernel_of_each_rank():
+    def phases(run):
+        return {"kernel": [2.0] + [1.0] * (run.ranks - 1)}
+
+    points = by_ranks(only(with_phases(runs(), phases)))
+    assert points[1].imbalance == (1.0,)
+    assert points[4].imbalance == pytest.approx((1.6, 0.8, 0.8, 0.8))
+    assert only(runs()).points[0].imbalance == ()
+
+
+def test_a_phase_that_a_rank_never_entered_took_it_no_time():
+    some = with_phases(runs(), lambda run: {"read": [3.0] + [math.nan] * (run.ranks - 1)})
+    assert by_ranks(only(some))[4].phases == {"read": pytest.approx(0.75)}
+
+
+def test_nodes_are_the_axis_where_every_point_has_its_own():
+    some = runs(counts=(4, 8, 16))
+    assert only(some).axis == "ranks"
+    assert only([replace(run, nodes=run.ranks // 4) for run in some]).axis == "nodes"
+    assert only([replace(run, nodes=1 + run.ranks // 16) for run in some]).axis == "ranks"
+
+
+def test_failures_are_shown_and_counted():
+    some = runs()
+    some[7] = replace(some[7], outcome="timed out", reason="over 600 s", seconds=None)
+    found = analysed(some, missing=["strong, 64 ranks: 6 launches"])
+    assert found.failures == (some[7],)
+    point = by_ranks(found.series[0])[2]
+    assert (point.launches, point.failed) == (5, (some[7],))
+    assert point.notes == ("1 of 6 launches timed out", "5 launches, so no interval")
+    assert "1 of 36 runs did not succeed." in found.warnings
+    assert "1 planned run did not take place." in found.warnings
+    assert found.missing == ("strong, 64 ranks: 6 launches",)
+
+
+def failed(some):
+    return [replace(run, outcome="failed", reason="exit 1", seconds=None) for run in some]
+
+
+def test_a_missing_baseline_is_said():
+    some = runs()
+    found = analysed([*failed(some[:6]), *some[6:]])
+    series = found.series[0]
+    assert series.baseline.ranks == 2
+    assert math.isnan(series.points[0].seconds.value)
+    assert math.isnan(series.points[0].speedup.value)
+    assert "Strong scaling: nothing at 1 rank, so the baseline is 2." in found.warnings
+
+
+def test_all_failed():
+    found = analysed(failed(runs()))
+    series = found.series[0]
+    assert (series.baseline, series.fits, series.recommended) == (None, (), None)
+    assert series.recommendation == "No recommendation: no launch succeeded."
+    assert "Strong scaling: no launch succeeded." in found.warnings
+    assert found.method == "No launch succeeded."
+
+
+def test_nothing_was_run():
+    found = analyse(Sweep(Path("sweep"), {}, [], []))
+    assert found.series == ()
+    assert "Nothing was run." in found.warnings
+
+
+def test_one_point_shows_no_scaling():
+    found = analysed(runs(counts=(4,)))
+    series = found.series[0]
+    assert (series.recommended, series.bottleneck) == (None, "")
+    assert "4 ranks is the only point measured" in series.recommendation
+    assert any("only 4 ranks measured" in each for each in found.warnings)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf, None])
+def test_a_success_without_a_time_is_a_failure(seconds):
+    some = runs()
+    some[0] = replace(some[0], seconds=seconds)
+    found = analysed(some)
+    assert [run.reason for run in found.failures] == [f"its seconds are {seconds}"]
+    assert found.series[0].points[0].launches == 5
+
+
+def test_superlinear_points_are_noted():
+    series = only(runs(lambda p: 10 / p**1.1))
+    assert "superlinear" not in series.points[0].notes
+    assert all("superlinear" in point.notes for point in series.points[1:])
+    assert any(
+        "an efficiency above 1" in each for each in analysed(runs(lambda p: 9 / p**2)).warnings
+    )
+    # Without an interval, 3 % is noise.
+    assert not any("superlinear" in p.notes for p in only(runs(lambda p: 9 / p, launches=2)).points)
+    single = only(runs(lambda p: 10 / p**1.1, launches=1))
+    assert "superlinear" in by_ranks(single)[4].notes
+
+
+FACTS = {
+    "job": "demo",
+    "variant": "numba",
+    "devices": ["host"],
+    "git": "a" * 40,
+    "mpi": "MPICH 4.3",
+    "versions": {"numpy": "2.4"},
+    "results_sha256": "f" * 64,
+}
+
+
+def test_runs_that_agree_give_no_warning_and_the_method_says_so():
+    found = analysed(runs(facts=FACTS, work=1e6))
+    assert found.warnings == ()
+    assert "All strong-scaling runs gave the same result, bit for bit." in found.method
+    assert "variant numba; commit aaaaaaaaaaaa; MPICH 4.3" in found.method
+    for words in ("6 launches", "slowest rank", "seed 7", "mpirun (MPICH)", "1 thread per rank"):
+        assert words in found.method
+    assert "in strong scaling 1 rank, 10" in found.method
+    assert "best serial code is not known" in found.method
+
+
+@pytest.mark.parametrize(
+    ("fact", "other", "words"),
+    [
+        ("job", "b", "different jobs"),
+        ("variant", "cupy", "different variants"),
+        ("devices", ["NVIDIA H200 GPU-1"], "different devices"),
+        ("git", "b" * 40, "different commits"),
+        ("mpi", "Open MPI 5", "different MPI libraries"),
+        ("versions", {"numpy": "2.3"}, "different versions"),
+        ("results_sha256", "0" * 64, "results of the strong-scaling runs differ"),
+    ],
+)
+def test_a_comparison_of_unlike_runs_is_warned_of(fact, other, words):
+    some = runs(facts=FACTS)
+    some[9] = replace(some[9], facts={**FACTS, fact: other})
+    (warning,) = analysed(some).warnings
+    assert words in warning
+    assert "bit for bit" not in analysed(some).method or fact != "results_sha256"
+
+
+def test_devices_of_one_model_are_alike():
+    some = [
+        replace(run, gpus=run.ranks, facts={**FACTS, "devices": [f"NVIDIA H200 GPU-{run.launch}"]})
+        for run in runs()
+    ]
+    assert analysed(some).warnings == ()
+    assert analysed(some).machine.endswith("up to 32 GPUs (NVIDIA H200)")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"threads": 2}, "different numbers of threads"),
+        ({"source": "json"}, "Seconds from different sources"),
+        ({"work": 5.0}, "differ in the size of their problem"),
+        ({"load": 7.0}, "Something else kept the machine busy before 1 of 36 runs."),
+        ({"facts": {**FACTS, "git": "c" * 40 + "-dirty"}}, "changes that no commit holds"),
+        ({"facts": {**FACTS, "git": "unknown"}}, "The commit of the code is not known."),
+    ],
+)
+def test_other_doubts_are_warned_of(changes, words):
+    some = runs(work=1.0)
+    some[3] = replace(some[3], **changes)
+    assert any(words in each for each in analysed(some).warnings)
+
+
+def test_warnings_of_the_plan_and_of_whole_processes_are_kept():
+    planned = examples.plan(COUNTS, warnings=["No binding."])
+    found = analysed(runs(source="process"), planned=planned)
+    assert found.warnings[0] == "No binding."
+    assert any("whole process" in each for each in found.warnings)
+
+
+def test_both_modes_strong_first():
+    found = analysed([*runs(lambda p: 10, mode="weak"), *runs()])
+    assert [series.mode for series in found.series] == ["strong", "weak"]
+
+
+def test_title_and_machine():
+    found = analysed(runs())
+    assert found.title == "jobs/demo.py --n 1e6"
+    assert found.machine == "n001, Example CPU 9000, 8 cores, 64 GiB"
+    assert found.target == 0.7
+
+
+def test_every_text_is_whole():
+    """No figure, interval or list that a sentence wants may be missing from it."""
+    for some in (runs(), runs(launches=2), runs(noise=0.3), runs(cores=2), failed(runs())):
+        found = analysed(some)
+        texts = [found.method, found.machine, found.title, *found.warnings]
+        for series in found.series:
+            texts += [series.recommendation, series.bottleneck]
+            texts += [fit.statement for fit in series.fits]
+        assert not any("nan" in text.split() or "None" in text or "[" in text for text in texts)
+
+
+def test_published_gromacs_data():
+    """The efficiency falls to 26 % at 64 nodes; the speedups are those of the printed figure."""
+    found = analyse(published.gromacs())
+    series = found.series[0]
+    assert (series.axis, series.baseline.nodes, found.cost_unit) == ("nodes", 4, "GPU-hours")
+    for point in series.points:
+        printed = published.GROMACS_SPEEDUP[point.ranks]
+        assert point.speedup.value == pytest.approx(printed, abs=1e-4)
+    assert by_ranks(series)[64].efficiency.value == pytest.approx(0.26, abs=0.001)
+    assert (series.recommended, series.fits[0].law) == (8, "Amdahl")
+    assert series.fits[0].parameters["s"].value == pytest.approx(0.0556, abs=0.001)
+
+
+def test_a_large_sweep_takes_less_than_two_seconds():
+    some = [*runs(counts=[2**i for i in range(8)]), *runs(lambda p: 10, mode="weak")]
+    start = time.process_time()
+    analysed(some)
+    assert time.process_time() - start < 2
+
+
+def test_analysis_has_no_field_without_a_value():
+    found = analysed(runs(facts=FACTS))
+    assert all(getattr(found, each.name) is not None for each in fields(found))
