@@ -233,7 +233,7 @@ def recommendation(
 def _advice(best: "Point", target: float, stay: bool) -> str:
     wanted = f"an efficiency of {percent(target)}"
     if stay:
-        return f"Stay at {_place(best)}: no other measured count has {wanted}; {_cost(best)}."
+        return f"{_place(best)}: no larger measured count has {wanted}; {_cost(best)}."
     text = (
         f"{_place(best)}: the largest measured count with {wanted} or more (it has "
         f"{percent(best.efficiency.value)}); {_cost(best)}."
@@ -330,7 +330,7 @@ def _incomplete(runs: Sequence[Run], missing: Sequence[str]) -> list[str]:
     if bad:
         found.append(f"{bad} of {number(len(runs), 'run')} did not succeed.")
     if missing:
-        found.append(f"{number(len(missing), 'planned run')} did not take place.")
+        found.append("Not all planned runs took place.")
     return found
 
 
