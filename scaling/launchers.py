@@ -151,7 +151,7 @@ def choose(template: str | None, found: Resources, python: bool) -> Launcher:
     if found.slurm:
         if shutil.which("srun") is None:
             raise UsageError("this is a Slurm allocation and there is no srun: use --launcher")
-        return Launcher("srun", _srun)
+        return Launcher("srun", _srun(found.gpus))
     beside = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath)
     folders = [beside, path] if python else [path, beside]
@@ -185,14 +185,18 @@ def substitute(word: str, values: dict[str, object]) -> str:
     return re.sub(rf"\{{({pattern})\}}", lambda match: str(values[match[1]]), word)
 
 
-def _srun(ranks: int, threads: int, gpus_per_rank: int, nodes: int) -> list[str]:
-    # --wait: one dead rank ends the step, and later than the others' own exit statuses.
-    # --distribution: fill a node before the next.
-    words = ["srun", f"--nodes={nodes}", f"--ntasks={ranks}", f"--cpus-per-task={threads}"]
-    words += ["--distribution=block", "--cpu-bind=cores", "--wait=5"]
-    if gpus_per_rank:
-        # --gpu-bind: GPUs that cannot see each other copy through the host.
-        words += [f"--gpus-per-task={gpus_per_rank}", "--gpu-bind=none"]
+def _srun(gpus: int) -> Callable[[int, int, int, int], list[str]]:
+    """Return the words for `srun`; ``gpus`` are those of a node."""
+
+    def words(ranks: int, threads: int, gpus_per_rank: int, nodes: int) -> list[str]:
+        # --wait: one dead rank ends the step, and later than the others' own exit statuses.
+        # --distribution: fill a node before the next.
+        made = ["srun", f"--nodes={nodes}", f"--ntasks={ranks}", f"--cpus-per-task={threads}"]
+        made += ["--distribution=block", "--cpu-bind=cores", "--wait=5"]
+        # All of the node's: ranks choose by local rank, and GPUs that are hidden from each other
+        # copy through the host.
+        return made + ([f"--gpus-per-node={gpus}"] if gpus_per_rank else [])
+
     return words
 
 

@@ -68,7 +68,7 @@ def arguments() -> argparse.ArgumentParser:
     meaning = "repeat the runs that failed; they stay in the report"
     add("--retry-failed", action="store_true", help=meaning)
     add("--dry-run", action="store_true", help="print the commands and what they may cost")
-    add("--report", action="store_true", help="make the report at the end")
+    add("--report", action=argparse.BooleanOptionalAction, help="make the report at the end (no)")
     return parser
 
 
@@ -215,12 +215,15 @@ def _same(wanted: dict[str, Any], earlier: dict[str, Any]) -> bool:
 
 def _unfinished(folder: Path, retry_failed: bool) -> bool:
     """Tell whether a sweep has runs to go and nobody is at it."""
+    sweep = load(folder)
+    failed = any(run.outcome != OK for run in sweep.runs)
+    if not sweep.missing and not (retry_failed and failed):
+        return False
     try:
         with _locked(folder):
-            sweep = load(folder)
-            failed = any(run.outcome != OK for run in sweep.runs)
-            return bool(sweep.missing) or (retry_failed and failed)
-    except FolderError:
+            return True
+    except FolderError as error:
+        print(f"{error}: this one gets a folder of its own")
         return False
 
 

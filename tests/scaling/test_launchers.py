@@ -87,10 +87,10 @@ def test_smallest_number_of_nodes(ranks, threads, gpus, nodes):
 
 
 def test_srun():
-    made = launchers._srun(6, 1, 1, 2)
+    made = launchers._srun(4)(6, 1, 1, 2)
     assert made[:4] == ["srun", "--nodes=2", "--ntasks=6", "--cpus-per-task=1"]
-    assert {"--wait=5", "--gpus-per-task=1", "--gpu-bind=none"} < set(made)
-    assert not [word for word in launchers._srun(6, 1, 0, 2) if "gpu" in word]
+    assert {"--wait=5", "--gpus-per-node=4"} < set(made)
+    assert not [word for word in launchers._srun(4)(6, 1, 0, 2) if "gpu" in word]
 
 
 @pytest.mark.parametrize("library", WHEELS)

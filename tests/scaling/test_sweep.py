@@ -308,6 +308,19 @@ def test_two_sweeps_in_one_folder(scaling, tmp_path):
     assert "s holds another sweep: it differs in ranks" in done.stderr
 
 
+def test_a_sweep_that_is_running_is_left_alone(scaling, tmp_path):
+    words = ["sweep", "--ranks", "1", "--launches", "2", "--", "true"]
+    assert scaling(*words).returncode == 0
+    folder = only_folder(tmp_path)
+    (folder / "runs/strong-1-2/run.json").unlink()
+    with sweep._locked(folder):
+        done = scaling(*words)
+    assert done.returncode == 0
+    assert "another sweep is running in" in done.stdout
+    assert len(load(folder).missing) == 1
+    assert len(list(tmp_path.glob("results/*"))) == 2
+
+
 def test_dry_run(scaling, tmp_path):
     words = ["--ranks", "1,3", "--mode", "both", "--threads", "2", "--timeout", "36", "--dry-run"]
     done = scaling("sweep", *words, "--weak", "n=5*ranks", "--", "./p", "a b", "{n}")

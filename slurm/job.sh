@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# One run of one job, on CPUs or on GPUs:
+#   sbatch slurm/job.sh jobs/sum_squares.py --n 1e9
+#   sbatch --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 slurm/job.sh jobs/sum_squares.py
+#   bash slurm/job.sh jobs/sum_squares.py        # laptop; RANKS=4 for four ranks
+
+#SBATCH --job-name=job
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=4          # ranks of a node; with GPUs, as many as GPUs
+#SBATCH --cpus-per-task=1            # cores of a rank
+#SBATCH --time=00:30:00              # limit; a short one starts sooner
+#SBATCH --output=slurm-%x-%j.out     # %x: name of the job, %j: its number
+
+# sbatch runs a copy of this file, far from the clone.
+site=$(dirname "$0")/env.sh
+[ -f "$site" ] || site=$SLURM_SUBMIT_DIR/slurm/env.sh
+if [ ! -f "$site" ]; then
+    echo "error: no $site: submit from the clone: cd CLONE && sbatch slurm/job.sh ..." >&2
+    exit 2
+fi
+# shellcheck source=slurm/env.sh
+source "$site"
+
+[ $# -gt 0 ] || set -- jobs/sum_squares.py
+if [ -z "$SLURM_JOB_ID" ]; then
+    exec mpirun -n "${RANKS:-2}" python "$@"
+fi
+# srun takes over no --cpus-per-task by itself, and hides the other GPUs where a rank asks for one.
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
+unset SLURM_GPUS_PER_TASK SLURM_TRES_PER_TASK
+# --wait: when one rank has ended, the others have five seconds.
+exec srun --wait=5 python "$@"

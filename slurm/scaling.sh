@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Strong and weak scaling of a job, and a report:
+#   sbatch slurm/scaling.sh jobs/sum_squares.py --n 1e9
+#   sbatch --nodes=2 --gpus-per-node=4 slurm/scaling.sh jobs/sum_squares.py     # one rank a GPU
+#   sbatch slurm/scaling.sh --mode strong --ranks 1..64 -- ./any_mpi_program    # options of it
+#   bash slurm/scaling.sh                                                       # laptop
+# When it was interrupted, the same command goes on where it was.
+
+#SBATCH --job-name=scaling
+#SBATCH --nodes=1
+#SBATCH --exclusive                  # all cores of the nodes, and no neighbours in the timings
+#SBATCH --mem=0                      # all memory of the nodes
+#SBATCH --time=02:00:00              # limit
+#SBATCH --output=slurm-%x-%j.out     # %x: name of the job, %j: its number
+
+# sbatch runs a copy of this file, far from the clone.
+site=$(dirname "$0")/env.sh
+[ -f "$site" ] || site=$SLURM_SUBMIT_DIR/slurm/env.sh
+if [ ! -f "$site" ]; then
+    echo "error: no $site: submit from the clone: cd CLONE && sbatch slurm/scaling.sh ..." >&2
+    exit 2
+fi
+# shellcheck source=slurm/env.sh
+source "$site"
+
+sweep=(--mode both)
+# Not SLURM_GPUS_ON_NODE: an exclusive node comes with its GPUs, asked for or not.
+if [ -n "$SLURM_JOB_ID" ] && scontrol show job "$SLURM_JOB_ID" | grep --quiet 'TresPer.*gpu'; then
+    sweep+=(--gpus-per-rank 1)
+fi
+if [[ $1 == -* ]]; then
+    # The first word is no job: up to -- all are for the sweep.
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        sweep+=("$1")
+        shift
+    done
+    shift
+fi
+[ $# -gt 0 ] || set -- jobs/sum_squares.py
+# exec: signals of Slurm then reach the sweep.
+exec python -m scaling sweep --report "${sweep[@]}" -- "$@"

@@ -1,0 +1,137 @@
+"""From ``sbatch slurm/scaling.sh`` to a report, on a real Slurm."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from scaling.folder import OK, load
+
+pytestmark = pytest.mark.slurm
+
+SUM = ["jobs/sum_squares.py", "--variant", "numpy", "--n", "1e5"]
+AWKWARD = ["two words", "it's", 'say "so"', "$(touch ran)", "a;touch ran"]
+SLOW = "import time; time.sleep(0.5)"
+# Somebody else's program, which fails on two nodes.
+FAILS = """\
+import json, os, sys
+print(json.dumps(sys.argv[1:]), flush=True)
+sys.exit("no" if os.environ["SLURM_NNODES"] == "2" else 0)
+"""
+
+
+def sweep_of(clone):
+    """Return the sweep in the only folder of results."""
+    (folder,) = (clone / "results").iterdir()
+    return load(folder)
+
+
+def finish(cluster, job, state="COMPLETED"):
+    """Wait for the end of a job and return its output."""
+    (task,) = cluster.wait(job, limit=120)
+    output = Path(task["StdOut"]).read_text()
+    assert task["JobState"] == state, output
+    return output
+
+
+def lines_of(sweep, run):
+    """Return the JSON lines that a run printed."""
+    (path,) = sweep.folder.glob(f"**/runs/{run.mode}-{run.ranks}-{run.launch}/output.txt")
+    return [json.loads(line) for line in path.read_text().splitlines() if line.startswith("[")]
+
+
+def test_sweep_over_nodes_to_a_report(cluster, clone):
+    options = ["--ranks", "1,2,8", "--launches", "1"]
+    job = cluster.sbatch("--nodes=2", "slurm/scaling.sh", *options, "--", *SUM, cwd=clone)
+    output = finish(cluster, job)
+    sweep = sweep_of(clone)
+    found = {(run.mode, run.ranks): run for run in sweep.runs}
+    assert set(found) == {(mode, ranks) for mode in ("strong", "weak") for ranks in (1, 2, 8)}
+    assert {run.outcome for run in sweep.runs} == {OK} and sweep.missing == []
+    assert {(run.ranks, run.nodes) for run in sweep.runs} == {(1, 1), (2, 1), (8, 2)}
+    assert {run.argv[0] for run in sweep.runs} == {"srun"}
+    # All ranks of a point were in one MPI world, or the answers would differ in strong scaling.
+    results = {run.facts["results_sha256"] for run in sweep.runs if run.mode == "strong"}
+    assert len(results) == 1
+    assert found["weak", 8].work == 8 * found["weak", 1].work
+    assert (sweep.folder / "report.html").read_text().startswith("<!DOCTYPE html>")
+    assert "Strong scaling" in output and "Weak scaling" in output
+    assert output.splitlines()[-1] == f"sweep: {sweep.folder.relative_to(clone)}"
+
+
+@pytest.mark.parametrize("asked", ["--gpus-per-node=2", "--gres=gpu:2", ""])
+def test_gpus_that_were_asked_for(cluster, clone, asked):
+    options = ["--mode", "strong", "--launches", "1"]
+    words = [*asked.split(), "slurm/scaling.sh", *options, "--", "show.py", *AWKWARD]
+    finish(cluster, cluster.sbatch(*words, cwd=clone))
+    sweep = sweep_of(clone)
+    # A rank a GPU; else a rank a core, though an exclusive node comes with its GPUs.
+    expected = {1: 1, 2: 2} if asked else {1: 0, 2: 0, 4: 0}
+    assert {run.ranks: run.gpus for run in sweep.runs} == expected
+    for run in sweep.runs:
+        lines = lines_of(sweep, run)
+        assert [line[0] for line in lines] == [AWKWARD] * run.ranks
+        assert [line[4] for line in lines] == ["0,1" if asked else None] * run.ranks
+    assert not (clone / "ran").exists()
+
+
+def test_cancelled_and_submitted_again(cluster, clone):
+    (clone / "slow.py").write_text(SLOW)
+    options = ["--mode", "strong", "--ranks", "1,2", "--launches", "3"]
+    words = ["slurm/scaling.sh", *options, "--", "slow.py"]
+    first = cluster.sbatch(*words, cwd=clone)
+    while len(before := [*clone.glob("results/*/runs/*/run.json")]) < 2:
+        assert cluster.show(first)[0]["JobState"] in ("PENDING", "RUNNING")
+    times = {path: path.stat().st_mtime_ns for path in before}
+    cluster.cancel(first)
+    cluster.wait(first)
+    assert 0 < len(sweep_of(clone).missing)
+    output = finish(cluster, cluster.sbatch(*words, cwd=clone))
+    sweep = sweep_of(clone)
+    assert [run.outcome for run in sweep.runs] == [OK] * 6 and sweep.missing == []
+    # What had succeeded was not run again.
+    assert {path: path.stat().st_mtime_ns for path in before} == times
+    assert f"going on with {sweep.folder.relative_to(clone)}" in output
+    assert (sweep.folder / "report.html").exists()
+
+
+def test_nodes_with_a_failing_and_a_cancelled_member(cluster, clone):
+    (clone / "fails.py").write_text(FAILS)
+    options = ["--mode", "strong", "--launches", "1"]
+    words = ["1,2,4", "--no-requeue", "--", *options, "--", "fails.py", *AWKWARD]
+    shown = cluster.run("bash", "slurm/scaling_nodes.sh", *words, cwd=clone).stdout
+    one, two, four, report = map(int, re.findall(r"\d+", shown)[:4])
+    # Three nodes are busy: it waits.
+    cluster.cancel(four)
+    finish(cluster, one)
+    finish(cluster, two, "FAILED")
+    output = finish(cluster, report)
+    sweep = sweep_of(clone)
+    assert {(run.ranks, run.nodes, run.outcome) for run in sweep.runs} == {
+        (4, 1, "ok"),
+        (8, 2, "failed"),
+    }
+    assert sweep.missing == ["nodes-4: nothing was measured there"]
+    for run in sweep.runs:
+        assert lines_of(sweep, run) == [AWKWARD] * run.ranks
+    page = (sweep.folder / "report.html").read_text()
+    for text in (output, page):
+        assert "nodes-4: nothing was measured there" in text and "exit status 1" in text
+    assert not (clone / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "usage: bash slurm/scaling_nodes.sh"),
+        (["0,1"], "usage: bash slurm/scaling_nodes.sh"),
+        (["1,2", "jobs/sum_squares.py"], "usage: bash slurm/scaling_nodes.sh"),
+        (["1,9"], "Node count specification invalid"),
+    ],
+)
+def test_nodes_refuses(cluster, clone, words, message):
+    jobs = cluster.run("squeue", "--noheader").stdout
+    done = cluster.run("bash", "slurm/scaling_nodes.sh", *words, cwd=clone, check=False)
+    assert done.returncode in (1, 2) and message in done.stderr
+    assert cluster.run("squeue", "--noheader", "--states=PENDING,RUNNING").stdout == jobs

@@ -1,0 +1,165 @@
+"""The templates as they are, submitted to a real Slurm."""
+
+import json
+import shlex
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime import record
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATES = sorted((ROOT / "slurm").glob("*.sh"))
+SUM = ["jobs/sum_squares.py", "--variant", "numpy", "--n", "1e5"]
+# What would show if any of them went through a shell once more.
+AWKWARD = [
+    "two words",
+    "it's",
+    'say "so"',
+    "$(touch ran)",
+    "`touch ran`",
+    "a;touch ran",
+    "*",
+    "\\n",
+]
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture
+def submit(cluster, clone):
+    """Return a function that submits a job, waits for its end, and returns it and its output."""
+
+    def run(*words, cwd=clone):
+        job = cluster.sbatch(*words, cwd=cwd)
+        tasks = cluster.wait(job)
+        return tasks, [Path(task["StdOut"]).read_text() for task in tasks]
+
+    return run
+
+
+def shown(output):
+    """Return what ``show.py`` printed, by rank."""
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("[")]
+    return sorted(lines, key=lambda line: int(line[2]))
+
+
+def test_shellcheck_finds_nothing():
+    if shutil.which("shellcheck") is None:
+        pytest.skip("not installed: shellcheck")
+    scripts = [*TEMPLATES, ROOT / "tests" / "slurm" / "cluster.sh", ROOT / ".ci" / "run"]
+    assert len(scripts) == 7
+    # From the root: the scripts say where what they source is, seen from there.
+    command = ["shellcheck", "--external-sources", *map(str, scripts)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_job_on_two_nodes(submit, clone):
+    tasks, output = submit("--nodes=2", "slurm/job.sh", *SUM, "--output", "out.h5")
+    assert tasks[0]["JobState"] == "COMPLETED", output
+    found = record.read(clone / "out.h5")
+    assert (found.attributes["ranks"], found.attributes["nodes"]) == (8, 2)
+    assert len({rank["host"] for rank in found.ranks}) == 2
+
+
+def test_job_takes_cores_over_to_srun(submit):
+    _, (output,) = submit("--ntasks-per-node=2", "--cpus-per-task=2", "slurm/job.sh", "show.py")
+    # These nodes bind nothing to cores: what srun reads is all that can be seen.
+    assert [line[3] for line in shown(output)] == ["2", "2"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [["--gpus-per-node=2"], ["--gpus-per-task=1"], ["--gres=gpu:2"], ["--gpus=4"]],
+    ids=lambda asked: asked[0],
+)
+def test_ranks_see_all_gpus_of_their_node(submit, asked):
+    shape = ["--nodes=2", "--ntasks-per-node=2", *asked]
+    _, (output,) = submit(*shape, "slurm/job.sh", "show.py")
+    assert [line[4] for line in shown(output)] == ["0,1"] * 4
+
+
+def test_job_without_gpus_sees_none(submit):
+    _, (output,) = submit("slurm/job.sh", "show.py")
+    assert [line[4] for line in shown(output)] == [None] * 4
+
+
+@pytest.mark.parametrize("template", ["job.sh", "array.sh"])
+def test_arguments_arrive_as_given(submit, clone, template):
+    (clone / "params.txt").write_text("last")
+    line = {"job.sh": [], "array.sh": ["params.txt"]}[template]
+    array = {"job.sh": [], "array.sh": ["--array=1"]}[template]
+    words = [*array, "--ntasks-per-node=1", f"slurm/{template}", *line, "show.py", *AWKWARD]
+    _, (output,) = submit(*words)
+    expected = {"job.sh": AWKWARD, "array.sh": [*AWKWARD, "last"]}[template]
+    assert [line[0] for line in shown(output)] == [expected]
+    assert not (clone / "ran").exists()
+
+
+def test_array_runs_one_line_a_task(submit, clone):
+    lines = [shlex.join(AWKWARD), '--n 3 "two words"', "", r"a\ b\$c"]
+    (clone / "params.txt").write_text("\n".join(lines))
+    template = ["slurm/array.sh", "params.txt", "show.py", "--all"]
+    tasks, outputs = submit("--array=1-4", "--ntasks-per-node=1", *template)
+    found = {
+        task["ArrayTaskId"]: shown(output)[0][0]
+        for task, output in zip(tasks, outputs, strict=True)
+    }
+    assert found == {
+        "1": ["--all", *AWKWARD],
+        "2": ["--all", "--n", "3", "two words"],
+        "3": ["--all"],
+        "4": ["--all", "a b$c"],
+    }
+    assert not (clone / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "message"),
+    [
+        (["--array=3"], ["params.txt", "show.py"], "there is no line 3 in params.txt: it has 2"),
+        (["--array=1"], ["absent.txt", "show.py"], "there is no line 1 in absent.txt"),
+        (["--array=2"], ["params.txt", "show.py"], "unmatched double quote"),
+        ([], ["params.txt", "show.py"], "usage: sbatch --array"),
+        (["--array=1"], ["params.txt"], "usage: sbatch --array"),
+    ],
+)
+def test_array_refuses(submit, clone, options, arguments, message):
+    (clone / "params.txt").write_text('one\ntwo "words\n')
+    tasks, (output,) = submit(*options, "slurm/array.sh", *arguments)
+    assert (tasks[0]["JobState"], tasks[0]["ExitCode"]) == ("FAILED", "2:0")
+    assert message in output and shown(output) == []
+
+
+@pytest.mark.parametrize("template", ["job.sh", "array.sh", "scaling.sh"])
+def test_submitted_from_elsewhere(submit, clone, template):
+    elsewhere = clone.parent / "elsewhere"
+    elsewhere.mkdir()
+    array = ["--array=1"] if template == "array.sh" else []
+    tasks, (output,) = submit(*array, clone / "slurm" / template, "x", "y", cwd=elsewhere)
+    assert (tasks[0]["JobState"], tasks[0]["ExitCode"]) == ("FAILED", "2:0")
+    assert output.startswith("error: no ") and output.count("\n") == 1
+    assert "submit from the clone: cd CLONE && sbatch" in output and template in output
+
+
+def test_usage_error_of_the_job_is_the_exit_code(submit):
+    tasks, (output,) = submit("slurm/job.sh", "jobs/sum_squares.py", "--n", "none")
+    assert (tasks[0]["JobState"], tasks[0]["ExitCode"]) == ("FAILED", "2:0")
+    assert output.count("usage:") == 1
+
+
+def test_rank_that_dies_ends_the_job(submit, clone):
+    (clone / "die.py").write_text(
+        "import os, signal, time\n"
+        "if os.environ['SLURM_PROCID'] == '1':\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "time.sleep(50)\n"
+    )
+    start = time.monotonic()
+    tasks, _ = submit("--nodes=2", "slurm/job.sh", "die.py")
+    assert tasks[0]["JobState"] == "FAILED"
+    assert time.monotonic() - start < 30
