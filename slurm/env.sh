@@ -17,6 +17,8 @@ fi
 # How srun starts MPI programs, where each rank is told that it is alone: `srun --mpi=list` shows
 # what there is. MPICH, Intel MPI and Cray MPICH want pmi2, Open MPI wants pmix.
 # export SLURM_MPI_TYPE=pmi2
+# PyPI's MPICH and pmi2: "value not properly terminated", once in hundreds of starts over UCX.
+# export MPIR_CVAR_CH4_NETMOD=ofi
 
 # What every submission needs, for scaling_nodes.sh; with sbatch put it into ~/.bashrc.
 # export SBATCH_ACCOUNT=project SBATCH_PARTITION=compute
