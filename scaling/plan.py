@@ -36,7 +36,7 @@ def rank_counts(args: Namespace, found: Resources) -> list[int]:
     if max(counts) <= room or not (found.slurm or gpus):
         return counts
     has = f"{sum(found.cores)} cores" + (f" and {found.gpus} GPUs a node" if gpus else "")
-    each = f"{threads} threads" + (f" and {gpus} GPUs" if gpus else "")
+    each = f"{threads} thread" + "s" * (threads > 1) + (f" and {gpus} GPUs" if gpus else "")
     raise UsageError(
         f"{max(counts)} ranks with {each} each do not fit on {has}, {len(found.cores)} nodes: "
         f"ask for more with sbatch --nodes, --ntasks or --gpus-per-node, or leave out --ranks"

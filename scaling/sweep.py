@@ -161,11 +161,14 @@ def _show_dry_run(runner: Runner) -> None:
             words = runner.words(mode, ranks, Path("record.h5"))
             print(f"{todo['launches']} x  {shlex.join(words)}")
     runs, hours = len(todo["order"]), todo["timeout"] / 3600
-    used = sum(ranks for _, ranks, _ in todo["order"]) * todo["threads"] * hours
+    each, unit = todo["gpus_per_rank"] or todo["threads"], "core-hours"
+    if todo["gpus_per_rank"]:
+        unit = "GPU-hours"
+    used = sum(ranks for _, ranks, _ in todo["order"]) * each * hours
     print(
-        f"{runs} runs, each ended after {todo['timeout']:g} s at the latest: "
-        f"at most {used:.3g} core-hours of the ranks, "
-        f"and {cores * runs * hours:.3g} of all {cores} cores held meanwhile"
+        f"{runs} runs, each ended after {todo['timeout']:g} s at the latest: at most {used:.3g} "
+        f"{unit} of the ranks, and {cores * runs * hours:.3g} core-hours of the {cores} cores that "
+        "are held meanwhile"
     )
 
 

@@ -335,6 +335,20 @@ def test_dry_run(scaling, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_allocation_that_is_too_small(scaling, tmp_path):
+    env = {"SLURM_JOB_ID": "1", "SLURM_JOB_CPUS_PER_NODE": "4(x2)", "SLURM_GPUS_ON_NODE": "2"}
+    words = ["--threads", "2", "--launcher", "env X={ranks}", "--dry-run", "--", "true"]
+    # Powers of two up to the room; a launcher of the user's own has to fit as well.
+    assert "X=4 true" in scaling("sweep", *words, env=env).stdout
+    done = scaling("sweep", "--ranks", "1,8", *words, env=env)
+    assert done.returncode == 2
+    assert "8 ranks with 2 threads each do not fit on 8 cores, 2 nodes" in done.stderr
+    done = scaling("sweep", "--ranks", "2,8", "--gpus-per-rank", "1", "--", "true", env=env)
+    assert done.returncode == 2
+    assert "do not fit on 8 cores and 2 GPUs a node" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_order_is_shuffled_in_rounds(scaling, tmp_path):
     words = ["--ranks", "1..4", "--launches", "5", "--", "true"]
     orders = []
