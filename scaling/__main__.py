@@ -1,6 +1,7 @@
 """The command line: ``python -m scaling sweep`` and ``python -m scaling report``."""
 
 import importlib.util
+import os
 import sys
 
 USAGE = """usage: python -m scaling sweep [options] -- COMMAND ...
@@ -19,8 +20,8 @@ def main(argv: list[str]) -> int:
     """Run a subcommand and return its exit status."""
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         print(
-            f"python -m scaling: error: {', '.join(missing)} not installed: "
-            "make scaling, or pip install -e '.[scaling]'",
+            f"python -m scaling: error: no {', '.join(missing)}: is the environment active (source "
+            ".venv/bin/activate)? Else make scaling, or pip install -e '.[scaling]'",
             file=sys.stderr,
         )
         return 2
@@ -34,9 +35,18 @@ def main(argv: list[str]) -> int:
 
         return report.main(argv[1:])
     helped = argv[:1] in (["-h"], ["--help"])
+    if argv and not helped:
+        print(f"python -m scaling: error: {argv[0]!r} is neither sweep nor report", file=sys.stderr)
     print(USAGE, end="", file=sys.stdout if helped else sys.stderr)
     return 0 if helped else 2
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has gone. Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)

@@ -41,8 +41,11 @@ class Point:
         NaN at the baseline and in weak scaling. All NaN where no launch succeeded.
     work : float
         Of all ranks together, median; NaN if the program does not tell.
+    process_seconds : float
+        Of the whole program, from the start of the launcher to its end; median over launches [s].
     cost : float
-        Core-hours of one run, or GPU-hours if the sweep has GPUs.
+        Core-hours of one run, or GPU-hours if the sweep has GPUs: of the whole program, which is
+        what is charged.
     phases : dict of str to float
         Mean over ranks, median over launches [s]; empty without records.
     busiest : dict of str to float
@@ -70,6 +73,7 @@ class Point:
     efficiency: Estimate
     serial_fraction: Estimate
     work: float
+    process_seconds: float
     cost: float
     phases: dict[str, float]
     busiest: dict[str, float]
@@ -255,7 +259,7 @@ def _series(mode: str, runs: Sequence[Run], target: float, oversubscribed: bool)
     bare = [_bare(group) for group in groups]
     measured = [point for point in bare if point.launches]
     if not measured:
-        rest = sentences.recommendation((), target, oversubscribed)
+        rest = sentences.recommendation(mode, (), target, oversubscribed)
         return Series(mode, tuple(bare), None, _axis(bare), (), *rest, "")
     medians = _medians(mode, measured)
     scaled = [_scaled(mode, point, i, medians) for i, point in enumerate(measured)]
@@ -269,8 +273,8 @@ def _series(mode: str, runs: Sequence[Run], target: float, oversubscribed: bool)
         scaled[0],
         _axis(points),
         fits,
-        *sentences.recommendation(scaled, target, oversubscribed),
-        sentences.bottleneck(mode, scaled),
+        *sentences.recommendation(mode, scaled, target, oversubscribed),
+        sentences.bottleneck(scaled),
     )
 
 
@@ -285,6 +289,7 @@ def _bare(runs: Sequence[Run]) -> Point:
     first = (good or runs)[0]
     samples = tuple(run.seconds for run in good if run.seconds is not None)
     seconds = statistics.median(samples)
+    whole = float(np.median([run.process_seconds for run in good])) if good else math.nan
     works = [run.work for run in good if run.work is not None]
     oversubscribed = first.ranks * first.threads > first.cores
     notes = sentences.launches(runs)
@@ -304,7 +309,8 @@ def _bare(runs: Sequence[Run]) -> Point:
         efficiency=NOTHING,
         serial_fraction=NOTHING,
         work=float(np.median(works)) if works else math.nan,
-        cost=(first.gpus or first.ranks * first.threads) * seconds.value / 3600,
+        process_seconds=whole,
+        cost=(first.gpus or first.ranks * first.threads) * whole / 3600,
         phases=_phases(good, _mean),
         busiest=_phases(good, _of_busiest),
         imbalance=_imbalance(good),
@@ -412,8 +418,13 @@ def _fit(law: Law, medians: _Medians, through: list[int]) -> Fit:
     }
     identifiable = all(_identifiable(each, fewest) for each in estimates.values())
     misfit = np.abs(laws.evaluate(law, coefficients, ranks) / values - 1)
-    statement = sentences.fit(law, estimates, spreads, fewest, identifiable)
-    statement += sentences.misfit(misfit, counts)
+    statement = sentences.misfit(misfit, counts)
+    if statement:
+        # Its numbers would be those of another program.
+        estimates, identifiable = {}, False
+    else:
+        baseline = int(medians.ranks[0])
+        statement = sentences.fit(law, estimates, spreads, fewest, baseline, identifiable)
     curve = _curve(law, medians, coefficients, spread, fewest)
     return Fit(law.name, estimates, identifiable, statement, counts, curve)
 

@@ -1,13 +1,18 @@
 """The program of a sweep: what its command line becomes at each rank count."""
 
 import ast
+import hashlib
 import operator
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.launchers import UsageError, substitute
+
+_LAUNCHERS = {"aprun", "flux", "jsrun", "mpiexec", "mpiexec.hydra", "mpirun", "orterun", "prun",
+              "prterun", "srun"}  # fmt: skip
 
 _OPERATORS: dict[type, Callable[..., float]] = {
     ast.Add: operator.add,
@@ -90,6 +95,10 @@ class Command:
         As they were given.
     name : str
         Of the program, without folder and ending.
+    program : Path, optional
+        Its file, if it is here.
+    modes : tuple of str
+        ``strong``, ``weak``: what is asked for; if nothing is, what the program can do.
     python : bool
         It is a Python program.
     job : bool
@@ -100,13 +109,15 @@ class Command:
 
     words: tuple[str, ...]
     name: str
+    program: Path | None
+    modes: tuple[str, ...]
     python: bool
     job: bool
     growth: Growth | None
 
     @classmethod
-    def parse(cls, words: list[str], modes: tuple[str, ...], weak: str | None) -> "Command":
-        """Look at the user's command.
+    def parse(cls, words: list[str], mode: str | None, weak: str | None) -> "Command":
+        """Look at the user's command, ``--mode`` and ``--weak``.
 
         Raises
         ------
@@ -115,28 +126,41 @@ class Command:
         """
         if not words:
             raise UsageError("no command: put it after --, for example -- jobs/sum_squares.py")
+        if Path(words[0]).name in _LAUNCHERS:
+            raise UsageError(
+                f"leave out {words[0]}: the sweep starts the ranks itself; see --launcher"
+            )
         growth = None if weak is None else Growth.parse(weak)
         script = _script(words)
         job = script is not None and _is_job(script)
         if job:
-            options = {word.partition("=")[0] for word in words}
-            if options & {"--threads", "--weak"}:
-                raise UsageError("--threads and --weak go to the sweep, before --, not to the job")
-            if "--output" in options and not _any(words, "output"):
-                raise UsageError("leave out the job's --output: each run has a record of its own")
-        if weak is not None and "weak" not in modes:
+            _refuse_options_of_the_sweep(words)
+        if growth is not None and mode == "strong":
             raise UsageError("--weak says how the work grows: it goes with --mode weak or both")
         if growth is not None and not _any(words, growth.name):
-            raise UsageError(
-                f"--weak {weak!r} and no {{{growth.name}}} in the command to put it in"
-            )
-        if "weak" in modes and growth is None and not job:
+            missing = f"no {{{growth.name}}} in the command to put it in"
+            raise UsageError(f"--weak {weak!r} and {missing}")
+        grows = job or growth is not None
+        if mode in ("weak", "both") and not grows:
             raise UsageError(
                 "this program's work does not grow by itself: for weak scaling write its size as "
                 "{n} in the command and say --weak 'n=1000*ranks'; for strong: --mode strong"
             )
+        if mode == "both" or (mode is None and grows):
+            modes: tuple[str, ...] = ("strong", "weak")
+        else:
+            modes = (mode or "strong",)
+        found = shutil.which(words[0])
+        program = script or (Path(found) if found else None)
         name = Path(script or words[0]).stem
-        return cls(tuple(words), name, _is_python(words[0]), job, growth)
+        return cls(tuple(words), name, program, modes, _is_python(words[0]), job, growth)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the program's file, so that an old and a new one are not mixed."""
+        if self.program is None or not self.program.is_file():
+            return "unknown"
+        with self.program.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def at(self, mode: str, ranks: int, threads: int, output: Path) -> list[str]:
         """Return the words to execute for a point, without the launcher."""
@@ -153,6 +177,14 @@ class Command:
         return words
 
 
+def _refuse_options_of_the_sweep(words: list[str]) -> None:
+    options = {word.partition("=")[0] for word in words}
+    if options & {"--threads", "--weak"}:
+        raise UsageError("--threads and --weak go to the sweep, before --, not to the job")
+    if "--output" in options and not _any(words, "output"):
+        raise UsageError("leave out the job's --output: each run has a record of its own")
+
+
 def _any(words: list[str] | tuple[str, ...], name: str) -> bool:
     return any(f"{{{name}}}" in word for word in words)
 
@@ -164,9 +196,13 @@ def _script(words: list[str]) -> Path | None:
         if not script.is_file():
             raise UsageError(f"there is no file {script}")
         return script
-    if _is_python(words[0]):
-        return next((Path(word) for word in words[1:] if word.endswith(".py")), None)
-    return None
+    if not _is_python(words[0]):
+        return None
+    # The interpreter's own options; -c and -m run something else than a file.
+    rest = words[1:]
+    while rest and rest[0].startswith("-") and rest[0][:2] not in ("-c", "-m"):
+        rest = rest[2:] if rest[0] in ("-W", "-X") else rest[1:]
+    return Path(rest[0]) if rest and rest[0].endswith(".py") else None
 
 
 def _is_python(word: str) -> bool:
@@ -180,8 +216,10 @@ def _is_job(script: Path) -> bool:
     except (OSError, SyntaxError, ValueError):
         return False
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module in ("runtime", "runtime.program"):
-            return True
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            if node.module == "runtime.program" or "runtime.program" in names:
+                return True
         if isinstance(node, ast.Import) and any(n.name == "runtime.program" for n in node.names):
             return True
     return False

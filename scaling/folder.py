@@ -19,13 +19,34 @@ import re
 import shlex
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 SCHEMA = 1
 PLAN = "sweep.json"
 OK, FAILED, TIMED_OUT, KILLED = "ok", "failed", "timed out", "killed"
 OUTCOMES = (OK, FAILED, TIMED_OUT, KILLED)
+
+
+# Of what a report reads from `sweep.json` besides the two lists that must be there.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "job": (str,),
+    "cwd": (str,),
+    "modes": (list,),
+    "weak": (str,),
+    "launches": (int,),
+    "threads": (int,),
+    "gpus_per_rank": (int,),
+    "seed": (int,),
+    "timeout": (int, float),
+    "launcher": (str,),
+    "started": (str,),
+    "machine": (dict,),
+    "versions": (dict,),
+    "program": (str,),
+    "git": (str,),
+    "slurm": (dict,),
+}
 
 
 class FolderError(Exception):
@@ -72,6 +93,8 @@ class Run:
         versions, results_sha256, kernel_gbs.
     load : float
         Cores of this machine that were busy with something else just before the start.
+    cpu, commit : str
+        Processor of the machine that started it; git commit of the working directory.
     output_end : str
         The last lines of the output if the outcome is not ``ok``; empty otherwise.
     """
@@ -92,6 +115,8 @@ class Run:
     source: str
     work: float | None
     load: float
+    cpu: str
+    commit: str
     phases: dict[str, list[float]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     output_end: str = ""
@@ -106,7 +131,7 @@ class Sweep:
     folder : Path
     plan : dict
         ``sweep.json``; of several folders read together, that of the first, with the orders and
-        the warnings of all.
+        the folders' names.
     runs : list of Run
         In the order in which they were started.
     missing : list of str
@@ -204,9 +229,9 @@ def _load_several(folder: Path) -> Sweep:
     missing = [f"{s.folder.name}: {words}" for s in sweeps for words in s.missing]
     held = {sweep.folder for sweep in sweeps}
     missing += [f"{path.name}: nothing was measured there" for path in inside if path not in held]
-    warnings = dict.fromkeys(w for sweep in sweeps for w in sweep.plan.get("warnings", []))
     order = [entry for sweep in sweeps for entry in sweep.plan["order"]]
-    return Sweep(folder, {**first.plan, "order": order, "warnings": [*warnings]}, runs, missing)
+    several = {"order": order, "folders": [sweep.folder.name for sweep in sweeps]}
+    return Sweep(folder, {**first.plan, **several}, runs, missing)
 
 
 def _same_command(first: Sweep, other: Sweep) -> None:
@@ -216,6 +241,11 @@ def _same_command(first: Sweep, other: Sweep) -> None:
             f"{first.folder} and {other.folder} are sweeps of different commands, {one} and {two}: "
             "report them one at a time"
         )
+    for name in ("program", "weak", "threads", "gpus_per_rank"):
+        if first.plan.get(name) != other.plan.get(name):
+            raise FolderError(
+                f"{first.folder} and {other.folder} differ in {name}: report them one at a time"
+            )
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -261,6 +291,9 @@ def read_plan(folder: Path) -> dict[str, Any]:
             raise FolderError(f"{path} is damaged: it has no list {name!r}")
     if not all(isinstance(word, str) for word in plan["command"]):
         raise FolderError(f"{path} is damaged: 'command' is not a list of words")
+    for name, kinds in _KINDS.items():
+        if not isinstance(plan.get(name), (*kinds, NoneType)):
+            raise FolderError(f"{path} is damaged: {name!r} is of the wrong type")
     return plan
 
 
@@ -285,6 +318,11 @@ def read_run(folder: Path) -> Run:
         raise FolderError(f"{path} is damaged: unknown outcome {run.outcome!r}")
     if run.mode not in ("strong", "weak") or min(run.ranks, run.threads, run.nodes) < 1:
         raise FolderError(f"{path} is damaged: impossible mode, ranks, threads or nodes")
+    lengths = {len(seconds) if _numbers(seconds) else 0 for seconds in run.phases.values()}
+    if len(lengths) > 1 or 0 in lengths:
+        raise FolderError(f"{path} is damaged: 'phases' are not seconds of each rank")
+    if not isinstance(run.facts.get("devices", []), list):
+        raise FolderError(f"{path} is damaged: 'devices' is not a list")
     if run.outcome == OK and not (run.seconds and 0 < run.seconds < float("inf")):
         raise FolderError(f"{path} is damaged: it succeeded in {run.seconds!r} seconds")
     return run
@@ -293,11 +331,15 @@ def read_run(folder: Path) -> Run:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FolderError(f"{path} is damaged: {error}") from None
     if not isinstance(content, dict):
         raise FolderError(f"{path} is damaged: it holds no JSON object")
     return content
+
+
+def _numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(x, int | float) for x in values)
 
 
 def _is(value: Any, annotation: Any) -> bool:

@@ -16,13 +16,17 @@ from pathlib import Path
 # smaller than the allocation, or shaped otherwise, must not see them.
 _NOT_FOR_STEPS = (
     "SLURM_CPUS_PER_TASK",
+    # sbatch --export=NONE: what follows from the site's modules is meant to reach the ranks.
+    "SLURM_EXPORT_ENV",
     "SLURM_GPUS",
     "SLURM_GPUS_PER_NODE",
     "SLURM_GPUS_PER_TASK",
+    "SLURM_HINT",
     "SLURM_NTASKS_PER_NODE",
     "SLURM_TRES_PER_TASK",
     "SRUN_CPUS_PER_TASK",
 )
+_SPECIAL_STEPS = 0xFFFFFFF0
 
 
 class UsageError(Exception):
@@ -41,11 +45,14 @@ class Resources:
         GPUs of each node.
     slurm : bool
         Whether this is a Slurm allocation, which nothing may exceed.
+    siblings : int
+        Hardware threads of a core.
     """
 
     cores: tuple[int, ...]
     gpus: int
     slurm: bool
+    siblings: int = 1
 
     def capacity(self, threads: int, gpus_per_rank: int) -> tuple[int, ...]:
         """Return how many ranks fit on each node without sharing a core or a GPU."""
@@ -70,18 +77,28 @@ def resources(cores: int | None) -> Resources:
     Raises
     ------
     UsageError
-        Slurm's description of the allocation cannot be read.
+        Slurm's description of the allocation cannot be read, or no step can start in it.
     """
     if cores is not None:
         return Resources((cores,), _visible_gpus(), slurm=False)
-    logical, physical = _local_cores()
+    physical, siblings = _local_cores()
     if "SLURM_JOB_ID" not in os.environ:
-        return Resources((physical,), _visible_gpus(), slurm=False)
+        return Resources((physical,), _visible_gpus(), False, siblings)
+    step = os.environ.get("SLURM_STEP_ID", "")
+    # Above are the numbers that Slurm keeps for batch scripts and interactive shells of salloc.
+    if step.isdecimal() and int(step) < _SPECIAL_STEPS:
+        raise UsageError("no step can start inside a step: use sbatch or salloc, not srun --pty")
     cpus = _cpus_per_node(os.environ.get("SLURM_JOB_CPUS_PER_NODE", ""))
-    # Slurm counts hardware threads where a core has several; all nodes are taken to be like this.
-    each = max(1, logical // physical)
-    gpus = int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))
-    return Resources(tuple(max(1, count // each) for count in cpus), gpus, slurm=True)
+    # What Slurm calls a CPU is a core at some sites and a hardware thread at others. All nodes are
+    # taken to be like this one.
+    each = min(siblings, max(1, round(int(os.environ.get("SLURM_CPUS_ON_NODE", 0)) / physical)))
+    return Resources(tuple(max(1, n // each) for n in cpus), _gpus_of_node(), True, siblings)
+
+
+def _gpus_of_node() -> int:
+    """Return the GPUs of a node; salloc tells only what was asked for: ``4`` or ``a100:4``."""
+    asked = os.environ.get("SLURM_GPUS_PER_NODE", "0").rpartition(":")[2]
+    return int(os.environ.get("SLURM_GPUS_ON_NODE", asked))
 
 
 def _cpus_per_node(text: str) -> list[int]:
@@ -96,13 +113,18 @@ def _cpus_per_node(text: str) -> list[int]:
 
 
 def _local_cores() -> tuple[int, int]:
-    """Return the logical CPUs that this process may use, and on how many cores they are."""
-    allowed = os.sched_getaffinity(0)
-    siblings = set()
-    for cpu in allowed:
+    """Return how many cores this process may use, and the hardware threads of a core."""
+    groups = set()
+    for cpu in os.sched_getaffinity(0):
         path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        siblings.add(path.read_text() if path.exists() else str(cpu))
-    return len(allowed), len(siblings)
+        groups.add(path.read_text().strip() if path.exists() else str(cpu))
+    return len(groups), max(map(_count, groups))
+
+
+def _count(ranges: str) -> int:
+    """Count the members of ``0-3,64``."""
+    ends = [list(map(int, part.split("-"))) for part in ranges.split(",")]
+    return sum(end[-1] - end[0] + 1 for end in ends)
 
 
 def _visible_gpus() -> int:
@@ -151,7 +173,7 @@ def choose(template: str | None, found: Resources, python: bool) -> Launcher:
     if found.slurm:
         if shutil.which("srun") is None:
             raise UsageError("this is a Slurm allocation and there is no srun: use --launcher")
-        return Launcher("srun", _srun(found.gpus))
+        return Launcher("srun", _srun(found))
     beside = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath)
     folders = [beside, path] if python else [path, beside]
@@ -185,17 +207,17 @@ def substitute(word: str, values: dict[str, object]) -> str:
     return re.sub(rf"\{{({pattern})\}}", lambda match: str(values[match[1]]), word)
 
 
-def _srun(gpus: int) -> Callable[[int, int, int, int], list[str]]:
-    """Return the words for `srun`; ``gpus`` are those of a node."""
-
+def _srun(found: Resources) -> Callable[[int, int, int, int], list[str]]:
     def words(ranks: int, threads: int, gpus_per_rank: int, nodes: int) -> list[str]:
         # --wait: one dead rank ends the step, and later than the others' own exit statuses.
         # --distribution: fill a node before the next.
         made = ["srun", f"--nodes={nodes}", f"--ntasks={ranks}", f"--cpus-per-task={threads}"]
         made += ["--distribution=block", "--cpu-bind=cores", "--wait=5"]
+        # Else two ranks may share a core, one on each of its hardware threads.
+        made += ["--threads-per-core=1"] if found.siblings > 1 else []
         # All of the node's: ranks choose by local rank, and GPUs that are hidden from each other
         # copy through the host.
-        return made + ([f"--gpus-per-node={gpus}"] if gpus_per_rank else [])
+        return made + ([f"--gpus-per-node={found.gpus}"] if gpus_per_rank else [])
 
     return words
 

@@ -8,6 +8,7 @@ import subprocess
 from argparse import Namespace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from scaling.command import Command
@@ -33,6 +34,10 @@ def rank_counts(args: Namespace, found: Resources) -> list[int]:
         raise UsageError("--gpus-per-rank, and no GPU here: sbatch --gpus-per-node=N asks for some")
     room = sum(found.capacity(threads, gpus))
     counts = _read_counts(args.ranks, room)
+    if args.launcher and not args.cores and not found.slurm and max(counts) > room:
+        raise UsageError(
+            "--launcher may reach further than this machine: say how many cores with --cores"
+        )
     if max(counts) <= room or not (found.slurm or gpus):
         return counts
     has = f"{sum(found.cores)} cores" + (f" and {found.gpus} GPUs a node" if gpus else "")
@@ -62,7 +67,6 @@ def _read_counts(text: str | None, room: int) -> list[int]:
 def make(
     args: Namespace,
     command: Command,
-    modes: tuple[str, ...],
     ranks: list[int],
     found: Resources,
     launcher: Launcher,
@@ -73,7 +77,7 @@ def make(
     order = []
     for launch in range(1, args.launches + 1):
         # In rounds: what changes in the course of the sweep then meets all points alike.
-        points = [[mode, count, launch] for mode in modes for count in ranks]
+        points = [[mode, count, launch] for mode in command.modes for count in ranks]
         generator.shuffle(points)
         order += points
     return {
@@ -81,8 +85,7 @@ def make(
         "command": list(command.words),
         "job": command.name,
         "cwd": os.getcwd(),
-        "record": command.job,
-        "modes": list(modes),
+        "modes": list(command.modes),
         "weak": "--weak" if command.job and command.growth is None else args.weak,
         "ranks": ranks,
         "launches": args.launches,
@@ -96,9 +99,9 @@ def make(
         "started": _now(),
         "machine": _machine(found),
         "versions": {"hpc-batch": version("hpc-batch"), "python": platform.python_version()},
-        "git": _git_commit(),
+        "program": command.digest(),
+        "git": git_commit(command.program),
         "slurm": {name: os.environ[name] for name in _SLURM if name in os.environ},
-        "warnings": [],
     }
 
 
@@ -107,11 +110,9 @@ def _now() -> str:
 
 
 def _machine(found: Resources) -> dict[str, Any]:
-    with open("/proc/cpuinfo") as file:
-        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     return {
         "host": platform.node(),
-        "cpu": models[0] if models else platform.machine(),
+        "cpu": processor(),
         "cores": max(found.cores),
         "nodes": len(found.cores),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
@@ -121,9 +122,18 @@ def _machine(found: Resources) -> dict[str, Any]:
     }
 
 
-def _git_commit() -> str:
-    """Return the commit of the working directory, whoever's code that is, or ``unknown``."""
-    words = ["git", "rev-parse", "HEAD"]
+def processor() -> str:
+    """Return the model of this machine's processor."""
+    with open("/proc/cpuinfo") as file:
+        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def git_commit(program: Path | None) -> str:
+    """Return the commit of the folder that a program's file is in, or ``unknown``."""
+    if program is None:
+        return "unknown"
+    words = ["git", "-C", str(program.parent), "rev-parse", "HEAD"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

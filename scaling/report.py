@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from scaling import figures, tables
+from scaling import figures, sentences, tables
 from scaling.analysis import Analysis, Fit, Point, Series, analyse
 from scaling.folder import FolderError, Run, Sweep, load, write_text
 
@@ -89,6 +89,7 @@ def page(analysis: Analysis, sweep: Sweep, drawn: dict[str, str]) -> str:
         title=tables.line(analysis.title),
         series=[_section(analysis, one, drawn) for one in analysis.series],
         failures=[(tables.failure(run), tables.clean(run.output_end)) for run in analysis.failures],
+        weak=sentences.growth(sweep.plan["weak"]) if sweep.plan.get("weak") else "",
         facts=_facts(sweep),
         command=tables.line(sweep_command(sweep)),
     )
@@ -219,7 +220,7 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
     facts = {
         "Started": plan.get("started"),
         "Folder of the program": plan.get("cwd"),
-        "Commit": plan.get("git"),
+        "Commit of the program": plan.get("git"),
         "Launcher": plan.get("launcher"),
         "Kernel": machine.get("kernel"),
         "Versions and job": ", ".join(f"{name} {value}" for name, value in versions.items()),
@@ -303,6 +304,8 @@ def main(argv: list[str]) -> int:
         # Before anything is written: a folder may be read-only.
         _show(tables.terminal(analysis))
         paths = write(analysis, sweep)
+    except BrokenPipeError:
+        raise
     except (FolderError, OSError) as error:
         print(f"python -m scaling report: {tables.line(str(error))}", file=sys.stderr)
         return 2

@@ -10,28 +10,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
 from runtime import record as records
 from runtime import report as record_report
-from scaling import launchers
+from scaling import launchers, plan
 from scaling.command import Command
 from scaling.folder import FAILED, KILLED, OK, TIMED_OUT, Run, load, name_of, write_run
 from scaling.launchers import Launcher, Resources
 
+# Of standard output and standard error together, in bytes.
+_MOST_OUTPUT = 2**28
 # How long the machine is watched before a run.
 _LOAD_SECONDS = 0.2
 _END_LINES, _END_CHARACTERS = 40, 4000
 # A cancelled batch job kills its steps and this process in either order: wait before a run counts
 # as failed.
-_GRACE_SECONDS = 1.0
+_GRACE_SECONDS = 5.0
 _KILL_SECONDS = 10.0
-# If not one of the first runs succeeds, hardly any will.
+# If none of so many runs succeeds, nor any of a whole round, hardly one will.
 _FIRST_FAILURES = 3
 
 
@@ -46,6 +49,9 @@ class Runner:
     plan : dict
         ``sweep.json``.
     command, found, launcher : Command, Resources, Launcher
+    lock : int, optional
+        Descriptor of the folder's lock. Launchers inherit it: should this process be killed, the
+        folder stays locked for as long as one of them lives.
     """
 
     folder: Path
@@ -53,6 +59,7 @@ class Runner:
     command: Command
     found: Resources
     launcher: Launcher
+    lock: int | None = None
 
     def words(self, mode: str, ranks: int, output: Path) -> list[str]:
         """Return what is executed at a point, launcher included."""
@@ -69,46 +76,36 @@ class Runner:
         retry_failed : bool
             Repeat the runs that failed as well.
         """
-        earlier = load(self.folder).runs
-        done = {
-            (run.mode, run.ranks, run.launch)
-            for run in earlier
-            if run.outcome == OK or not retry_failed
-        }
-        rest = [point for point in map(tuple, self.plan["order"]) if point not in done]
-        succeeded = any(run.outcome == OK for run in earlier)
-        progress = Progress(len(self.plan["order"]), len(done))
-        outcomes = []
-        for mode, ranks, launch in rest:
-            run = self.run_one(mode, ranks, launch)
+        order = [tuple(point) for point in self.plan["order"]]
+        outcomes = self._outcomes()
+        rest = [p for p in order if outcomes.get(p) != OK and (retry_failed or p not in outcomes)]
+        round_of_all = max(_FIRST_FAILURES, len({point[:2] for point in order}))
+        progress = Progress(len(order), len(order) - len(rest))
+        for tried, point in enumerate(rest, 1):
+            run = self.run_one(*point)
+            outcomes[point] = run.outcome
             progress.show(run)
-            outcomes.append(run.outcome)
-            if not succeeded and len(outcomes) == _FIRST_FAILURES and OK not in outcomes:
-                progress.say(f"the first {_FIRST_FAILURES} runs failed; the rest is not tried")
+            if OK not in outcomes.values() and tried == round_of_all < len(rest):
+                progress.say(f"none of the first {tried} runs succeeded; the rest is not tried")
                 progress.say(run.output_end)
                 break
         progress.close()
-        latest = {(run.mode, run.ranks, run.launch): run.outcome for run in load(self.folder).runs}
-        return int(any(outcome != OK for outcome in latest.values()))
+        return int(any(outcome != OK for outcome in self._outcomes().values()))
+
+    def _outcomes(self) -> dict[tuple[str, int, int], str]:
+        """Return how each run went, when it was last tried."""
+        return {(run.mode, run.ranks, run.launch): run.outcome for run in load(self.folder).runs}
 
     def run_one(self, mode: str, ranks: int, launch: int) -> Run:
         """Start the program once and write down how it went."""
-        name = name_of(mode, ranks, launch)
-        folder = self.folder / "runs" / name
+        folder = self.folder / "runs" / name_of(mode, ranks, launch)
         _clear(folder)
         threads, gpus = self.plan["threads"], self.plan["gpus_per_rank"]
         nodes = self.found.nodes(ranks, threads, gpus)
         words = self.words(mode, ranks, folder / "record.h5")
+        env, output = launchers.environment(threads), folder / "output.txt"
         load_before, start = busy_cores(), datetime.now(UTC).isoformat(timespec="milliseconds")
-        env = launchers.environment(threads)
-        reason, timed_out, seconds = execute(
-            words, env, folder / "output.txt", self.plan["timeout"]
-        )
-        outcome = OK
-        if reason:
-            outcome = KILLED if reason.startswith("killed") else FAILED
-        if timed_out:
-            outcome, reason = TIMED_OUT, f"ended after {self.plan['timeout']:g} s"
+        ended = execute(words, env, output, self.plan["timeout"], self.lock)
         run = Run(
             mode=mode,
             ranks=ranks,
@@ -119,53 +116,69 @@ class Runner:
             cores=sum(self.found.cores[:nodes]),
             argv=words,
             start=start,
-            outcome=outcome,
-            reason=reason,
-            process_seconds=seconds,
+            outcome=ended.outcome,
+            reason=ended.reason,
+            process_seconds=ended.seconds,
             seconds=None,
             source="process",
             work=None,
             load=load_before,
+            cpu=plan.processor(),
+            commit=plan.git_commit(self.command.program),
         )
-        if outcome == OK:
+        if run.outcome == OK:
             run = self._measured(run, folder)
         if run.outcome != OK:
-            run = replace(run, output_end=_end_of(folder / "output.txt"))
-            time.sleep(_GRACE_SECONDS)
+            run = replace(run, output_end=_end_of(output))
+            time.sleep(_GRACE_SECONDS if "SLURM_JOB_ID" in os.environ else 0)
         write_run(folder, run)
         return run
 
     def _measured(self, run: Run, folder: Path) -> Run:
         """Add the seconds to a run that succeeded, from its record, its output or its process."""
-        problem, record = "", None
         path = folder / "record.h5"
         if path.exists() or self.command.job:
             try:
-                record = records.read(path)
+                return _of_record(run, records.read(path))
             except (OSError, ValueError) as error:
-                problem = f"no usable record: {error}"
-        if record is not None:
-            summary = record_report.summary(record)
-            if summary["ranks"] == run.ranks:
-                facts = {name: summary[name] for name in _FACTS}
-                facts |= {name: record.attributes[name] for name in ("git", "versions")}
-                return replace(
-                    run,
-                    seconds=summary["seconds"],
-                    source="record",
-                    work=float(summary["work"]),
-                    phases=record_report.seconds_of_ranks(record),
-                    facts=facts,
-                )
-            problem = f"the record says {summary['ranks']} ranks: is {run.argv[0]} of another MPI?"
-        if problem and self.command.job:
-            return replace(run, outcome=FAILED, reason=problem)
+                # Whatever another program leaves at {output} is its own affair.
+                if self.command.job:
+                    return replace(run, outcome=FAILED, reason=f"no usable record: {error}")
         printed = _printed_seconds(folder / "output.txt")
-        if printed is None:
+        if not printed:
             return replace(run, seconds=run.process_seconds)
-        if not 0 < printed < math.inf:
-            return replace(run, outcome=FAILED, reason=f"it printed {printed} seconds")
-        return replace(run, seconds=printed, source="json")
+        if len(printed) == run.ranks > 1:
+            reason = (
+                "every rank printed seconds: each runs the whole program, or let one rank print"
+            )
+            return replace(run, outcome=FAILED, reason=reason)
+        if not 0 < printed[-1] < math.inf:
+            return replace(run, outcome=FAILED, reason=f"it printed {printed[-1]} seconds")
+        return replace(run, seconds=printed[-1], source="json")
+
+
+def _of_record(run: Run, record: records.Record) -> Run:
+    """Add what a record says to a run, or that it is not of this run."""
+    summary = record_report.summary(record)
+    ranks = summary["ranks"]
+    if ranks != run.ranks:
+        said = "1 rank" if ranks == 1 else f"{ranks} ranks"
+        reason = f"the record says {said}: is {run.argv[0]} of another MPI than the program?"
+        return replace(run, outcome=FAILED, reason=reason)
+    if run.gpus and summary["devices"] == ["host"]:
+        reason = "GPUs were asked for, and the record says that none was used"
+        return replace(run, outcome=FAILED, reason=reason)
+    facts = {name: summary[name] for name in _FACTS}
+    return replace(
+        run,
+        # A launcher of the user's own may reach further than this machine.
+        nodes=summary["nodes"],
+        seconds=summary["seconds"],
+        source="record",
+        work=float(summary["work"]),
+        phases=record_report.seconds_of_ranks(record),
+        facts=facts | {name: record.attributes[name] for name in ("git", "versions")},
+    )
 
 
 _FACTS = ("job", "variant", "devices", "mpi", "results_sha256", "kernel_gbs")
@@ -183,10 +196,19 @@ def _clear(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: an outcome, why if it is not ``ok``, and its seconds [s]."""
+
+    outcome: str
+    reason: str
+    seconds: float
+
+
 def execute(
-    words: list[str], env: dict[str, str], output: Path, timeout: float
-) -> tuple[str, bool, float]:
-    """Execute a command in a session of its own, with its output in a file.
+    words: list[str], env: dict[str, str], output: Path, timeout: float, lock: int | None = None
+) -> Ended:
+    """Execute a command in a session of its own, with its output in a file, and end all of it.
 
     Parameters
     ----------
@@ -198,16 +220,9 @@ def execute(
         For standard output and standard error.
     timeout : float
         Seconds after which it is ended.
-
-    Returns
-    -------
-    reason : str
-        Why it did not succeed; empty if it did.
-    timed_out : bool
-    seconds : float
-        From its start to its end [s].
+    lock : int, optional
+        File descriptor that it inherits.
     """
-    expired = threading.Event()
     with output.open("wb") as log:
         start = time.perf_counter()
         try:
@@ -218,49 +233,84 @@ def execute(
                 stderr=subprocess.STDOUT,
                 env=env,
                 start_new_session=True,
+                pass_fds=() if lock is None else (lock,),
             )
         except OSError as error:
-            return f"{words[0]} cannot be started: {error.strerror}", False, 0.0
-
-        def expire() -> None:
-            expired.set()
-            _end(process)
-
-        # Not wait(timeout): it polls, and would round the seconds up to the next look.
-        timer = threading.Timer(timeout, expire)
-        timer.start()
+            return Ended(FAILED, f"{words[0]} cannot be started: {error.strerror}", 0.0)
+        watch = Watch(process, log, timeout)
         try:
+            # Not wait(timeout): it polls, and would round the seconds up to the next look.
             status = process.wait()
+            seconds = time.perf_counter() - start
         finally:
-            timer.cancel()
             if process.returncode is None:
-                _end(process)
-        seconds = time.perf_counter() - start
-    return _reason(status), expired.is_set(), seconds
+                # This process is being interrupted: a second signal must not leave ranks behind.
+                for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)
+            watch.stop()
+            _end(process)
+    if watch.outcome:
+        return Ended(watch.outcome, watch.reason, seconds)
+    return Ended(*_judged(status), seconds)
 
 
-def _reason(status: int) -> str:
+def _judged(status: int) -> tuple[str, str]:
     # A launcher tells of a killed rank the way a shell does: 128 + signal.
     number = -status if status < 0 else status - 128
     if number > 0:
         try:
-            return f"killed by {signal.Signals(number).name}"
+            return KILLED, f"killed by {signal.Signals(number).name}"
         except ValueError:
             pass
-    return f"exit status {status}" if status else ""
+    return (FAILED, f"exit status {status}") if status else (OK, "")
+
+
+class Watch(threading.Thread):
+    """Ends a process that takes too long or prints too much, and says which."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes], timeout: float) -> None:
+        super().__init__(daemon=True)
+        self.process, self.log, self.timeout = process, log, timeout
+        self.outcome, self.reason = "", ""
+        self._over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Look once a second."""
+        left = self.timeout
+        while not self._over.wait(min(left, 1.0)):
+            left -= min(left, 1.0)
+            if left <= 0:
+                self.outcome, self.reason = TIMED_OUT, f"ended after {self.timeout:g} s"
+            elif os.fstat(self.log.fileno()).st_size > _MOST_OUTPUT:
+                self.outcome, self.reason = FAILED, f"it printed more than {_MOST_OUTPUT >> 20} MiB"
+            if self.outcome:
+                _signal_and_wait(self.process)
+                return
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._over.set()
+        self.join()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a launcher and, through it, its ranks, which may be in sessions of their own."""
+    """End what is left of a launcher and, through it, of its ranks."""
+    if process.returncode is None:
+        _signal_and_wait(process)
+    # Children that a program has left in the background would disturb the next run.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _signal_and_wait(process: subprocess.Popen[bytes]) -> None:
+    """Ask first: ranks may be in sessions of their own, which only their launcher can end."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
             process.wait(_KILL_SECONDS)
-        except ProcessLookupError:
             return
-        except subprocess.TimeoutExpired:
-            continue
-        return
 
 
 def busy_cores() -> float:
@@ -289,17 +339,17 @@ def _tail(output: Path, octets: int) -> str:
         return file.read().decode("utf-8", "backslashreplace")
 
 
-def _printed_seconds(output: Path) -> float | None:
-    """Return ``seconds`` of the last line of output that is a JSON object with it."""
-    for line in reversed(_tail(output, 2**20).splitlines()):
+def _printed_seconds(output: Path) -> list[float]:
+    """Return ``seconds`` of all lines of output that are JSON objects with it."""
+    found = []
+    for line in _tail(output, 2**20).splitlines():
         if line.lstrip().startswith("{"):
-            try:
+            # A number with hundreds of digits is too large for a float.
+            with suppress(ValueError, KeyError, RecursionError, OverflowError):
                 value = json.loads(line)["seconds"]
-            except (ValueError, KeyError, RecursionError):
-                continue
-            if type(value) in (int, float):
-                return float(value)
-    return None
+                if type(value) in (int, float):
+                    found.append(float(value))
+    return found
 
 
 class Progress:
@@ -345,7 +395,9 @@ class Progress:
 def _failure(run: Run) -> str:
     """Say how a run failed, with the last words of its output."""
     lines = [line for line in run.output_end.splitlines() if line.strip()]
-    last = "".join(c for c in lines[-1] if c.isprintable())[:200] if lines else ""
+    # After a time-out it is the launcher's, on its having been ended.
+    last = lines[-1] if lines and run.outcome != TIMED_OUT else ""
+    last = "".join(c for c in last if c.isprintable())[:200]
     return f"{run.outcome}, {run.reason}" + (f": {last}" if last else "")
 
 

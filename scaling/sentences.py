@@ -1,8 +1,10 @@
 """What a report says in words: fits, recommendation, bottleneck, warnings, method."""
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +99,7 @@ def fit(
     estimates: dict[str, Estimate],
     resampled: np.ndarray,
     fewest: int,
+    baseline: int,
     identifiable: bool,
 ) -> str:
     """Say what a fit says.
@@ -109,13 +112,15 @@ def fit(
     resampled : (resamples, parameters) float64 array
     fewest : int
         The smallest number of launches of a point in the fit.
+    baseline : int
+        The rank count that speedups are relative to.
     identifiable : bool
     """
     enough = fewest >= statistics.FEWEST
     if any(math.isnan(x.low if enough else x.value) for x in estimates.values()):
         return "Not identifiable from these data: no part of the time surely falls with more ranks."
     tell = {"Amdahl": _amdahl, "USL": _usl, "Gustafson": _gustafson}[law.name]
-    told = tell(estimates, resampled, fewest)
+    told = tell(estimates, resampled, fewest, baseline)
     if enough and not identifiable:
         text = ", ".join(f"{name} {_allowed(x)}" for name, x in told.items())
         return f"Not identifiable from these data, which allow (95 %): {text}."
@@ -128,14 +133,21 @@ def fit(
 
 
 def _amdahl(
-    estimates: dict[str, Estimate], resampled: np.ndarray, fewest: int
+    estimates: dict[str, Estimate], resampled: np.ndarray, fewest: int, baseline: int
 ) -> dict[str, Estimate]:
     s = estimates["s"]
-    limit = Estimate(*(1 / x if x else math.inf for x in (s.value, s.high, s.low)))
-    return {"serial fraction s": s, "limit of the speedup": limit}
+
+    def limit(s: float) -> float:
+        """T(baseline) / T(infinity)."""
+        return (s + (1 - s) / baseline) / s if s else math.inf
+
+    most = Estimate(limit(s.value), limit(s.high), limit(s.low))
+    return {"serial fraction s": s, f"limit of the speedup over {number(baseline, 'rank')}": most}
 
 
-def _usl(estimates: dict[str, Estimate], resampled: np.ndarray, fewest: int) -> dict[str, Estimate]:
+def _usl(
+    estimates: dict[str, Estimate], resampled: np.ndarray, fewest: int, baseline: int
+) -> dict[str, Estimate]:
     sigma, kappa = estimates["sigma"], estimates["kappa"]
     # Its inverse, which is 0 and not infinite for kappa = 0; nothing is faster than at one rank.
     inverse = statistics.estimate(
@@ -155,13 +167,16 @@ def _slowness(sigma: Any, kappa: Any) -> Any:
 
 
 def _gustafson(
-    estimates: dict[str, Estimate], resampled: np.ndarray, fewest: int
+    estimates: dict[str, Estimate], resampled: np.ndarray, fewest: int, baseline: int
 ) -> dict[str, Estimate]:
     s = estimates["s"]
-    return {
-        "serial fraction s": s,
-        "speedup gained with each rank": Estimate(1 - s.value, 1 - s.high, 1 - s.low),
-    }
+
+    def slope(s: float) -> float:
+        """Of the scaled speedup over the baseline."""
+        return (1 - s) / (baseline * (1 - s) + s)
+
+    gained = Estimate(slope(s.value), slope(s.high), slope(s.low))
+    return {"serial fraction s": s, "speedup gained with each rank": gained}
 
 
 def misfit(off: np.ndarray, counts: Sequence[int]) -> str:
@@ -170,19 +185,24 @@ def misfit(off: np.ndarray, counts: Sequence[int]) -> str:
     if off[worst] <= _MISFIT:
         return ""
     return (
-        f" The law does not describe these data: it is {percent(off[worst])} off at "
+        f"The law does not describe these data: it is {percent(off[worst])} off at "
         f"{number(counts[worst], 'rank')}."
     )
 
 
 def launches(runs: Sequence[Run]) -> tuple[str, ...]:
     """Say which launches of a point did not succeed, and whether too few did for an interval."""
-    outcomes = Counter(run.outcome for run in runs)
-    good = outcomes.pop(OK, 0)
-    notes = [f"{n} of {len(runs)} launches {what}" for what, n in outcomes.items()]
+    failed = [run for run in runs if run.outcome != OK]
+    good = len(runs) - len(failed)
+    notes = _failures(failed, good)
     if 0 < good < statistics.FEWEST:
         notes.append(f"{number(good, 'launch')}, so no interval")
     return tuple(notes)
+
+
+def _failures(failed: Sequence[Run], good: int) -> list[str]:
+    outcomes = Counter(run.outcome for run in failed)
+    return [f"{n} of {len(failed) + good} launches {what}" for what, n in outcomes.items()]
 
 
 def _place(point: "Point") -> str:
@@ -193,16 +213,19 @@ def _place(point: "Point") -> str:
 
 def _cost(point: "Point") -> str:
     unit = "GPU-hours" if point.gpus else "core-hours"
-    return f"a run takes {figure(point.seconds.value)} s, that is {figure(point.cost)} {unit}"
+    whole = figure(point.process_seconds)
+    return f"a run takes {whole} s with start-up and all, that is {figure(point.cost)} {unit}"
 
 
 def recommendation(
-    measured: Sequence["Point"], target: float, oversubscribed: bool
+    mode: str, measured: Sequence["Point"], target: float, oversubscribed: bool
 ) -> tuple[str, int | None]:
     """Say which measured rank count to ask for.
 
     Parameters
     ----------
+    mode : str
+        ``strong`` or ``weak``.
     measured : sequence of Point
         Those with a successful launch, by ranks.
     target : float
@@ -217,12 +240,11 @@ def recommendation(
     fair = [point for point in measured if oversubscribed or not point.oversubscribed]
     if not fair:
         return "No recommendation: every point has more ranks x threads than cores.", None
-    good = [point for point in fair if point.efficiency.value >= target]
-    if not good:
+    best = _best(mode, fair, target)
+    if best is None:
         wanted = f"an efficiency of {percent(target)}"
         return f"No recommendation: no measured count has {wanted}.", None
-    best = good[-1]
-    text = _advice(best, target, stay=best is measured[0])
+    text = _advice(best, target, stay=best is measured[0], alone=len(fair) < len(measured))
     if best is measured[-1]:
         text += " Larger counts were not measured."
     elif best is fair[-1]:
@@ -230,14 +252,27 @@ def recommendation(
     return text, best.ranks
 
 
-def _advice(best: "Point", target: float, stay: bool) -> str:
+def _best(mode: str, fair: Sequence["Point"], target: float) -> "Point | None":
+    best = None
+    for point in fair:
+        # At a low target a count may be efficient enough and yet slower than a smaller one.
+        slower = mode == "strong" and best and point.speedup.value < best.speedup.value
+        if point.efficiency.value >= target and not slower:
+            best = point
+    return best
+
+
+def _advice(best: "Point", target: float, stay: bool, alone: bool) -> str:
     wanted = f"an efficiency of {percent(target)}"
     if stay:
-        return f"{_place(best)}: no larger measured count has {wanted}; {_cost(best)}."
+        fair = " and a core for every thread" if alone else ""
+        return f"{_place(best)}: no larger measured count has {wanted}{fair}; {_cost(best)}."
     text = (
         f"{_place(best)}: the largest measured count with {wanted} or more (it has "
         f"{percent(best.efficiency.value)}); {_cost(best)}."
     )
+    if best.failed:
+        text += f" There, {'; '.join(_failures(best.failed, best.launches))}."
     if math.isnan(best.efficiency.low):
         text += f" {_NO_INTERVAL.capitalize()}."
     elif best.efficiency.low < target:
@@ -245,33 +280,36 @@ def _advice(best: "Point", target: float, stay: bool) -> str:
     return text
 
 
-def bottleneck(mode: str, measured: Sequence["Point"]) -> str:
+def bottleneck(measured: Sequence["Point"]) -> str:
     """Say which phase loses the most time between the baseline and the largest count.
 
-    A phase loses what it takes beyond the ideal: the baseline's seconds, divided by the growth of
-    the ranks in strong scaling. Times are those of the rank that works longest: the others' waiting
-    for it is the effect and not the cause.
+    A phase loses what it takes beyond the ideal: the baseline's seconds, times the growth of the
+    work of a rank. Times are those of the rank that works longest: the others' waiting for it is
+    the effect and not the cause.
     """
     fair = [point for point in measured if not point.oversubscribed]
     first, last = measured[0], (fair if len(fair) > 1 else measured)[-1]
     if first is last or not first.busiest or not last.busiest:
         return ""
-    growth = last.ranks / first.ranks if mode == "strong" else 1
+    enough = not math.isnan(last.efficiency.high)
+    if last.efficiency.high >= 1 if enough else last.efficiency.value > 1 - _LOSS:
+        return f"Nothing surely holds the scaling back up to {_place(last)}."
+    # Of what the baseline took; efficiency is the same ratio over that of the seconds.
+    ideal = last.efficiency.value * last.seconds.value / first.seconds.value
     names = list({**first.busiest, **last.busiest})
-    lost = {name: last.busiest.get(name, 0) - first.busiest.get(name, 0) / growth for name in names}
-    total = sum(last.busiest.values())
-    if sum(lost.values()) <= _LOSS * total:
-        return f"No phase stops the scaling up to {_place(last)}."
+    lost = {name: last.busiest.get(name, 0) - first.busiest.get(name, 0) * ideal for name in names}
     worst = max(lost, key=lambda name: lost[name])
+    if lost[worst] <= 0:
+        return ""
     share = lost[worst] / sum(x for x in lost.values() if x > 0)
     hint = _PHASES.get(worst, "")
     slowest = max(last.imbalance, default=1.0)
     if worst == "kernel" and slowest > _IMBALANCE:
         hint = f"The slowest rank computes {figure(slowest)} times the mean: balance the load."
     return (
-        f"`{worst}` stops the scaling: at {_place(last)} the busiest rank spends "
-        f"{percent(last.busiest[worst] / total)} of its time in it, which makes {percent(share)} "
-        f"of what is lost against {number(first.ranks, 'rank')}. {hint}"
+        f"`{worst}` holds the scaling back: at {_place(last)} the busiest rank spends "
+        f"{percent(last.busiest[worst] / sum(last.busiest.values()))} of its time in it, which "
+        f"makes {percent(share)} of what is lost against {number(first.ranks, 'rank')}. {hint}"
     ).rstrip()
 
 
@@ -314,8 +352,7 @@ def warnings(
     plan: dict[str, Any], runs: Sequence[Run], missing: Sequence[str], series: Sequence["Series"]
 ) -> tuple[str, ...]:
     """Return what a referee must know."""
-    found = [*map(str, plan.get("warnings") or ()), *_incomplete(runs, missing)]
-    found += _mixed(runs)
+    found = [*_incomplete(runs, missing), *_mixed(runs)]
     found += _busy(plan, runs)
     for one in series:
         found += _of_points(one)
@@ -343,14 +380,21 @@ def _mixed(runs: Sequence[Run]) -> list[str]:
         values = _devices(good) if name == "devices" else _facts(good, name)
         if len(values) > 1:
             found.append(f"Runs of different {what} are compared: {'; '.join(values)}.")
-    threads, works = {run.threads for run in good}, {run.work for run in strong} - {None}
+    works = {run.work for run in strong} - {None}
     commits, versions = _facts(good, "git"), _facts(good, "versions")
+    for what, values in {
+        "processors": sorted({run.cpu for run in good}),
+        "launchers": sorted({Path(run.argv[0]).name for run in good if run.argv}),
+        "commits of the program's folder": sorted({run.commit[:12] for run in good}),
+        "numbers of threads per rank": sorted({str(run.threads) for run in good}),
+    }.items():
+        if len(values) > 1 and (what[0] != "c" or len(commits) < 2):
+            found.append(f"Runs of different {what} are compared: {'; '.join(values)}.")
     sources = sorted({run.source for run in good})
     doubts = {
         "The commit of the code is not known.": "unknown" in commits,
         "The code had changes that no commit holds.": any(x.endswith("-dirty") for x in commits),
         "Runs with different versions of libraries are compared.": len(versions) > 1,
-        "Runs with different numbers of threads per rank are compared.": len(threads) > 1,
         "The results of the strong-scaling runs differ.": len(_facts(strong, "results_sha256")) > 1,
         "The strong-scaling runs differ in the size of their problem.": len(works) > 1,
         f"Seconds from different sources are compared: {', '.join(sources)}.": len(sources) > 1,
@@ -395,6 +439,9 @@ def _of_points(series: "Series") -> list[str]:
             found.append(f"{name}, {counts}: {what}.")
     if series.mode == "weak":
         found += _uneven(measured)
+        if measured and any(math.isnan(point.work) for point in measured):
+            found.append("Weak scaling: the program does not tell its work, which is taken to grow "
+                         "with the ranks.")  # fmt: skip
     return found
 
 
@@ -432,12 +479,21 @@ def _what(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     days = sorted({run.start[:10] for run in good})
     date = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     same = [run.facts.get("results_sha256") for run in good if run.mode == "strong"]
-    text = [
-        f"We measured the {modes} scaling of {program}{about} on {machine(plan, good)}, {date}."
-    ]
+    where = machine(plan, good)
+    command = shlex.join(map(str, plan.get("command") or ["unknown"]))
+    text = [f"We measured the {modes} scaling of {program}{about} on {where}, {date}: {command}."]
+    if any(run.mode == "weak" for run in good) and plan.get("weak"):
+        text.append(f"In weak scaling the size grows with the ranks, {growth(plan['weak'])}.")
     if len(same) > 1 and all(same) and len(set(same)) == 1:
         text.append("All strong-scaling runs gave the same result, bit for bit.")
     return text
+
+
+def growth(weak: str) -> str:
+    """Say how the size grows in weak scaling, from what ``--weak`` was."""
+    if weak == "--weak":
+        return "by the job's own formula"
+    return f"as {weak}; in strong scaling it is that of one rank"
 
 
 def _timing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
@@ -457,7 +513,12 @@ def _timing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     if counts[-1] == 1:
         what = "that of one start of the program"
     text = [f"Every time is {what}{launcher}: {timed}, with {threads} per rank."]
-    if plan.get("seed") is not None:
+    if plan.get("folders"):
+        text.append(
+            "Each count was measured by itself, so that the machine may have changed between them; "
+            "within a count the order of the runs was random."
+        )
+    elif plan.get("seed") is not None:
         text.append(f"The order of the runs was random (seed {plan['seed']}).")
     return text
 
@@ -496,5 +557,5 @@ def _evaluation(series: Sequence["Series"], oversubscribed: bool) -> list[str]:
 
 def _cost_rule(good: Sequence[Run]) -> str:
     if any(run.gpus for run in good):
-        return "GPU-hours are GPUs x seconds / 3600."
-    return "Core-hours are ranks x threads x seconds / 3600."
+        return "GPU-hours are GPUs x seconds of the whole process / 3600."
+    return "Core-hours are ranks x threads x seconds of the whole process / 3600."

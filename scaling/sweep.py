@@ -2,7 +2,9 @@
 
 import argparse
 import fcntl
+import glob
 import os
+import re
 import shlex
 import signal
 import sys
@@ -14,7 +16,7 @@ from typing import Any
 
 from scaling import launchers, plan
 from scaling.command import Command
-from scaling.folder import OK, FolderError, load, write_json
+from scaling.folder import OK, PLAN, FolderError, load, write_json
 from scaling.launchers import UsageError
 from scaling.runner import Runner
 
@@ -40,16 +42,13 @@ def arguments() -> argparse.ArgumentParser:
         description="Run a program at several rank counts and note how long it takes.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
-    room = "powers of two up to what there is room for"
-    add(
-        "--ranks",
-        metavar="LIST",
-        help=f"1,2,4, or 1..64 for powers of two, or all (default: {room})",
-    )
+    meaning = "1,2,4; 1..64: powers of two; all: the full count alone (powers of two up to that)"
+    add("--ranks", metavar="LIST", help=meaning)
     meaning = "the same work at every point, the same work per rank, or both"
-    add("--mode", choices=("strong", "weak", "both"), default="strong", help=f"{meaning} (strong)")
+    add("--mode", choices=("strong", "weak", "both"), help=f"{meaning} (what it can do)")
     meaning = "for programs that are no jobs of this project: how {n} in the command grows"
     add("--weak", metavar="N=FORMULA", help=f"{meaning}, for example 'n=1000*ranks**0.5'")
     meaning = "starts of the program at each point; 6 are needed for a 95 %% interval (6)"
@@ -98,29 +97,41 @@ def main(argv: list[str]) -> int:
         Options, ``--``, and the command of the program.
     """
     options, separator, command = _split(argv)
-    args = arguments().parse_args(options)
-    signal.signal(signal.SIGTERM, _raise_interrupted)
+    args, rest = arguments().parse_known_args(options)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _raise_interrupted)
     try:
+        if rest:
+            raise UsageError(f"{rest[0]} is no option of a sweep; the program goes after --")
         if not separator:
             raise UsageError("no command: put it after --, for example -- jobs/sum_squares.py")
         return _prepare_and_run(args, command)
     except (UsageError, FolderError) as error:
         print(f"python -m scaling sweep: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"python -m scaling sweep: error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         status = 130
-    except Interrupted:
-        status = 143
+    except Interrupted as interrupted:
+        status = 128 + interrupted.number
     print("interrupted; the same command goes on with this sweep", file=sys.stderr)
     return status
 
 
 class Interrupted(BaseException):
-    """SIGTERM was received."""
+    """SIGTERM or SIGHUP was received."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 def _raise_interrupted(number: int, frame: Any) -> None:
-    raise Interrupted
+    raise Interrupted(number)
 
 
 def _split(argv: list[str]) -> tuple[list[str], bool, list[str]]:
@@ -129,29 +140,40 @@ def _split(argv: list[str]) -> tuple[list[str], bool, list[str]]:
 
 
 def _prepare_and_run(args: argparse.Namespace, words: list[str]) -> int:
-    modes = ("strong", "weak") if args.mode == "both" else (args.mode,)
-    command = Command.parse(words, modes, args.weak)
+    command = Command.parse(words, args.mode, args.weak)
     found = launchers.resources(args.cores)
     ranks = plan.rank_counts(args, found)
     launcher = launchers.choose(args.launcher, found, command.python)
-    made = plan.make(args, command, modes, ranks, found, launcher)
+    made = plan.make(args, command, ranks, found, launcher)
     if args.dry_run:
         _show_dry_run(Runner(Path(), made, command, found, launcher))
         return 0
-    folder, earlier = _open_folder(args.folder, made, args.retry_failed)
-    with _locked(folder):
-        if earlier is None:
-            write_json(folder / "sweep.json", made)
+    if args.launcher is None and not found.slurm and command.program is None:
+        raise UsageError(f"there is no program {words[0]}")
+    folder = _choose_folder(args, made)
+    with _locked(folder) as lock:
+        if (folder / PLAN).exists():
+            made = {**_same_plan(folder, args, made), "timeout": args.timeout}
+            print(f"going on with {folder}", flush=True)
         else:
-            print(f"going on with {folder}")
-            made = {**earlier, "timeout": args.timeout}
-        status = Runner(folder, made, command, found, launcher).run(args.retry_failed)
+            write_json(folder / PLAN, made)
+        _remark(command)
+        status = Runner(folder, made, command, found, launcher, lock).run(args.retry_failed)
     if args.report:
         from scaling import report
 
         status = max(status, report.main([str(folder)]))
     print(f"sweep: {folder}")
     return status
+
+
+def _remark(command: Command) -> None:
+    """Say what a user may have meant otherwise."""
+    if not command.job:
+        print("no job of this project: timed by a record at {output}, JSON seconds, or as a whole")
+    for name in re.findall(r"(?:^| |=)\{([a-z]\w*)\}(?= |$)", " ".join(command.words)):
+        if name not in ("ranks", "threads", "output") and command.growth is None:
+            print(f"{{{name}}} stays as it is: --weak '{name}=...' gives it a value")
 
 
 def _show_dry_run(runner: Runner) -> None:
@@ -173,77 +195,77 @@ def _show_dry_run(runner: Runner) -> None:
 
 
 # What makes two sweeps one: all of the plan that the user or the machine decides.
-_IDENTITY = ("command", "cwd", "modes", "weak", "ranks", "launches", "threads", "gpus_per_rank",
-             "cores", "launcher")  # fmt: skip
+_IDENTITY = ("command", "program", "cwd", "modes", "weak", "ranks", "launches", "threads",
+             "gpus_per_rank", "cores", "launcher")  # fmt: skip
 
 
-def _open_folder(
-    folder: Path | None, wanted: dict[str, Any], retry_failed: bool
-) -> tuple[Path, dict[str, Any] | None]:
-    """Return the folder of a sweep and, if it was begun earlier, its plan."""
+def _choose_folder(args: argparse.Namespace, wanted: dict[str, Any]) -> Path:
+    """Return the folder of the same sweep, if it was interrupted, or a new one."""
+    folder = args.folder
     if folder is None:
-        pattern = f"{wanted['job']}-scaling-*"
+        pattern = f"{glob.escape(wanted['job'])}-scaling-*"
         for candidate in sorted(Path("results").glob(pattern), reverse=True):
-            earlier = _earlier_plan(candidate)
-            if (
-                earlier is not None
-                and _same(wanted, earlier)
-                and _unfinished(candidate, retry_failed)
-            ):
-                return candidate, earlier
+            with suppress(FolderError):
+                if _unfinished(candidate, args, wanted):
+                    return candidate
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
         folder = Path("results") / f"{wanted['job']}-scaling-{stamp}Z"
-    elif (folder / "sweep.json").exists():
-        earlier = load(folder).plan
-        if not _same(wanted, earlier):
-            names = [name for name in _IDENTITY if wanted[name] != earlier.get(name)]
-            raise UsageError(f"{folder} holds another sweep: it differs in {', '.join(names)}")
-        return folder, earlier
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / PLAN).exists() and any(p.name != ".lock" for p in folder.iterdir()):
+            raise UsageError(f"{folder} holds something else: name a new folder, or an empty one")
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
-    return folder, None
+    return folder
 
 
-def _earlier_plan(folder: Path) -> dict[str, Any] | None:
-    with suppress(FolderError):
-        return load(folder).plan
-    return None
-
-
-def _same(wanted: dict[str, Any], earlier: dict[str, Any]) -> bool:
-    return all(wanted[name] == earlier.get(name) for name in _IDENTITY)
-
-
-def _unfinished(folder: Path, retry_failed: bool) -> bool:
-    """Tell whether a sweep has runs to go and nobody is at it."""
+def _unfinished(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) -> bool:
+    """Tell whether a folder is of the same sweep, has runs to go and nobody is at it."""
     sweep = load(folder)
     failed = any(run.outcome != OK for run in sweep.runs)
-    if not sweep.missing and not (retry_failed and failed):
+    if _differences(sweep.plan, args, wanted) or not (
+        sweep.missing or (args.retry_failed and failed)
+    ):
         return False
     try:
-        with _locked(folder):
-            return True
+        with _locked(folder) as lock:
+            if lock is None:
+                print(f"no file locks here: to go on with {folder}, name it with --folder")
+            return lock is not None
     except FolderError as error:
         print(f"{error}: this one gets a folder of its own")
         return False
 
 
+def _same_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, Any]:
+    earlier = load(folder).plan
+    if names := _differences(earlier, args, wanted):
+        raise UsageError(f"{folder} holds another sweep: it differs in {', '.join(names)}")
+    return earlier
+
+
+def _differences(
+    earlier: dict[str, Any], args: argparse.Namespace, wanted: dict[str, Any]
+) -> list[str]:
+    names = (*_IDENTITY, *(() if args.seed is None else ("seed",)))
+    return [name for name in names if wanted[name] != earlier.get(name)]
+
+
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other sweeps out of a folder."""
+def _locked(folder: Path) -> Iterator[int | None]:
+    """Keep other sweeps out of a folder; yield the lock, or None where files have no locks."""
     try:
         handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
         raise FolderError(f"cannot write to {folder}: {error.strerror}") from None
     try:
+        lock: int | None = handle
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FolderError(f"another sweep is running in {folder}") from None
         except OSError:
-            pass  # A file system without locks.
-        yield
+            lock = None
+        yield lock
     finally:
         os.close(handle)

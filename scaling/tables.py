@@ -124,7 +124,11 @@ def columns(series: Series, cost_unit: str) -> list[Column]:
     table += [
         exact("launches", _launches),
         known("seconds", "seconds", number),
-        known("speedup", "speedup", lambda x: number(x, 3)),
+        known(
+            "speedup" if series.mode == "strong" else "scaled speedup",
+            "speedup",
+            lambda x: number(x, 3),
+        ),
         known("efficiency", "efficiency", percent),
     ]
     if any(math.isfinite(point.serial_fraction.value) for point in points):
@@ -311,13 +315,14 @@ def comma_separated(analysis: Analysis) -> str:
 
 
 def _row(mode: str, point: Point, cost_unit: str, phases: Sequence[str]) -> dict[str, str]:
-    whole = ("ranks", "nodes", "threads", "gpus", "cores", "launches")
+    whole = ("ranks", "nodes", "threads", "gpus", "launches")
     row: dict[str, object] = {"mode": mode, **{name: getattr(point, name) for name in whole}}
+    row |= {"cores": point.ranks * point.threads, "cores_available": point.cores}
     row["failed_launches"] = len(point.failed)
     for name in ("seconds", "speedup", "efficiency", "serial_fraction"):
         estimate = getattr(point, name)
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    row["work"] = point.work
+    row |= {"work": point.work, "process_seconds": point.process_seconds}
     row[cost_unit.lower().replace("-", "_")] = point.cost
     row["oversubscribed"] = point.oversubscribed
     row["largest_imbalance"] = max(point.imbalance, default=math.nan)

@@ -22,11 +22,13 @@ fi
 source "$site"
 
 [ $# -gt 0 ] || set -- jobs/sum_squares.py
+# A Python program, or its -m, is the environment's; any other program starts by itself.
+[[ $1 == *.py || $1 == -* ]] && set -- python "$@"
 if [ -z "$SLURM_JOB_ID" ]; then
-    exec mpirun -n "${RANKS:-2}" python "$@"
+    exec mpirun -n "${RANKS:-2}" "$@"
 fi
 # srun takes over no --cpus-per-task by itself, and hides the other GPUs where a rank asks for one.
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
-unset SLURM_GPUS_PER_TASK SLURM_TRES_PER_TASK
+unset SLURM_GPUS_PER_TASK SLURM_TRES_PER_TASK SLURM_EXPORT_ENV
 # --wait: when one rank has ended, the others have five seconds.
-exec srun --wait=5 python "$@"
+exec srun --wait=5 "$@"

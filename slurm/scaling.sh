@@ -23,7 +23,7 @@ fi
 # shellcheck source=slurm/env.sh
 source "$site"
 
-sweep=(--mode both)
+sweep=()
 # Not SLURM_GPUS_ON_NODE: an exclusive node comes with its GPUs, asked for or not.
 if [ -n "$SLURM_JOB_ID" ] && scontrol show job "$SLURM_JOB_ID" | grep --quiet 'TresPer.*gpu'; then
     sweep+=(--gpus-per-rank 1)

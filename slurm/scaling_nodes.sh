@@ -28,7 +28,7 @@ for nodes in $counts; do
     number=$(sbatch --parsable --output="$folder/nodes-$nodes.out" "${options[@]}" \
         --nodes="$nodes" slurm/scaling.sh --no-report --ranks all \
         --folder "$folder/nodes-$nodes" "$@")
-    [ -n "$number" ] || { [ ${#jobs[@]} = 0 ] || scancel "${jobs[@]}"; exit 1; }
+    [ -n "$number" ] || { [ ${#jobs[@]} = 0 ] || scancel "${jobs[@]}"; rm -r "$folder"; exit 1; }
     jobs+=("${number%%;*}")
 done
 

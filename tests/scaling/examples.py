@@ -31,8 +31,11 @@ def run(**changes):
         source="process",
         work=None,
         load=0.1,
+        cpu="Example CPU 9000",
+        commit="0123abcd",
     )
-    changed = replace(plain, **changes)
+    whole = {"process_seconds": (changes.get("seconds") or 1.0) + 1}
+    changed = replace(plain, **(whole | changes))
     return changed if changed.outcome == "ok" else replace(changed, seconds=None)
 
 
@@ -45,7 +48,6 @@ def plan(ranks, modes=("strong",), launches=6, **more):
         "command": ["jobs/demo.py", "--n", "1e6"],
         "job": "demo",
         "cwd": "/home/user/code",
-        "record": True,
         "modes": list(modes),
         "weak": "--weak" if "weak" in modes else None,
         "ranks": list(ranks),
@@ -111,6 +113,7 @@ def point(ranks, samples, base=None, mode="strong", **changes):
         efficiency=relative,
         serial_fraction=serial,
         work=math.nan,
+        process_seconds=seconds.value + 1,
         cost=ranks * seconds.value / 3600,
         phases={name: float(np.mean(values)) for name, values in phases.items()},
         busiest={name: max(values) for name, values in phases.items()},

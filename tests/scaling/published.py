@@ -48,6 +48,7 @@ GUSTAFSON = {0.004: 1020, 0.008: 1016}
 
 def gromacs() -> Sweep:
     """Return the GROMACS data as a sweep: one run a point, which is the average of 50."""
+    machine = {"cluster": "Piz Daint", "cpu": "Intel Xeon E5-2690v3", "cores": 12, "nodes": 64}
     runs = [
         Run(
             mode="strong",
@@ -66,10 +67,11 @@ def gromacs() -> Sweep:
             source="json",
             work=None,
             load=0.0,
+            cpu=machine["cpu"],
+            commit="",
         )
         for nodes, seconds in GROMACS_SECONDS.items()
     ]
-    machine = {"cluster": "Piz Daint", "cpu": "Intel Xeon E5-2690v3", "cores": 12, "nodes": 64}
     plan = {
         "command": ["mdrun_mpi", "-s", "benchmark.tpr", "-ntomp", "12"],
         "job": "GROMACS 2018.3",

@@ -64,7 +64,9 @@ def test_strong_scaling_of_exact_amdahl_data():
             assert math.isnan(point.serial_fraction.value)
         else:
             assert point.serial_fraction == Estimate(*[pytest.approx(0.05)] * 3)
-        assert point.cost == pytest.approx(p * amdahl(p) / 3600)
+        # What is charged: start-up is a second here.
+        assert point.process_seconds == pytest.approx(amdahl(p) + 1)
+        assert point.cost == pytest.approx(p * (amdahl(p) + 1) / 3600)
     fit = series.fits[0]
     assert (fit.law, fit.identifiable, fit.ranks) == ("Amdahl", True, COUNTS)
     assert fit.parameters["s"].value == pytest.approx(0.05, abs=1e-9)
@@ -206,7 +208,7 @@ def test_what_the_data_cannot_tell_is_said_with_what_they_allow():
     assert fit.statement.startswith("Not identifiable from these data, which allow (95 %): ")
     high = fit.parameters["s"].high
     assert f"s at most {sentences.figure(high)}" in fit.statement
-    assert f"limit of the speedup {sentences.figure(1 / high)} or more" in fit.statement
+    assert f"limit of the speedup over 1 rank {sentences.figure(1 / high)} or more" in fit.statement
     assert fit.curve
 
 
@@ -285,10 +287,10 @@ def test_cost_is_in_gpu_hours_where_there_are_gpus():
     found = analysed(some)
     assert found.cost_unit == "GPU-hours"
     point = by_ranks(found.series[0])[8]
-    assert point.cost == pytest.approx(8 * point.seconds.value / 3600)
+    assert point.cost == pytest.approx(8 * point.process_seconds / 3600)
     assert "GPU-hours" in found.series[0].recommendation
     point = by_ranks(only(runs(threads=4, cores=1000)))[8]
-    assert point.cost == pytest.approx(32 * point.seconds.value / 3600)
+    assert point.cost == pytest.approx(32 * point.process_seconds / 3600)
 
 
 def with_phases(some, phases):
@@ -306,7 +308,7 @@ def test_bottleneck_is_the_phase_that_loses_most():
 
     series = only(with_phases(runs(), phases))
     assert series.bottleneck.startswith(
-        "`wait` stops the scaling: at 32 ranks the busiest rank spends 58.8 %"
+        "`wait` holds the scaling back: at 32 ranks the busiest rank spends 58.8 %"
     )
     assert series.bottleneck.endswith("balance the load between one exchange and the next.")
     assert by_ranks(series)[4].phases["scatter"] == pytest.approx(0.025)
@@ -319,7 +321,9 @@ def test_waiting_for_one_rank_is_blamed_on_what_that_rank_does():
                 "wait": [0.0, *[2.0] * others]}  # fmt: skip
 
     series = only(with_phases(runs(), phases))
-    assert series.bottleneck.startswith("`read` stops the scaling: at 32 ranks the busiest rank")
+    assert series.bottleneck.startswith(
+        "`read` holds the scaling back: at 32 ranks the busiest rank"
+    )
     assert by_ranks(series)[4].phases["wait"] == pytest.approx(1.5)
     assert by_ranks(series)[4].busiest == {"read": 2.0, "kernel": 0.25, "wait": 0.0}
 
@@ -336,9 +340,9 @@ def test_bottleneck_of_weak_scaling_is_what_grows():
     def phases(run):
         return {"kernel": [5.0] * run.ranks, "gather": [0.1 * run.ranks] * run.ranks}
 
-    series = only(with_phases(runs(lambda p: 10, mode="weak"), phases))
+    series = only(with_phases(runs(lambda p: 5 + 0.1 * p, mode="weak"), phases))
     assert series.bottleneck.startswith(
-        "`gather` stops the scaling: at 32 ranks the busiest rank spends 39"
+        "`gather` holds the scaling back: at 32 ranks the busiest rank spends 39"
     )
     assert "100 % of what is lost against 1 rank" in series.bottleneck
 
@@ -346,7 +350,9 @@ def test_bottleneck_of_weak_scaling_is_what_grows():
 def test_no_bottleneck_where_nothing_is_lost_or_recorded():
     assert only(runs()).bottleneck == ""
     some = with_phases(runs(), lambda run: {"kernel": [10 / run.ranks] * run.ranks})
-    assert only(some).bottleneck == "No phase stops the scaling up to 32 ranks."
+    assert only(some).bottleneck == ""
+    ideal = with_phases(runs(lambda p: 10 / p), lambda run: {"kernel": [10 / run.ranks]})
+    assert only(ideal).bottleneck == "Nothing surely holds the scaling back up to 32 ranks."
 
 
 def test_bottleneck_is_sought_where_every_rank_has_a_core():
@@ -521,11 +527,93 @@ def test_other_doubts_are_warned_of(changes, words):
     assert any(words in each for each in analysed(some).warnings)
 
 
-def test_warnings_of_the_plan_and_of_whole_processes_are_kept():
-    planned = examples.plan(COUNTS, warnings=["No binding."])
-    found = analysed(runs(source="process"), planned=planned)
-    assert found.warnings[0] == "No binding."
+def test_whole_processes_are_told():
+    found = analysed(runs(source="process"))
     assert any("whole process" in each for each in found.warnings)
+
+
+def test_limits_are_over_the_baseline_that_was_measured():
+    fit = only(runs(counts=(4, 8, 16, 32), noise=0)).fits[0]
+    # T(4) / T(infinity) of s = 0.05, as the points and the curve are relative to 4 ranks.
+    assert "limit of the speedup over 4 ranks = 5.75 (" in fit.statement
+    assert fit.parameters["s"].value == pytest.approx(0.05)
+    rate = lambda p: 1 / (0.95 + 0.05 / p)  # noqa: E731
+    weak = only(runs(rate, counts=(4, 8, 16, 32), mode="weak", noise=0))
+    gained = (weak.points[-1].speedup.value - weak.points[0].speedup.value) / (32 - 4)
+    assert f"gained with each rank = {sentences.figure(gained)} (" in weak.fits[0].statement
+
+
+def test_a_law_that_does_not_describe_the_data_gives_no_numbers():
+    fit = only(runs(lambda p: 10 * p, noise=0)).fits[0]
+    assert fit.statement.startswith("The law does not describe these data")
+    assert (fit.parameters, fit.identifiable) == ({}, False)
+    assert fit.curve
+
+
+def test_recommended_count_is_not_slower_than_a_smaller_one():
+    seconds = {1: 10.0, 2: 6.0, 4: 8.0}
+    found = only(runs(lambda p: seconds[p], counts=(1, 2, 4), noise=0), efficiency=0.3)
+    assert found.recommended == 2
+
+
+def test_recommendation_tells_of_launches_that_failed():
+    bad = [run for run in runs(lambda p: 10 / p, counts=(1, 2)) if run.ranks == 2][:2]
+    some = [
+        run
+        for run in runs(lambda p: 10 / p, counts=(1, 2))
+        if (run.ranks, run.launch) > (2, 2) or run.ranks == 1
+    ]
+    some += [replace(run, outcome="failed", reason="exit status 1", seconds=None) for run in bad]
+    found = only(some)
+    assert found.recommended == 2
+    assert "There, 2 of 6 launches failed." in found.recommendation
+
+
+def test_larger_counts_without_a_core_each_are_not_said_to_be_inefficient():
+    found = only(runs(lambda p: 10 / p, counts=(1, 2), cores=1, noise=0))
+    assert found.recommended == 1
+    assert "no larger measured count has an efficiency of 70 % and a core for every thread" in (
+        found.recommendation
+    )
+
+
+def test_folders_measured_one_after_the_other_are_not_called_shuffled():
+    planned = examples.plan(COUNTS, folders=["nodes-1", "nodes-2"])
+    method = analysed(runs(), planned=planned).method
+    assert "Each count was measured by itself" in method
+    assert "seed 7" not in method
+    assert "The order of the runs was random (seed" in analysed(runs()).method
+
+
+def test_method_has_the_command_and_how_its_size_grows():
+    planned = examples.plan(COUNTS, weak="n=1000*ranks")
+    method = analysed([*runs(), *runs(mode="weak")], planned=planned).method
+    assert "jobs/demo.py --n 1e6." in method
+    assert "as n=1000*ranks; in strong scaling it is that of one rank" in method
+
+
+@pytest.mark.parametrize(
+    ("what", "values"),
+    [
+        ("processors", [{"cpu": "old"}, {"cpu": "new"}]),
+        ("launchers", [{"argv": ["/a/mpirun"]}, {"argv": ["srun"]}]),
+        ("commits of the program's folder", [{"commit": "a" * 40}, {"commit": "b" * 40}]),
+        ("numbers of threads per rank", [{"threads": 1}, {"threads": 2}]),
+    ],
+)
+def test_what_was_not_the_same_in_all_runs_is_told(what, values):
+    some = runs()
+    mixed = [replace(run, **values[i % 2]) for i, run in enumerate(some)]
+    assert not any("are compared" in each for each in analysed(some).warnings)
+    told = [each for each in analysed(mixed).warnings if "are compared" in each]
+    assert [each.partition(" are")[0] for each in told] == [f"Runs of different {what}"]
+
+
+def test_weak_scaling_of_a_program_that_does_not_tell_its_work():
+    told = "the program does not tell its work"
+    assert any(told in each for each in analysed(runs(mode="weak")).warnings)
+    some = [replace(run, work=5.0 * run.ranks) for run in runs(mode="weak")]
+    assert not any(told in each for each in analysed(some).warnings)
 
 
 def test_both_modes_strong_first():

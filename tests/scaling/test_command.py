@@ -10,7 +10,7 @@ from scaling.command import Command, Growth
 from scaling.launchers import UsageError
 
 JOBS = Path(__file__).parents[2] / "jobs"
-BOTH = ("strong", "weak")
+BOTH = "both"
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def job():
     return os.path.relpath(JOBS / "sum_squares.py")
 
 
-def at(words, mode="strong", ranks=4, weak=None, modes=BOTH):
-    command = Command.parse(list(words), modes, weak)
+def at(words, mode="strong", ranks=4, weak=None, of="both"):
+    command = Command.parse(list(words), of, weak)
     return command.at(mode, ranks, 2, Path("o.h5"))
 
 
@@ -49,11 +49,56 @@ def test_copy_of_a_job_is_a_job(tmp_path):
     assert Command.parse([str(copy)], BOTH, None).job
 
 
+def test_modes_are_what_the_program_can_do(job):
+    assert Command.parse([job], None, None).modes == ("strong", "weak")
+    assert Command.parse(["p"], None, None).modes == ("strong",)
+    assert Command.parse(["p", "{n}"], None, "n=ranks").modes == ("strong", "weak")
+    assert Command.parse([job], "weak", None).modes == ("weak",)
+
+
+def test_only_the_script_itself_is_looked_at(job):
+    for words in (
+        ["python", "-m", "timeit", job],
+        ["python", "-c", "0", job],
+        ["python", "a", job],
+    ):
+        assert not Command.parse(words, "strong", None).job
+    assert Command.parse(["python", "-X", "dev", "-u", job], "strong", None).job
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("from runtime import program", True),
+        ("from runtime.program import launch", True),
+        ("import runtime.program as p", True),
+        ("from runtime import clock_speed", False),
+        ("from .runtime import program", False),
+        ("import runtime", False),
+    ],
+)
+def test_what_makes_a_job(tmp_path, text, expected):
+    program = tmp_path / "p.py"
+    program.write_text(text)
+    assert Command.parse([str(program)], "strong", None).job is expected
+
+
+def test_digest_is_of_the_programs_file(tmp_path):
+    program = tmp_path / "p.py"
+    program.write_text("1")
+    first = Command.parse([str(program)], "strong", None).digest()
+    program.write_text("2")
+    assert Command.parse([str(program)], "strong", None).digest() != first
+    assert Command.parse(["python", str(program)], "strong", None).digest() != first
+    assert Command.parse(["sh", "-c", ""], "strong", None).digest() != "unknown"
+    assert Command.parse(["./none"], "strong", None).digest() == "unknown"
+
+
 @pytest.mark.parametrize("text", ["import sys\n", "import numpy\n", "not python at all", "\0"])
 def test_foreign_python_program_gets_no_options(tmp_path, text):
     program = tmp_path / "p.py"
     program.write_text(text)
-    command = Command.parse([str(program), "-x"], ("strong",), None)
+    command = Command.parse([str(program), "-x"], "strong", None)
     assert command.python
     assert command.at("strong", 4, 2, Path("o.h5")) == [sys.executable, str(program), "-x"]
 
@@ -61,8 +106,8 @@ def test_foreign_python_program_gets_no_options(tmp_path, text):
 def test_foreign_program_as_it_is():
     words = ["./a b", "{x}", '{"a": 1}', "{}", "$(touch x); {ranksx} {{", "{output}-{ranks}"]
     expected = [*words[:5], "o.h5-4"]
-    assert at(words, modes=("strong",)) == expected
-    assert not Command.parse(words, ("strong",), None).python
+    assert at(words, of="strong") == expected
+    assert not Command.parse(words, "strong", None).python
 
 
 @pytest.mark.parametrize(
@@ -128,6 +173,8 @@ def test_growth_is_tried_at_every_point():
         ([], None, "no command"),
         (["none.py"], None, "no file none.py"),
         (["p"], None, "does not grow by itself"),
+        (["mpirun", "-n", "2", "p"], None, "leave out mpirun"),
+        (["/usr/bin/srun", "p"], None, "leave out /usr/bin/srun"),
         (["p"], "n=ranks", "no {n} in the command"),
     ],
 )
@@ -144,4 +191,4 @@ def test_options_that_are_the_sweeps(job, option):
 
 def test_weak_formula_without_weak_mode():
     with pytest.raises(UsageError, match="--mode weak or both"):
-        Command.parse(["p", "{n}"], ("strong",), "n=ranks")
+        Command.parse(["p", "{n}"], "strong", "n=ranks")

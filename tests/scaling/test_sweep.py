@@ -22,6 +22,8 @@ from scaling.folder import load
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
 LIMIT = 100
 SMALL = [str(JOB), "--n", "1e5", "--variant", "numpy"]
+SAID = "no job of this project: timed by a record at {output}, JSON seconds, or as a whole"
+STRONG = ["--mode", "strong"]
 # A foreign MPI program: each rank knows its number and how many there are.
 FOREIGN = """
 import sys
@@ -88,12 +90,12 @@ def test_job_in_both_modes(scaling, tmp_path):
 
 def test_lines_of_a_batch_log_tell_the_time_left(scaling):
     done = scaling("sweep", "--ranks", "1", "--launches", "3", "--", "sleep", "0.01")
-    lines = done.stdout.splitlines()
+    lines = done.stdout.splitlines()[1:]
     for k in (1, 2):
         assert re.fullmatch(
-            rf"\[{k}/3\] strong, 1 rank, launch {k}: 0\.0\d+ s, \d+ s left", lines[k - 1]
+            rf"\[{k}/3\] strong, 1 rank, launch {k}: [\d.]+ s, \d+ (s|min) left", lines[k - 1]
         )
-    assert re.fullmatch(r"\[3/3\] strong, 1 rank, launch 3: 0\.0\d+ s", lines[2])
+    assert re.fullmatch(r"\[3/3\] strong, 1 rank, launch 3: [\d.]+ s", lines[2])
 
 
 def test_bar_on_a_terminal(tmp_path):
@@ -159,7 +161,7 @@ def test_whole_process_seconds_are_not_rounded(tmp_path):
     # subprocess.wait with a time limit looks every 50 ms, and would see the end of this at 0.313 s.
     tries = range(5)
     words = ["sleep", "0.3"]
-    found = [runner.execute(words, dict(os.environ), tmp_path / "o", 10)[2] for _ in tries]
+    found = [runner.execute(words, dict(os.environ), tmp_path / "o", 10).seconds for _ in tries]
     assert 0.3 < min(found) < 0.311
 
 
@@ -183,7 +185,7 @@ def test_failed_timed_out_and_killed_runs_are_recorded(scaling, tmp_path):
     assert all(runs[k].seconds is None for k in (2, 3, 4))
     assert "failed, exit status 3: before 2" in done.stdout
     # Completed runs, failed ones too, are not repeated; with --retry-failed they are, and stay.
-    assert scaling("sweep", "--folder", folder, *words).stdout.startswith(f"going on with {folder}")
+    assert scaling("sweep", "--folder", folder, *words).stdout.count(f"going on with {folder}") == 1
     assert len(load(folder).runs) == 4
     script.write_text("exit 0\n")
     done = scaling("sweep", "--retry-failed", *words)
@@ -196,26 +198,120 @@ def test_failed_timed_out_and_killed_runs_are_recorded(scaling, tmp_path):
 
 def test_direct_kill_is_told_by_name(tmp_path):
     words = ["sh", "-c", "kill -KILL $$"]
-    reason, timed_out, _ = runner.execute(words, dict(os.environ), tmp_path / "o.txt", 10)
-    assert (reason, timed_out) == ("killed by SIGKILL", False)
+    ended = runner.execute(words, dict(os.environ), tmp_path / "o.txt", 10)
+    assert (ended.outcome, ended.reason) == ("killed", "killed by SIGKILL")
+
+
+def alive(mark):
+    """Tell whether a process with these words in its command line lives, zombies aside."""
+    return subprocess.run(["pgrep", "-f", str(mark)], stdout=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.parametrize("timeout", [10, 0.5])
+def test_nothing_is_left_of_a_run(tmp_path, timeout):
+    # One child in the background that outlives its parent, one that ignores being asked to end.
+    sleep = tmp_path / "sleep"
+    sleep.symlink_to("/usr/bin/sleep")
+    rest = "exit 0" if timeout == 10 else "trap 'exit 0' TERM; wait"
+    text = f"(trap '' TERM; {sleep} 47) & {sleep} 48 & {rest}"
+    ended = runner.execute(["sh", "-c", text], dict(os.environ), tmp_path / "o.txt", timeout)
+    assert ended.outcome == ("ok" if timeout == 10 else "timed out")
+    assert not alive(f"{sleep} 4")
+
+
+def test_too_much_output_ends_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_MOST_OUTPUT", 2**20)
+    ended = runner.execute(["yes"], dict(os.environ), tmp_path / "o.txt", 60)
+    assert (ended.outcome, ended.reason) == ("failed", "it printed more than 1 MiB")
+    assert ended.seconds < 30
+
+
+def test_every_rank_that_prints_seconds_is_a_program_of_its_own(scaling, tmp_path):
+    text = "echo '{\"seconds\": 0.5}'"
+    done = scaling("sweep", "--ranks", "1,2", "--launches", "1", "--", "sh", "-c", text)
+    assert done.returncode == 1
+    assert {run.ranks: run.outcome for run in load(only_folder(tmp_path)).runs} == {
+        1: "ok",
+        2: "failed",
+    }
+    assert "every rank printed seconds" in done.stdout
+
+
+def test_another_program_of_the_same_name_is_another_sweep(scaling, tmp_path):
+    program = tmp_path / "p.sh"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    words = ["sweep", "--ranks", "1", "--launches", "2", "--", "./p.sh"]
+    scaling(*words)
+    folder = only_folder(tmp_path)
+    (folder / "runs/strong-1-2/run.json").unlink()
+    program.write_text("#!/bin/sh\ntrue\n")
+    assert "going on" not in scaling(*words).stdout
+    done = scaling("sweep", "--folder", folder, *words[1:])
+    assert done.returncode == 2
+    assert "it differs in program" in done.stderr
+
+
+def test_gpus_that_nobody_used_are_a_failure(scaling, tmp_path):
+    words = ["--ranks", "1", "--launches", "1", "--gpus-per-rank", "1", "--", *SMALL]
+    done = scaling("sweep", *STRONG, *words, env={"CUDA_VISIBLE_DEVICES": "0"})
+    assert done.returncode == 1
+    assert "GPUs were asked for, and the record says that none was used" in done.stdout
+    # The numbers of a run that is not what it should be are not among those that count.
+    assert [run.seconds for run in load(only_folder(tmp_path)).runs] == [None]
+
+
+def test_full_disk_is_one_sentence(scaling, tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", folder]).returncode:
+        pytest.fail("no permission to mount")
+    try:
+        words = ["--ranks", "1", "--launches", "20", "--folder", folder, "--", "true"]
+        done = scaling("sweep", *words)
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_output_that_nobody_reads_any_more(tmp_path):
+    words = f"{sys.executable} -m scaling sweep --ranks 1 --launches 3 -- true | head -1"
+    done = subprocess.run(
+        ["bash", "-c", words], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
 
 
 def test_gives_up_when_nothing_works(scaling, tmp_path):
-    done = scaling("sweep", "--ranks", "1,2", "--launches", "4", "--", "./none")
+    done = scaling("sweep", "--ranks", "1,2", "--launches", "4", "--", "sh", "-c", "exit 1 # none")
     assert done.returncode == 1
-    assert "the first 3 runs failed" in done.stdout
-    assert "none" in done.stdout
+    assert "none of the first 3 runs succeeded" in done.stdout
     assert len(load(only_folder(tmp_path)).runs) == 3
 
 
 def test_job_that_says_no(scaling, tmp_path):
-    done = scaling("sweep", "--ranks", "1", "--launches", "1", "--", JOB, "--n", "x")
+    done = scaling("sweep", *STRONG, "--ranks", "1", "--launches", "1", "--", JOB, "--n", "x")
     assert done.returncode == 1
     assert "exit status 2: sum_squares.py: error: argument --n: 'x' is not a number" in done.stdout
 
 
 def test_record_of_another_number_of_ranks_is_a_failure(scaling, tmp_path):
-    words = ["--launcher", "env N={ranks}", "--ranks", "2", "--launches", "1", "--", *SMALL]
+    words = [
+        "--launcher",
+        "env N={ranks}",
+        "--cores",
+        "2",
+        *STRONG,
+        "--ranks",
+        "2",
+        "--launches",
+        "1",
+        "--",
+        *SMALL,
+    ]
     done = scaling("sweep", *words)
     assert done.returncode == 1
     assert "the record says 1 rank" in done.stdout
@@ -225,7 +321,7 @@ def test_record_of_another_number_of_ranks_is_a_failure(scaling, tmp_path):
 
 def test_job_without_a_record_is_a_failure(scaling, tmp_path):
     (tmp_path / "j.py").write_text("if 0:\n    from runtime import program\n")
-    done = scaling("sweep", "--ranks", "1", "--launches", "1", "--", "j.py")
+    done = scaling("sweep", *STRONG, "--ranks", "1", "--launches", "1", "--", "j.py")
     assert done.returncode == 1
     assert "no usable record" in done.stdout
 
@@ -240,24 +336,24 @@ def test_foreign_program_with_a_record(scaling, tmp_path):
 
 
 def test_interrupted_sweep_goes_on(scaling, tmp_path):
-    words = ["sweep", "--ranks", "1,2", "--launches", "3", "--", "sleep", "0.61"]
+    words = ["sweep", "--ranks", "1,2", "--launches", "3", "--", "sleep", "0.6", "0.01"]
     process = subprocess.Popen(
         [sys.executable, "-m", "scaling", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
-    for _ in range(2):
+    for _ in range(3):
         process.stdout.readline()
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     process.stdout.close()
     assert process.wait(20) == 143
-    assert subprocess.run(["pgrep", "-f", "sleep 0.61"]).returncode == 1
+    assert not alive("sleep 0.6 0.01")
     folder = only_folder(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/run.json")}
     assert len(before) == 2
     order = load(folder).plan["order"]
     done = scaling(*words)
-    assert done.stdout.startswith(
-        f"going on with {folder.relative_to(tmp_path)}\n2 of 6 runs are done"
+    assert (
+        f"going on with {folder.relative_to(tmp_path)}\n{SAID}\n2 of 6 runs are done" in done.stdout
     )
     assert done.returncode == 0
     assert points(folder) == grid(["strong"], (1, 2), 3)
@@ -287,7 +383,7 @@ def test_ctrl_c_ends_the_ranks(tmp_path):
 
 
 def test_half_a_run_does_not_count(scaling, tmp_path):
-    words = ["sweep", "--ranks", "1", "--launches", "2", "--folder", "s", "--", *SMALL]
+    words = ["sweep", *STRONG, "--ranks", "1", "--launches", "2", "--folder", "s", "--", *SMALL]
     assert scaling(*words).returncode == 0
     (tmp_path / "s/runs/strong-1-2/run.json").unlink()
     assert load(tmp_path / "s").missing != []
@@ -355,7 +451,18 @@ def test_order_is_shuffled_in_rounds(scaling, tmp_path):
     for seed in (1, 1, 2):
         folder = f"s{len(orders)}"
         # Given up after the first runs: this is about the plan.
-        scaling("sweep", "--launcher", "false {ranks}", "--seed", seed, "--folder", folder, *words)
+        scaling(
+            "sweep",
+            "--launcher",
+            "false {ranks}",
+            "--cores",
+            "4",
+            "--seed",
+            seed,
+            "--folder",
+            folder,
+            *words,
+        )
         orders.append(load(tmp_path / folder).plan["order"])
     assert orders[0] == orders[1] != orders[2]
     rounds = [orders[0][k : k + 3] for k in range(0, 15, 3)]
@@ -367,7 +474,7 @@ def test_order_is_shuffled_in_rounds(scaling, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["true"], "unrecognized"),
+        (["true"], "true is no option of a sweep; the program goes after --"),
         ([], "no command"),
         (["--"], "no command"),
         (["--ranks", "0", "--", "true"], "--ranks '0'"),
@@ -380,6 +487,11 @@ def test_order_is_shuffled_in_rounds(scaling, tmp_path):
         (["--mode", "weak", "--", "true"], "does not grow by itself"),
         (["--gpus-per-rank", "1", "--", "true"], "no GPU here"),
         (["--launcher", "mpiexec", "--", "true"], "no {ranks}"),
+        (["--launcher", "x {ranks}", "--ranks", "999", "--", "true"], "say how many cores"),
+        (["--rank", "1", "--", "true"], "--rank is no option"),
+        (["--", "./none"], "there is no program ./none"),
+        (["--", "mpirun", "-n", "2", "true"], "leave out mpirun"),
+        (["--folder", "/usr", "--", "true"], "/usr holds something else"),
         (["--folder", "/dev/null/x", "--", "true"], "cannot make the folder"),
         (["--threads", "4096", "--", "true"], "no room for even one rank"),
     ],
