@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from scaling.analysis import Analysis, Point, Series
-from scaling.tables import counted, line, number
+from scaling.sentences import counted
+from scaling.tables import line, number
 
 STYLE = {
     "axes.axisbelow": True,

@@ -190,7 +190,7 @@ def _alternative(analysis: Analysis, name: str) -> str:
     series = next(one for one in analysis.series if one.mode == mode)
     tell = {"speedup": _tell_speedup, "efficiency": _tell_efficiency, "phases": _tell_phases}
     values = "; ".join(
-        f"{tables.counted(point.ranks, 'rank')} {tell.get(kind, _tell_imbalance)(point)}"
+        f"{sentences.counted(point.ranks, 'rank')} {tell.get(kind, _tell_imbalance)(point)}"
         for point in series.points
     )
     return f"{mode.capitalize()} scaling, {kind}: {values}."

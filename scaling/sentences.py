@@ -46,7 +46,7 @@ _PHASES = {
 }
 
 
-def number(n: int, thing: str) -> str:
+def counted(n: int, thing: str) -> str:
     """Return a count with its noun."""
     if n == 1:
         return f"1 {thing}"
@@ -89,7 +89,7 @@ def too_few(law: Law, usable: int, measured: int) -> str:
     """Say that a law cannot be fitted through so few points."""
     fair = " without oversubscription" if usable < measured else ""
     return (
-        f"Not identifiable from these data: {number(usable, 'rank count')}{fair}, and this law "
+        f"Not identifiable from these data: {counted(usable, 'rank count')}{fair}, and this law "
         f"wants at least {len(law.parameters) + 2}."
     )
 
@@ -142,7 +142,7 @@ def _amdahl(
         return (s + (1 - s) / baseline) / s if s else math.inf
 
     most = Estimate(limit(s.value), limit(s.high), limit(s.low))
-    return {"serial fraction s": s, f"limit of the speedup over {number(baseline, 'rank')}": most}
+    return {"serial fraction s": s, f"limit of the speedup over {counted(baseline, 'rank')}": most}
 
 
 def _usl(
@@ -186,7 +186,7 @@ def misfit(off: np.ndarray, counts: Sequence[int]) -> str:
         return ""
     return (
         f"The law does not describe these data: it is {percent(off[worst])} off at "
-        f"{number(counts[worst], 'rank')}."
+        f"{counted(counts[worst], 'rank')}."
     )
 
 
@@ -196,7 +196,7 @@ def launches(runs: Sequence[Run]) -> tuple[str, ...]:
     good = len(runs) - len(failed)
     notes = _failures(failed, good)
     if 0 < good < statistics.FEWEST:
-        notes.append(f"{number(good, 'launch')}, so no interval")
+        notes.append(f"{counted(good, 'launch')}, so no interval")
     return tuple(notes)
 
 
@@ -208,7 +208,7 @@ def _failures(failed: Sequence[Run], good: int) -> list[str]:
 def _place(point: "Point") -> str:
     nodes = f" on {point.nodes} nodes" if point.nodes > 1 else ""
     over = " (oversubscribed)" if point.oversubscribed else ""
-    return f"{number(point.ranks, 'rank')}{nodes}{over}"
+    return f"{counted(point.ranks, 'rank')}{nodes}{over}"
 
 
 def _cost(point: "Point") -> str:
@@ -309,7 +309,7 @@ def bottleneck(measured: Sequence["Point"]) -> str:
     return (
         f"`{worst}` holds the scaling back: at {_place(last)} the busiest rank spends "
         f"{percent(last.busiest[worst] / sum(last.busiest.values()))} of its time in it, which "
-        f"makes {percent(share)} of what is lost against {number(first.ranks, 'rank')}. {hint}"
+        f"makes {percent(share)} of what is lost against {counted(first.ranks, 'rank')}. {hint}"
     ).rstrip()
 
 
@@ -322,13 +322,13 @@ def machine(plan: dict[str, Any], runs: Sequence[Run]) -> str:
         name += f", partition {facts['partition']}"
     parts = [name, f"up to {nodes} nodes" if nodes > 1 else "", facts.get("cpu") or ""]
     if facts.get("cores"):
-        parts.append(number(facts["cores"], "core") + (" per node" if nodes > 1 else ""))
+        parts.append(counted(facts["cores"], "core") + (" per node" if nodes > 1 else ""))
     if facts.get("memory_bytes"):
         parts.append(f"{facts['memory_bytes'] / 2**30:.0f} GiB")
     gpus = max((run.gpus for run in runs), default=0)
     if gpus:
         models = ", ".join(_devices(runs))
-        parts.append(f"up to {number(gpus, 'GPU')}" + (f" ({models})" if models else ""))
+        parts.append(f"up to {counted(gpus, 'GPU')}" + (f" ({models})" if models else ""))
     return ", ".join(part for part in parts if part)
 
 
@@ -365,7 +365,7 @@ def _incomplete(runs: Sequence[Run], missing: Sequence[str]) -> list[str]:
         found.append("Nothing was run.")
     bad = sum(run.outcome != OK for run in runs)
     if bad:
-        found.append(f"{bad} of {number(len(runs), 'run')} did not succeed.")
+        found.append(f"{bad} of {counted(len(runs), 'run')} did not succeed.")
     if missing:
         found.append("Not all planned runs took place.")
     return found
@@ -410,7 +410,7 @@ def _busy(plan: dict[str, Any], runs: Sequence[Run]) -> list[str]:
     busy = sum(run.load > max(_BUSY_CORES, _BUSY_SHARE * cores) for run in runs)
     if not busy:
         return []
-    return [f"Something else kept the machine busy before {busy} of {number(len(runs), 'run')}."]
+    return [f"Something else kept the machine busy before {busy} of {counted(len(runs), 'run')}."]
 
 
 def _of_points(series: "Series") -> list[str]:
@@ -418,10 +418,12 @@ def _of_points(series: "Series") -> list[str]:
     name = f"{series.mode.capitalize()} scaling"
     found = []
     if measured and not series.points[0].launches:
-        lost = number(series.points[0].ranks, "rank")
+        lost = counted(series.points[0].ranks, "rank")
         found.append(f"{name}: nothing at {lost}, so the baseline is {measured[0].ranks}.")
     if len(measured) == 1:
-        found.append(f"{name}: only {number(measured[0].ranks, 'rank')} measured, so none to show.")
+        found.append(
+            f"{name}: only {counted(measured[0].ranks, 'rank')} measured, so none to show."
+        )
     if not measured and series.points:
         found.append(f"{name}: no launch succeeded.")
     for what, chosen in {
@@ -435,7 +437,7 @@ def _of_points(series: "Series") -> list[str]:
     }.items():
         if chosen:
             *others, last = (str(point.ranks) for point in chosen)
-            counts = ", ".join((*others, number(int(last), "rank")))
+            counts = ", ".join((*others, counted(int(last), "rank")))
             found.append(f"{name}, {counts}: {what}.")
     if series.mode == "weak":
         found += _uneven(measured)
@@ -499,7 +501,7 @@ def growth(weak: str) -> str:
 def _timing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     counts = sorted(Counter((run.mode, run.ranks) for run in good).values())
     fewer = f"{counts[0]} to " if counts[0] < counts[-1] else ""
-    often = fewer + number(counts[-1], "launch")
+    often = fewer + counted(counts[-1], "launch")
     launcher = f" with {plan['launcher']}" if plan.get("launcher") else ""
     source = {
         "record": "the slowest rank's seconds (median over the repeats in a launch; start-up and "
@@ -508,7 +510,7 @@ def _timing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
         "process": "the seconds of the whole process, start-up included",
     }
     timed = " or ".join(source.get(name, name) for name in sorted({run.source for run in good}))
-    threads = " or ".join(number(n, "thread") for n in sorted({run.threads for run in good}))
+    threads = " or ".join(counted(n, "thread") for n in sorted({run.threads for run in good}))
     what = f"the median over {often}, separate starts of the program"
     if counts[-1] == 1:
         what = "that of one start of the program"

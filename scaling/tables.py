@@ -15,6 +15,7 @@ from io import StringIO
 
 from tabulate import tabulate
 
+from scaling import sentences
 from scaling.analysis import Analysis, Estimate, Fit, Point, Series
 from scaling.folder import Run
 
@@ -65,15 +66,10 @@ def interval(estimate: Estimate, write: Callable[[float], str] = number) -> str:
     return f"{write(estimate.low)} to {write(estimate.high)}"
 
 
-def counted(count: int, thing: str) -> str:
-    """Write a count with its noun."""
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
-
-
 def heading(series: Series) -> str:
     """Return what a table shows."""
     threads = sorted({point.threads for point in series.points})
-    each = f", {counted(threads[0], 'thread')} per rank" if len(threads) == 1 else ""
+    each = f", {sentences.counted(threads[0], 'thread')} per rank" if len(threads) == 1 else ""
     return f"{series.mode.capitalize()} scaling{each}"
 
 
@@ -158,7 +154,7 @@ def failure(run: Run) -> str:
     reason = line(run.reason)
     why = f" ({reason})" if reason and reason != run.outcome else ""
     return (
-        f"{run.mode} scaling, {counted(run.ranks, 'rank')}, launch {run.launch}: "
+        f"{run.mode} scaling, {sentences.counted(run.ranks, 'rank')}, launch {run.launch}: "
         f"{run.outcome}{why}, after {number(run.process_seconds, 3)} s"
     )
 
@@ -171,7 +167,7 @@ def terminal(analysis: Analysis) -> str:
     for series in analysis.series:
         parts += ["", heading(series), "", _terminal_table(series, analysis.cost_unit)]
         notes = [
-            line(f"{counted(point.ranks, 'rank')}: {'; '.join(point.notes)}")
+            line(f"{sentences.counted(point.ranks, 'rank')}: {'; '.join(point.notes)}")
             for point in series.points
             if point.notes
         ]
@@ -188,6 +184,7 @@ def terminal(analysis: Analysis) -> str:
 def _terminal_table(series: Series, cost_unit: str) -> str:
     # Two lines of heading where one would not fit beside wide figures.
     split = {"Karp-Flatt": ("Karp-", "Flatt"), f"{cost_unit} a run": (cost_unit, "a run")}
+    split |= {"scaled speedup": ("scaled", "speedup")}
     titles, cells = [], []
     for column in columns(series, cost_unit):
         titles.append(split.get(column.title, ("", column.title)))

@@ -72,7 +72,7 @@ def test_an_estimate_lies_within_its_interval():
 
 
 def noisy(random, seconds, launches, outliers):
-    """Return launches of each point: log-normal noise of 5 %, perhaps 5 % of them half as long."""
+    """Return launches of each point: log-normal noise of 5 %, outliers 1.5 times as long."""
     noise = random.lognormal(sigma=0.05, size=(len(seconds), launches))
     if outliers:
         noise = np.where(random.random(noise.shape) < 0.05, 1.5 * noise, noise)

@@ -60,6 +60,19 @@ def test_sweep_over_nodes_to_a_report(cluster, clone):
     assert output.splitlines()[-1] == f"sweep: {sweep.folder.relative_to(clone)}"
 
 
+def test_environment_of_the_login_node_left_behind(cluster, clone):
+    (clone / "env.py").write_text("import os; print('[%s]' % os.environ['OMP_NUM_THREADS'])")
+    options = ["--ranks", "2", "--threads", "2", "--launches", "1"]
+    words = ["--export=NONE", "slurm/scaling.sh", *options, "--", "env.py"]
+    finish(cluster, cluster.sbatch(*words, cwd=clone))
+    sweep = sweep_of(clone)
+    assert lines_of(sweep, sweep.runs[0]) == [[2], [2]]
+    job = cluster.sbatch(
+        "--export=NONE", "--ntasks-per-node=1", "slurm/job.sh", "env.py", cwd=clone
+    )
+    assert "OMP_NUM_THREADS" in finish(cluster, job, "FAILED")
+
+
 @pytest.mark.parametrize("asked", ["--gpus-per-node=2", "--gres=gpu:2", ""])
 def test_gpus_that_were_asked_for(cluster, clone, asked):
     options = ["--mode", "strong", "--launches", "1"]
