@@ -417,16 +417,28 @@ def _fit(law: Law, medians: _Medians, through: list[int]) -> Fit:
         for j, name in enumerate(law.parameters)
     }
     identifiable = all(_identifiable(each, fewest) for each in estimates.values())
-    misfit = np.abs(laws.evaluate(law, coefficients, ranks) / values - 1)
-    statement = sentences.misfit(misfit, counts)
-    if statement:
+    fitted = laws.evaluate(law, coefficients, ranks)
+    statement = sentences.fit(law, estimates, spreads, fewest, int(medians.ranks[0]), identifiable)
+    off = np.where(_explained(fitted, resampled, fewest), 0.0, np.abs(fitted / values - 1))
+    if (misfit := sentences.misfit(off, counts)) and fewest >= statistics.FEWEST:
         # Its numbers would be those of another program.
-        estimates, identifiable = {}, False
-    else:
-        baseline = int(medians.ranks[0])
-        statement = sentences.fit(law, estimates, spreads, fewest, baseline, identifiable)
+        statement, estimates, identifiable = misfit, {}, False
+    elif misfit:
+        statement += " " + misfit
     curve = _curve(law, medians, coefficients, spread, fewest)
     return Fit(law.name, estimates, identifiable, statement, counts, curve)
+
+
+def _explained(fitted: np.ndarray, resampled: np.ndarray, fewest: int) -> np.ndarray:
+    """Tell at which points noise explains how far the fitted value is from the median.
+
+    All points together are to be explained with 95 %, so each is given more.
+    """
+    if fewest < statistics.FEWEST:
+        return np.zeros(len(fitted), bool)
+    rest = (1 - statistics.LEVEL) / len(fitted)
+    low, high = np.quantile(resampled, (rest / 2, 1 - rest / 2), axis=0)
+    return (low <= fitted) & (fitted <= high)
 
 
 def _identifiable(parameter: Estimate, fewest: int) -> bool:

@@ -96,7 +96,7 @@ class Command:
     name : str
         Of the program, without folder and ending.
     program : Path, optional
-        Its file, if it is here.
+        Its file, if it is here; None for ``python -m``.
     modes : tuple of str
         ``strong``, ``weak``: what is asked for; if nothing is, what the program can do.
     python : bool
@@ -150,7 +150,7 @@ class Command:
             modes: tuple[str, ...] = ("strong", "weak")
         else:
             modes = (mode or "strong",)
-        found = shutil.which(words[0])
+        found = None if _is_python(words[0]) else shutil.which(words[0])
         program = script or (Path(found) if found else None)
         name = Path(script or words[0]).stem
         return cls(tuple(words), name, program, modes, _is_python(words[0]), job, growth)

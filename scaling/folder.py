@@ -37,6 +37,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "launches": (int,),
     "threads": (int,),
     "gpus_per_rank": (int,),
+    "cores_given": (int,),
     "seed": (int,),
     "timeout": (int, float),
     "launcher": (str,),
@@ -94,7 +95,7 @@ class Run:
     load : float
         Cores of this machine that were busy with something else just before the start.
     cpu, commit : str
-        Processor of the machine that started it; git commit of the working directory.
+        Processor of the machine that started it; git commit of the program, or ``unknown``.
     output_end : str
         The last lines of the output if the outcome is not ``ok``; empty otherwise.
     """

@@ -77,21 +77,19 @@ def resources(cores: int | None) -> Resources:
     Raises
     ------
     UsageError
-        Slurm's description of the allocation cannot be read, or no step can start in it.
+        Slurm's description of the allocation cannot be read.
     """
     if cores is not None:
         return Resources((cores,), _visible_gpus(), slurm=False)
     physical, siblings = _local_cores()
     if "SLURM_JOB_ID" not in os.environ:
         return Resources((physical,), _visible_gpus(), False, siblings)
-    step = os.environ.get("SLURM_STEP_ID", "")
-    # Above are the numbers that Slurm keeps for batch scripts and interactive shells of salloc.
-    if step.isdecimal() and int(step) < _SPECIAL_STEPS:
-        raise UsageError("no step can start inside a step: use sbatch or salloc, not srun --pty")
     cpus = _cpus_per_node(os.environ.get("SLURM_JOB_CPUS_PER_NODE", ""))
     # What Slurm calls a CPU is a core at some sites and a hardware thread at others. All nodes are
     # taken to be like this one.
-    each = min(siblings, max(1, round(int(os.environ.get("SLURM_CPUS_ON_NODE", 0)) / physical)))
+    # salloc on a login node does not tell: then the fewer cores.
+    here = int(os.environ.get("SLURM_CPUS_ON_NODE", siblings * physical))
+    each = min(siblings, max(1, round(here / physical)))
     return Resources(tuple(max(1, n // each) for n in cpus), _gpus_of_node(), True, siblings)
 
 
@@ -166,11 +164,15 @@ def choose(template: str | None, found: Resources, python: bool) -> Launcher:
     Raises
     ------
     UsageError
-        There is none, or the template has no ``{ranks}``.
+        There is none, it cannot start anything here, or the template has no ``{ranks}``.
     """
     if template is not None:
         return _from_template(template)
     if found.slurm:
+        step = os.environ.get("SLURM_STEP_ID", "")
+        # Above are the numbers that Slurm keeps for batch scripts and shells of salloc.
+        if step.isdecimal() and int(step) < _SPECIAL_STEPS:
+            raise UsageError("no step starts inside a step (srun --pty): use salloc, or --launcher")
         if shutil.which("srun") is None:
             raise UsageError("this is a Slurm allocation and there is no srun: use --launcher")
         return Launcher("srun", _srun(found))

@@ -71,7 +71,16 @@ def make(
     found: Resources,
     launcher: Launcher,
 ) -> dict[str, Any]:
-    """Return the content of ``sweep.json``."""
+    """Return the content of ``sweep.json``.
+
+    Raises
+    ------
+    UsageError
+        ``--weak`` gives no size at one of the rank counts.
+    """
+    for mode in command.modes:
+        for count in ranks:
+            command.at(mode, count, args.threads, Path())
     seed = random.SystemRandom().randrange(10**6) if args.seed is None else args.seed
     generator = random.Random(seed)
     order = []
@@ -92,6 +101,7 @@ def make(
         "threads": args.threads,
         "gpus_per_rank": args.gpus_per_rank,
         "cores": list(found.cores),
+        "cores_given": args.cores,
         "seed": seed,
         "timeout": args.timeout,
         "launcher": launcher.name,
@@ -130,12 +140,15 @@ def processor() -> str:
 
 
 def git_commit(program: Path | None) -> str:
-    """Return the commit of the folder that a program's file is in, or ``unknown``."""
+    """Return the commit of the clone that holds a program's file, or ``unknown``."""
     if program is None:
         return "unknown"
-    words = ["git", "-C", str(program.parent), "rev-parse", "HEAD"]
+    git = ["git", "-C", str(program.parent)]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=True)
+        for words in (["ls-files", "--error-unmatch", program.name], ["rev-parse", "HEAD"]):
+            done = subprocess.run(
+                [*git, *words], capture_output=True, text=True, timeout=10, check=True
+            )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.strip()

@@ -246,6 +246,7 @@ def sweep_command(sweep: Sweep) -> str:
         "--threads": plan.get("threads"),
         "--gpus-per-rank": plan.get("gpus_per_rank") or None,
         "--timeout": plan.get("timeout"),
+        "--cores": plan.get("cores_given"),
         # Other launchers are found by the sweep itself.
         "--launcher": plan["launcher"] if "{ranks}" in (plan.get("launcher") or "") else None,
         "--seed": plan.get("seed"),

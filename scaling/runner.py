@@ -147,14 +147,9 @@ class Runner:
         printed = _printed_seconds(folder / "output.txt")
         if not printed:
             return replace(run, seconds=run.process_seconds)
-        if len(printed) == run.ranks > 1:
-            reason = (
-                "every rank printed seconds: each runs the whole program, or let one rank print"
-            )
-            return replace(run, outcome=FAILED, reason=reason)
         if not 0 < printed[-1] < math.inf:
             return replace(run, outcome=FAILED, reason=f"it printed {printed[-1]} seconds")
-        return replace(run, seconds=printed[-1], source="json")
+        return replace(run, seconds=printed[-1], source="json", facts={"printed": len(printed)})
 
 
 def _of_record(run: Run, record: records.Record) -> Run:
@@ -237,8 +232,9 @@ def execute(
             )
         except OSError as error:
             return Ended(FAILED, f"{words[0]} cannot be started: {error.strerror}", 0.0)
-        watch = Watch(process, log, timeout)
+        watch = None
         try:
+            watch = Watch(process, log, timeout)
             # Not wait(timeout): it polls, and would round the seconds up to the next look.
             status = process.wait()
             seconds = time.perf_counter() - start
@@ -247,7 +243,8 @@ def execute(
                 # This process is being interrupted: a second signal must not leave ranks behind.
                 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
                     signal.signal(number, signal.SIG_IGN)
-            watch.stop()
+            if watch is not None:
+                watch.stop()
             _end(process)
     if watch.outcome:
         return Ended(watch.outcome, watch.reason, seconds)

@@ -213,8 +213,8 @@ def _place(point: "Point") -> str:
 
 def _cost(point: "Point") -> str:
     unit = "GPU-hours" if point.gpus else "core-hours"
-    whole = figure(point.process_seconds)
-    return f"a run takes {whole} s with start-up and all, that is {figure(point.cost)} {unit}"
+    takes = f"takes {figure(point.process_seconds)} s, that is {figure(point.cost)} {unit}"
+    return f"a whole run, start-up and repeats included, {takes}"
 
 
 def recommendation(
@@ -244,7 +244,8 @@ def recommendation(
     if best is None:
         wanted = f"an efficiency of {percent(target)}"
         return f"No recommendation: no measured count has {wanted}.", None
-    text = _advice(best, target, stay=best is measured[0], alone=len(fair) < len(measured))
+    slower = any(p.ranks > best.ranks and p.efficiency.value >= target for p in fair)
+    text = _advice(best, target, best is measured[0], slower, len(fair) < len(measured))
     if best is measured[-1]:
         text += " Larger counts were not measured."
     elif best is fair[-1]:
@@ -262,8 +263,10 @@ def _best(mode: str, fair: Sequence["Point"], target: float) -> "Point | None":
     return best
 
 
-def _advice(best: "Point", target: float, stay: bool, alone: bool) -> str:
+def _advice(best: "Point", target: float, stay: bool, slower: bool, alone: bool) -> str:
     wanted = f"an efficiency of {percent(target)}"
+    if slower:
+        return f"{_place(best)}: larger counts have {wanted} too and are slower; {_cost(best)}."
     if stay:
         fair = " and a core for every thread" if alone else ""
         return f"{_place(best)}: no larger measured count has {wanted}{fair}; {_cost(best)}."
@@ -381,6 +384,9 @@ def _mixed(runs: Sequence[Run]) -> list[str]:
         if len(values) > 1:
             found.append(f"Runs of different {what} are compared: {'; '.join(values)}.")
     works = {run.work for run in strong} - {None}
+    lines = {
+        (run.ranks, run.facts["printed"] / run.ranks) for run in good if "printed" in run.facts
+    }
     commits, versions = _facts(good, "git"), _facts(good, "versions")
     for what, values in {
         "processors": sorted({run.cpu for run in good}),
@@ -392,6 +398,8 @@ def _mixed(runs: Sequence[Run]) -> list[str]:
             found.append(f"Runs of different {what} are compared: {'; '.join(values)}.")
     sources = sorted({run.source for run in good})
     doubts = {
+        "More ranks print more lines with seconds: each may be running the whole program by "
+        "itself.": len({ranks for ranks, _ in lines}) > 1 and len({each for _, each in lines}) == 1,
         "The commit of the code is not known.": "unknown" in commits,
         "The code had changes that no commit holds.": any(x.endswith("-dirty") for x in commits),
         "Runs with different versions of libraries are compared.": len(versions) > 1,
@@ -558,6 +566,7 @@ def _evaluation(series: Sequence["Series"], oversubscribed: bool) -> list[str]:
 
 
 def _cost_rule(good: Sequence[Run]) -> str:
+    whole = "seconds of the whole process, with start-up, warm-up and repeats,"
     if any(run.gpus for run in good):
-        return "GPU-hours are GPUs x seconds of the whole process / 3600."
-    return "Core-hours are ranks x threads x seconds of the whole process / 3600."
+        return f"GPU-hours are GPUs x {whole} / 3600."
+    return f"Core-hours are ranks x threads x {whole} / 3600."

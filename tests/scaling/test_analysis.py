@@ -550,10 +550,28 @@ def test_a_law_that_does_not_describe_the_data_gives_no_numbers():
     assert fit.curve
 
 
+def test_noise_alone_does_not_refute_a_law():
+    refuted = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        some = [replace(r, seconds=amdahl(r.ranks) * random.lognormal(sigma=0.2)) for r in runs()]
+        refuted += "does not describe" in only(some).fits[0].statement
+    assert refuted <= 4
+
+
+def test_without_intervals_a_misfit_is_told_beside_the_numbers():
+    fit = only(runs(lambda p: 10 / p + 0.01 * p**2, launches=1, noise=0)).fits[0]
+    assert fit.parameters
+    assert "does not describe these data" in fit.statement
+
+
 def test_recommended_count_is_not_slower_than_a_smaller_one():
     seconds = {1: 10.0, 2: 6.0, 4: 8.0}
     found = only(runs(lambda p: seconds[p], counts=(1, 2, 4), noise=0), efficiency=0.3)
     assert found.recommended == 2
+    assert "2 ranks: larger counts have an efficiency of 30 % too and are slower" in (
+        found.recommendation
+    )
 
 
 def test_recommendation_tells_of_launches_that_failed():

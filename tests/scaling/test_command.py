@@ -91,6 +91,8 @@ def test_digest_is_of_the_programs_file(tmp_path):
     assert Command.parse([str(program)], "strong", None).digest() != first
     assert Command.parse(["python", str(program)], "strong", None).digest() != first
     assert Command.parse(["sh", "-c", ""], "strong", None).digest() != "unknown"
+    # Not the interpreter's: that would be taken for the program.
+    assert Command.parse(["python", "-m", "p"], "strong", None).digest() == "unknown"
     assert Command.parse(["./none"], "strong", None).digest() == "unknown"
 
 
@@ -160,7 +162,7 @@ def test_growth_refuses(formula):
         Growth.parse(formula)
 
 
-def test_growth_is_tried_at_every_point():
+def test_growth_names_the_point_without_a_size():
     growth = Growth.parse("n=10-3*ranks")
     assert growth(3) == 1
     with pytest.raises(UsageError, match="at 4 ranks"):

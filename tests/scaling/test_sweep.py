@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 from scaling import plan, runner, sweep
 from scaling.folder import load
+from scaling.report import sweep_command
 
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
 LIMIT = 100
@@ -226,15 +228,58 @@ def test_too_much_output_ends_a_run(tmp_path, monkeypatch):
     assert ended.seconds < 30
 
 
-def test_every_rank_that_prints_seconds_is_a_program_of_its_own(scaling, tmp_path):
+def test_programs_that_each_rank_runs_alone_are_told(scaling, tmp_path):
     text = "echo '{\"seconds\": 0.5}'"
-    done = scaling("sweep", "--ranks", "1,2", "--launches", "1", "--", "sh", "-c", text)
-    assert done.returncode == 1
-    assert {run.ranks: run.outcome for run in load(only_folder(tmp_path)).runs} == {
-        1: "ok",
-        2: "failed",
-    }
-    assert "every rank printed seconds" in done.stdout
+    done = scaling("sweep", "--ranks", "1,2", "--launches", "1", "--report", "--", "sh", "-c", text)
+    assert done.returncode == 0
+    assert "each may be running the whole program" in " ".join(done.stdout.split())
+    # Rank 0 alone prints, twice: nothing to tell.
+    text = "if [ $PMI_RANK = 0 ]; then " + 2 * (text + "; ") + "fi"
+    done = scaling("sweep", "--ranks", "1,2", "--launches", "1", "--report", "--", "sh", "-c", text)
+    assert "may be running" not in " ".join(done.stdout.split())
+
+
+def test_sweep_under_nohup_outlives_the_terminal(tmp_path):
+    words = ["nohup", sys.executable, "-m", "scaling", "sweep", "--ranks", "1", "--launches", "3"]
+    process = subprocess.Popen(
+        [*words, "--", "sleep", "0.2"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(LIMIT) == 0
+    process.stdout.close()
+    assert len(load(only_folder(tmp_path)).runs) == 3
+
+
+def test_lost_terminal_interrupts(tmp_path):
+    words = [sys.executable, "-m", "scaling", "sweep", "--ranks", "1", "--", "sleep", "9.25"]
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not alive("^sleep 9.25"):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(20) == 129
+    assert "the same command goes on" in process.stderr.read()
+    process.stderr.close()
+    assert not alive("^sleep 9.25")
+
+
+def test_weak_formula_is_tried_at_every_point_before_anything_runs(scaling, tmp_path):
+    words = ["--weak", "n=3-ranks", "--ranks", "1,2,4", "--mode", "weak", "--", "true", "{n}"]
+    done = scaling("sweep", *words)
+    assert done.returncode == 2
+    assert "at 4 ranks" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_of_the_report_repeats_the_sweep(scaling, tmp_path):
+    words = ["--launcher", "env X={ranks}", "--cores", "64", "--ranks", "1,64", "--launches", "1"]
+    scaling("sweep", *words, "--folder", "s", "--", "true")
+    said = sweep_command(load(tmp_path / "s"))
+    repeated = shlex.split(said.partition("scaling ")[2])
+    repeated.insert(1, "--dry-run")
+    done = scaling(*repeated)
+    assert done.returncode == 0, done.stderr
+    assert "env X=64 true" in done.stdout
 
 
 def test_another_program_of_the_same_name_is_another_sweep(scaling, tmp_path):
@@ -261,19 +306,19 @@ def test_gpus_that_nobody_used_are_a_failure(scaling, tmp_path):
     assert [run.seconds for run in load(only_folder(tmp_path)).runs] == [None]
 
 
-def test_full_disk_is_one_sentence(scaling, tmp_path):
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", folder]).returncode:
-        pytest.fail("no permission to mount")
-    try:
-        words = ["--ranks", "1", "--launches", "20", "--folder", folder, "--", "true"]
-        done = scaling("sweep", *words)
-        assert done.returncode == 1
-        assert "No space left on device" in done.stderr
-        assert "Traceback" not in done.stderr
-    finally:
-        subprocess.run(["umount", folder], check=True)
+def test_file_that_cannot_be_written_is_one_sentence(tmp_path):
+    # The limit on the size of a file, in units of 1024 bytes: what a full disk does, without root.
+    words = f"{sys.executable} -m scaling sweep --ranks 1 --launches 99 --folder s -- true"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 1; exec {words}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "python -m scaling sweep: error: [Errno 27] File too large\n"
+    assert [path.name for path in (tmp_path / "s").iterdir()] == [".lock"]
 
 
 def test_output_that_nobody_reads_any_more(tmp_path):
@@ -398,7 +443,7 @@ def test_two_sweeps_in_one_folder(scaling, tmp_path):
     with sweep._locked(tmp_path / "s"):
         done = scaling(*words)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "another sweep is running in s" in done.stderr
+    assert "another sweep, or a process that one has left, is running in s" in done.stderr
     done = scaling("sweep", "--ranks", "1,2", *words[3:])
     assert done.returncode == 2
     assert "s holds another sweep: it differs in ranks" in done.stderr
@@ -412,7 +457,7 @@ def test_a_sweep_that_is_running_is_left_alone(scaling, tmp_path):
     with sweep._locked(folder):
         done = scaling(*words)
     assert done.returncode == 0
-    assert "another sweep is running in" in done.stdout
+    assert "another sweep, or a process that one has left, is running in" in done.stdout
     assert len(load(folder).missing) == 1
     assert len(list(tmp_path.glob("results/*"))) == 2
 
