@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 # it from its cache, `write` the record.
 ONCE = ("import", "init", "compile", "write")
 # Once per repeat. `wait` is time spent until the others are ready, apart from the transfer itself,
-# because the cure differs: balance the load, or send less.
-REPEATED = ("read", "scatter", "to_device", "kernel", "wait", "gather", "to_host")
+# because the cure differs: balance the load, or send less. `halo` is what the kernel does not
+# hide of the exchange with neighbours, in which waiting for a late one cannot be told apart.
+REPEATED = (
+    *("read", "scatter", "to_device", "kernel", "halo", "wait", "gather", "to_host"),
+    "snapshot",
+)
 PHASES = (*ONCE[:3], *REPEATED, *ONCE[3:])
 
 # What `runtime.program.launch` measured before there was a clock.

@@ -1,6 +1,7 @@
 """What a rank runs on: the cores it may use, its threads, its GPU."""
 
 import ctypes
+import functools
 import importlib.util
 import os
 import sys
@@ -38,6 +39,8 @@ class Device:
         The ranks of this node.
     nodes : int
         Number of nodes of the job.
+    gpus : tuple of str
+        Name and UUID of each GPU that this rank sees; empty if the variant wants none.
     mpi_reads_device : bool
         The MPI library takes addresses in the memory of the device (``--device-buffers``).
     """
@@ -48,6 +51,7 @@ class Device:
     cores: tuple[int, ...]
     node: "MPI.Comm" = field(repr=False)
     nodes: int
+    gpus: tuple[str, ...] = ()
     mpi_reads_device: bool = False
 
     def mpi_buffer(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Any:
@@ -164,23 +168,38 @@ def choose(
         with agreement(comm):
             _select_gpu(variant, number)
     # The other variants compute on one thread of the host, or on none.
-    threads = (threads or _share_of_cores(node, cores)) if variant == "numba" else 1
+    threads = (threads or share_of_cores(node, cores)) if variant == "numba" else 1
     if variant == "numba":
         compilation.use_private_cache(node)
         _set_numba_threads(threads)
     kind = {"cuda": _NumbaCuda, "cupy": _CuPy}.get(variant, Device)
-    return kind(variant, name, threads, cores, node, nodes, device_buffers and on_gpu)
+    direct = device_buffers and on_gpu
+    return kind(variant, name, threads, cores, node, nodes, tuple(gpus), direct)
 
 
-def _share_of_cores(node: "MPI.Comm", cores: tuple[int, ...]) -> int:
-    """Divide the cores among the ranks that may run on them; hardware threads count once."""
-    everyone = node.allgather({_physical_core(cpu) for cpu in cores})
+def share_of_cores(node: "MPI.Comm", cores: tuple[int, ...]) -> int:
+    """Divide the cores among the ranks that may run on them. Collective over `node`.
+
+    Parameters
+    ----------
+    node : MPI.Comm
+        The ranks of one node.
+    cores : tuple of int
+        Logical CPUs that this rank may run on; hardware threads of one core count once.
+
+    Returns
+    -------
+    int
+        Cores that are this rank's, at least 1.
+    """
+    everyone = node.allgather({physical_core(cpu) for cpu in cores})
     share = sum(1 / sum(core in other for other in everyone) for core in everyone[node.rank])
     # Thirds do not add up to a whole number exactly.
     return max(1, int(share + 1e-9))
 
 
-def _physical_core(cpu: int) -> int:
+@functools.cache
+def physical_core(cpu: int) -> int:
     """Return the first of the hardware threads that share a core with ``cpu``."""
     path = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
     try:
@@ -211,7 +230,9 @@ def visible_gpus() -> list[str]:
         octets = (ctypes.c_ubyte * 16)()
         driver.cuDeviceGet(ctypes.byref(handle), index)
         driver.cuDeviceGetName(text, len(text), handle)
-        driver.cuDeviceGetUuid(octets, handle)
+        # The second version tells the parts of a divided GPU from each other.
+        get_uuid = getattr(driver, "cuDeviceGetUuid_v2", driver.cuDeviceGetUuid)
+        get_uuid(octets, handle)
         names.append(f"{text.value.decode()} GPU-{uuid.UUID(bytes=bytes(octets))}")
     return names
 

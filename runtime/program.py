@@ -8,6 +8,7 @@ import argparse
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
@@ -95,10 +96,13 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
 
     # Here, since it changes the process: a program that only reads records has no use for it.
     from runtime.guard import abort
+    from runtime.launch import refuse_copies
 
     # Without this, importing MPI would start it, and its cost would be counted as an import.
     mpi4py.rc(initialize=False, finalize=True)
     try:
+        # On every copy it warns of a launcher of another MPI, which `refuse_copies` tells once.
+        warnings.filterwarnings("ignore", "suspicious MPI", RuntimeWarning)
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         sys.exit(f"error: no MPI library: load the site's module, or install '.[laptop]' ({error})")
@@ -110,6 +114,7 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     comm = MPI.COMM_WORLD
     status = 0
     try:
+        refuse_copies(comm)
         main(comm, sys.argv[1:])
         sys.stdout.flush()
     except Stop as stop:

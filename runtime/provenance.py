@@ -5,19 +5,19 @@ import shlex
 import subprocess
 import sys
 import time
-from argparse import Namespace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.clock import PHASES, Clock, since_process_start
-from runtime.device import Device
-from runtime.record import SCHEMA, Record, Result, digest
+from runtime.clock import PHASES, since_process_start
+from runtime.record import SCHEMA, SNAPSHOT, Record, Result, digest
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+    from runtime.run import Run
 
 # Named one by one: a record is shared with others, and an environment holds secrets.
 _SLURM = (
@@ -33,15 +33,12 @@ _SLURM = (
 
 def collect(
     comm: "MPI.Comm",
-    job: str,
-    args: Namespace,
-    device: Device,
-    clock: Clock,
+    run: "Run",
     results: dict[str, Result],
     check: dict[str, float],
     work: int,
     kernel_bytes: int,
-    commit: str,
+    snapshots: np.ndarray | None = None,
 ) -> Record | None:
     """Gather what the ranks know of this run. Collective over `comm`.
 
@@ -49,20 +46,16 @@ def collect(
     ----------
     comm : MPI.Comm
         All ranks of the job.
-    job : str
-        Name of the job.
-    args : argparse.Namespace
-        From `runtime.program.parse`.
-    device, clock : Device, Clock
-        What this rank ran on, and its timings.
+    run : Run
+        From `runtime.run.begin`.
     results, check : dict
         See `Record`; significant on rank 0.
     work : int
         Operations of all ranks in one repeat, up to a constant factor.
     kernel_bytes : int
         Bytes that the kernels of all ranks read or write in one repeat.
-    commit : str
-        From `git_commit`; significant on rank 0.
+    snapshots : structured array, optional
+        See `Record`; significant on rank 0.
 
     Returns
     -------
@@ -71,41 +64,53 @@ def collect(
     """
     from mpi4py import MPI
 
+    device = run.device
     memory = _peak_memory()
     node_memory = device.node.allreduce(memory)
     host = MPI.Get_processor_name()
     row = (comm.rank, host, _ranges(device.cores), device.threads, device.name, memory)
     rows = comm.gather((row, node_memory))
-    timings = clock.gather(comm)
+    timings = run.clock.gather(comm)
     if rows is None:
         return None
     assert timings is not None
+    import h5py  # noqa: F401  # which writes the record: its version belongs into it
+
     text = [max(len(row[column].encode()) for row, _ in rows) for column in (1, 2, 4)]
     kinds = [("rank", "i8"), ("host", f"S{text[0]}"), ("cores", f"S{text[1]}"), ("threads", "i8")]
     kinds += [("device", f"S{text[2]}"), ("peak_memory", "i8")]
     attributes = {
         "schema": SCHEMA,
-        "job": job,
+        "job": run.job,
         "command": printable(shlex.join(sys.argv)),
         "folder": printable(str(Path.cwd())),
-        "arguments": {name: _plain(value) for name, value in vars(args).items()},
+        "arguments": {name: _plain(value) for name, value in vars(run.args).items()},
         "ranks": comm.size,
         "nodes": device.nodes,
         "threads": device.threads,
         "variant": device.variant,
         "start": datetime.fromtimestamp(_process_start(), UTC).isoformat(timespec="milliseconds"),
-        "git": commit,
-        "mpi": " ".join(MPI.Get_library_version().splitlines()[0].strip("\0").split()),
-        "versions": _versions(),
+        "git": run.commit,
+        "mpi": mpi_library(),
+        "versions": versions("python", "h5py", "mpi4py", "numba", "numpy", "cupy", "numba_cuda"),
         "slurm": {name: os.environ[name] for name in _SLURM if name in os.environ},
         "peak_memory_rank": max(row[-1] for row, _ in rows),
         "peak_memory_node": max(node for _, node in rows),
         "work": work,
         "kernel_bytes": kernel_bytes,
+        "warnings": run.warnings,
         "results_sha256": digest(results),
     }
     ranks = np.array([row for row, _ in rows], np.dtype(kinds))
-    return Record(attributes, results, check, PHASES, timings, ranks)
+    files = np.empty(0, SNAPSHOT) if snapshots is None else snapshots
+    return Record(attributes, results, check, PHASES, timings, ranks, files)
+
+
+def mpi_library() -> str:
+    """Return the name and version of the MPI library."""
+    from mpi4py import MPI
+
+    return " ".join(MPI.Get_library_version().splitlines()[0].strip("\0").split())
 
 
 def _plain(value: Any) -> Any:
@@ -161,12 +166,8 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that this run has imported."""
-    import h5py  # which writes the record, if nothing else
-
-    modules = (h5py, *(sys.modules.get(name) for name in ("mpi4py", "numba", "numpy", "cupy")))
-    found = {module.__name__: module.__version__ for module in modules if module is not None}
-    if "numba_cuda" in sys.modules:
-        found["numba_cuda"] = sys.modules["numba_cuda"].__version__
-    return {"python": ".".join(map(str, sys.version_info[:3])), **found}
+def versions(*names: str) -> dict[str, str]:
+    """Return the versions of Python and of libraries, as far as this process has imported them."""
+    loaded = {name: sys.modules[name].__version__ for name in names if name in sys.modules}
+    python = {"python": ".".join(map(str, sys.version_info[:3]))} if "python" in names else {}
+    return {**python, **loaded}

@@ -1,6 +1,6 @@
 """The record of a run: one HDF5 file, complete or absent.
 
-Schema, version 2::
+Schema, version 3::
 
     /                  attributes:
                        schema            int, this version
@@ -23,6 +23,7 @@ Schema, version 2::
                        work              int, operations of all ranks in a repeat, up to a constant
                                          factor
                        kernel_bytes      int [bytes] that the kernel reads or writes in a repeat
+                       warnings          str, JSON list of what was told as a warning
                        results_sha256    str, see `digest`
     /results/<name>    dataset with attributes `units` and `description`
     /check             attributes `error` and `bound`: distance of the result from an independent
@@ -30,20 +31,15 @@ Schema, version 2::
     /timings           (repeats, phases, ranks) float64 [s], attribute `phases`; NaN where a phase
                        did not run, phases that run once stand in the first repeat
     /ranks             table: rank, host, cores, threads, device, peak_memory [bytes]
+    /snapshots         table: step, file (beside the record), sha256 of its dataset as by `digest`
 
 Read one with `read`, or look at it with ``python -m runtime.report FILE.h5``.
 """
 
-import errno
-import fcntl
 import hashlib
-import io
 import json
 import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,12 +47,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from runtime import files
 from runtime.program import Stop, agreement
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-SCHEMA = 2
+SCHEMA = 3
+# Attributes that are no plain numbers or text.
+_JSON = ("arguments", "versions", "slurm", "warnings")
+# Files lie beside the record, so that a name is enough: at most 255 bytes on Linux.
+SNAPSHOT = np.dtype([("step", "i8"), ("file", "S255"), ("sha256", "S64")])
 _DIGEST_BYTES = 16 * 2**20
 
 
@@ -83,6 +84,7 @@ class Record:
     phases : tuple of str
     timings : (repeats, phases, ranks) float64 array [s]
     ranks : (ranks,) structured array
+    snapshots : (snapshots,) structured array
     """
 
     attributes: dict[str, Any]
@@ -91,6 +93,7 @@ class Record:
     phases: tuple[str, ...]
     timings: np.ndarray
     ranks: np.ndarray = field(repr=False)
+    snapshots: np.ndarray = field(default_factory=lambda: np.empty(0, SNAPSHOT), repr=False)
 
 
 def target(comm: "MPI.Comm", job: str, output: Path | None, force: bool) -> Path:
@@ -118,7 +121,11 @@ def target(comm: "MPI.Comm", job: str, output: Path | None, force: bool) -> Path
             if path is None:
                 stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
                 path = Path("results") / f"{job}-{stamp}Z.h5"
-            _check_target(path, make=output is None, force=force)
+                try:
+                    path.parent.mkdir(exist_ok=True)
+                except OSError as error:
+                    raise Stop(f"cannot make the folder results: {error.strerror}") from None
+            files.require_writable(path, force, "record", _is_record)
     return comm.bcast(path)
 
 
@@ -128,26 +135,6 @@ def _is_record(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def _check_target(path: Path, make: bool, force: bool) -> None:
-    try:
-        if make:
-            path.parent.mkdir(exist_ok=True)
-        if path.is_dir():
-            raise Stop(f"--output {path} is a folder")
-        if path.exists() and not force:
-            raise Stop(f"--output {path} exists; --force replaces a record")
-        if path.exists() and not _is_record(path):
-            raise Stop(f"--output {path} is not a record, and --force replaces nothing else")
-        if not path.parent.is_dir():
-            raise Stop(f"--output {path}: there is no folder {path.parent}")
-        _remove_stale(path.parent)
-        temporary, handle = _create_temporary(path)
-        temporary.unlink(missing_ok=True)
-        os.close(handle)
-    except OSError as error:
-        raise Stop(f"cannot write to {path.parent}: {error.strerror}") from None
 
 
 def digest(results: dict[str, Result]) -> str:
@@ -209,117 +196,36 @@ def write(comm: "MPI.Comm", path: Path, record: Record | None, force: bool) -> P
 
 def _write(path: Path, record: Record, force: bool) -> Path:
     start = time.perf_counter()
-    image, write_sample = _image(record)
-    temporary, handle = _create_temporary(path)
-    try:
-        with _removed_by_sigterm(temporary):
-            rest = image
-            while rest:
-                rest = rest[os.write(handle, rest) :]
-            os.fsync(handle)
-            seconds = time.perf_counter() - start
-            record.timings[0, record.phases.index("write"), 0] = seconds
-            os.pwrite(handle, np.float64(seconds).tobytes(), write_sample)
-            os.fsync(handle)
-            return _publish(temporary, path, force)
-    finally:
-        temporary.unlink(missing_ok=True)
-        os.close(handle)
+    where = 0
+
+    def fill(file: Any) -> None:
+        nonlocal where
+        where = _fill(file, record)
+
+    def note_seconds(handle: int) -> None:
+        seconds = time.perf_counter() - start
+        record.timings[0, record.phases.index("write"), 0] = seconds
+        os.pwrite(handle, np.float64(seconds).tobytes(), where)
+
+    return files.write(path, files.hdf5_image(fill), force, note_seconds)
 
 
-def _image(record: Record) -> tuple[memoryview, int]:
-    """Return the bytes of the file, and where among them the sample of the phase ``write`` stands.
-
-    In memory, since HDF5 does not survive a disk that fills up while it writes.
-    """
-    import h5py
-
-    image = io.BytesIO()
-    with h5py.File(image, "w") as file:
-        for name, value in record.attributes.items():
-            file.attrs[name] = json.dumps(value) if isinstance(value, dict) else value
-        for name, result in record.results.items():
-            dataset = file.create_dataset(f"results/{name}", data=result.values)
-            dataset.attrs["units"] = result.units
-            dataset.attrs["description"] = result.description
-        file.create_group("check").attrs.update(record.check)
-        timings = file.create_dataset("timings", data=record.timings)
-        timings.attrs["phases"] = list(record.phases)
-        timings.attrs["units"] = "s"
-        file["ranks"] = record.ranks
-        sample = np.ravel_multi_index((0, record.phases.index("write"), 0), record.timings.shape)
-        where = timings.id.get_offset() + int(sample) * record.timings.itemsize
-    return image.getbuffer(), where
-
-
-def _publish(temporary: Path, path: Path, force: bool) -> Path:
-    if force:
-        os.replace(temporary, path)
-    else:
-        try:
-            # Unlike a rename, a link never replaces a file.
-            os.link(temporary, path)
-        except FileExistsError:
-            path = path.with_stem(f"{path.stem}-{os.getpid()}-{time.time_ns()}")
-            os.rename(temporary, path)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS) or path.exists():
-                raise
-            # A file system without links.
-            os.rename(temporary, path)
-    # Not every file system can; the file itself is on the disk.
-    with suppress(OSError):
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-    return path
-
-
-def _create_temporary(path: Path) -> tuple[Path, int]:
-    """Create an empty file beside ``path``, locked for as long as this process lives."""
-    while True:
-        stamp = f"{os.getpid()}-{time.time_ns()}"
-        temporary = path.parent / f".{path.name}.{stamp}.{os.uname().nodename}.record-tmp"
-        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        # Without locks on this file system `_remove_stale` cannot lock either, and lets it be.
-        with suppress(OSError):
-            # Who holds it already is a `_remove_stale` about to unlink the file: wait, and see.
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
-            return temporary, handle
-        # `_remove_stale` of another run came between the two.
-        os.close(handle)
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove what killed runs have left in ``folder``: files whose lock died with its holder.
-
-    Only those of this node: on some file systems a node does not see the locks of another.
-    """
-    for temporary in folder.glob(f".*.{os.uname().nodename}.record-tmp"):
-        with suppress(OSError):
-            handle = os.open(temporary, os.O_RDWR)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                temporary.unlink(missing_ok=True)
-            finally:
-                os.close(handle)
-
-
-@contextmanager
-def _removed_by_sigterm(temporary: Path) -> Iterator[None]:
-    """Remove the file if SIGTERM ends the process inside, which it does without cleaning up."""
-
-    def leave(number: int, frame: Any) -> None:
-        temporary.unlink(missing_ok=True)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _fill(file: Any, record: Record) -> int:
+    """Fill an HDF5 file, and return where in it the sample of the phase ``write`` stands."""
+    for name, value in record.attributes.items():
+        file.attrs[name] = json.dumps(value) if name in _JSON else value
+    for name, result in record.results.items():
+        dataset = file.create_dataset(f"results/{name}", data=result.values)
+        dataset.attrs["units"] = result.units
+        dataset.attrs["description"] = result.description
+    file.create_group("check").attrs.update(record.check)
+    timings = file.create_dataset("timings", data=record.timings)
+    timings.attrs["phases"] = list(record.phases)
+    timings.attrs["units"] = "s"
+    file["ranks"] = record.ranks
+    file["snapshots"] = record.snapshots
+    sample = np.ravel_multi_index((0, record.phases.index("write"), 0), record.timings.shape)
+    return timings.id.get_offset() + int(sample) * record.timings.itemsize
 
 
 def read(path: str | Path) -> Record:
@@ -364,6 +270,7 @@ def read(path: str | Path) -> Record:
                 tuple(file["timings"].attrs["phases"]),
                 file["timings"][()],
                 file["ranks"][()],
+                file["snapshots"][()],
             )
             whole = digest(results) == attributes["results_sha256"]
     except OSError:
@@ -376,6 +283,6 @@ def read(path: str | Path) -> Record:
 
 
 def _decode(name: str, value: Any) -> Any:
-    if name in ("arguments", "versions", "slurm"):
+    if name in _JSON:
         return json.loads(value)
     return value.item() if isinstance(value, np.generic) else value

@@ -47,6 +47,8 @@ def summary(record: Record) -> dict[str, Any]:
         },
         "check": {name: float(record.check[name]) for name in ("error", "bound")},
         "work": facts["work"],
+        "kernel_bytes": facts["kernel_bytes"],
+        "warnings": facts["warnings"],
         "repeats": len(record.timings),
         "seconds": float(np.median(np.nansum(record.timings[:, each], axis=1).max(axis=1))),
         "phases": _phases(record),
@@ -97,6 +99,7 @@ def text(facts: dict[str, Any], path: Path) -> str:
         f"  kernel    {facts['kernel_gbs']:.2f} GB/s",
         f"  memory    {_mebibytes(facts['peak_memory_rank'])} the largest rank, "
         f"{_mebibytes(facts['peak_memory_node'])} the largest node",
+        *(f"  warning   {text}" for text in facts["warnings"]),
         f"  record    {path}",
         "",
         f"  {'seconds':<10}{'min':>10}{'median':>10}{'max':>10}   over ranks, "
@@ -107,10 +110,11 @@ def text(facts: dict[str, Any], path: Path) -> str:
     return "\n".join(lines)
 
 
-def show(facts: dict[str, Any], path: Path, as_json: bool) -> None:
-    """Print the figures of `summary` and where the record is."""
+def show(facts: dict[str, Any], path: Path, as_json: bool, warned: bool = False) -> None:
+    """Print the figures of `summary` and where the record is; warnings unless they were told."""
     line = json.dumps({**facts, "record": str(path)})
-    print(line if as_json else printable(text(facts, path)), flush=True)
+    shown = facts | {"warnings": []} if warned else facts
+    print(line if as_json else printable(text(shown, path)), flush=True)
 
 
 def _number(n: int, thing: str) -> str:

@@ -1,12 +1,15 @@
 """One run of a job, from its command line to its record."""
 
 import argparse
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime import device, program, provenance, record, report
+import numpy as np
+
+from runtime import device, launch, program, provenance, record, report
 from runtime.clock import Clock
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ class Run:
         What this rank runs on.
     commit : str
         Of the code, when the run began; known on rank 0.
+    errors, warnings : lists of str
+        What is wrong with the launch; known on rank 0.
     """
 
     job: str
@@ -39,6 +44,13 @@ class Run:
     clock: Clock
     device: device.Device
     commit: str
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        """Print a warning, and keep it for the record; on rank 0."""
+        print(f"{Path(sys.argv[0]).name}: warning: {text}", file=sys.stderr, flush=True)
+        self.warnings.append(text)
 
 
 def begin(
@@ -47,8 +59,11 @@ def begin(
     parser: argparse.ArgumentParser,
     argv: list[str],
     grow: Callable[[argparse.Namespace, int], None] | None = None,
+    refuse: bool = True,
 ) -> Run:
     """Parse the command line, make sure of the record's place, choose the device. Collective.
+
+    Then look at the launch as a whole, and refuse it or print warnings.
 
     Parameters
     ----------
@@ -63,6 +78,8 @@ def begin(
     grow : callable, optional
         ``grow(args, ranks)`` turns sizes that mean the work of one rank into those of the whole
         problem; with it the job has ``--weak``.
+    refuse : bool
+        Whether a wrong launch ends the run; otherwise its errors are left to the job.
 
     Returns
     -------
@@ -71,7 +88,7 @@ def begin(
     Raises
     ------
     Stop
-        Something that the user asked for cannot be had.
+        Something that the user asked for cannot be had, or the launch is wrong.
     """
     args = program.parse(comm, parser, argv, weak=grow is not None)
     if grow is not None and args.weak:
@@ -83,8 +100,14 @@ def begin(
     with clock.phase("import"):
         place = device.choose(comm, args.variant, args.threads, args.device_buffers)
     clock.synchronize = place.synchronize
+    errors, warnings = launch.look(comm, place, args.variant)
+    if refuse:
+        launch.refuse(comm, errors)
     commit = provenance.git_commit() if comm.rank == 0 else ""
-    return Run(job, args, path, clock, place, commit)
+    run = Run(job, args, path, clock, place, commit, errors, [])
+    for text in warnings:
+        run.warn(text)
+    return run
 
 
 def finish(
@@ -94,6 +117,7 @@ def finish(
     check: dict[str, float],
     work: int,
     kernel_bytes: int,
+    snapshots: np.ndarray | None = None,
 ) -> None:
     """Write the record and print what it says. Collective over `comm`.
 
@@ -113,6 +137,8 @@ def finish(
         constant per rank.
     kernel_bytes : int
         Bytes that the kernels of all ranks read or write in one repeat.
+    snapshots : structured array, optional
+        From `runtime.snapshots`; significant on rank 0.
 
     Raises
     ------
@@ -120,12 +146,10 @@ def finish(
         The record could not be written; status 1.
     """
     args = run.args
-    whole = provenance.collect(
-        comm, run.job, args, run.device, run.clock, results, check, work, kernel_bytes, run.commit
-    )
+    whole = provenance.collect(comm, run, results, check, work, kernel_bytes, snapshots)
     if whole is not None:
         # Once before there is a file: this fails where a job leaves out what a record needs.
         report.summary(whole)
     path = record.write(comm, run.path, whole, args.force)
     if whole is not None:
-        report.show(report.summary(whole), path, args.json)
+        report.show(report.summary(whole), path, args.json, warned=True)

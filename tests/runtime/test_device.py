@@ -33,14 +33,14 @@ class Node:
     ],
 )
 def test_cores_are_divided_among_the_ranks_bound_to_them(monkeypatch, cores, shares):
-    monkeypatch.setattr(device, "_physical_core", lambda cpu: cpu)
+    monkeypatch.setattr(device, "physical_core", lambda cpu: cpu)
     for rank, share in enumerate(shares):
-        assert device._share_of_cores(Node(cores, rank), tuple(cores[rank])) == share
+        assert device.share_of_cores(Node(cores, rank), tuple(cores[rank])) == share
 
 
 def test_hardware_threads_of_a_core_count_once(monkeypatch):
-    monkeypatch.setattr(device, "_physical_core", lambda cpu: cpu % 4)
-    assert device._share_of_cores(Node([{0, 1, 2, 3}], 0), tuple(range(8))) == 4
+    monkeypatch.setattr(device, "physical_core", lambda cpu: cpu % 4)
+    assert device.share_of_cores(Node([{0, 1, 2, 3}], 0), tuple(range(8))) == 4
 
 
 @pytest.mark.mpi
@@ -48,7 +48,7 @@ def test_default_threads_leave_no_core_to_two_ranks(comm):
     chosen = device.choose(comm, "numba")
     assert chosen.node.size == comm.size
     assert chosen.nodes == 1
-    cores = len({device._physical_core(cpu) for cpu in os.sched_getaffinity(0)})
+    cores = len({device.physical_core(cpu) for cpu in os.sched_getaffinity(0)})
     total = comm.allreduce(chosen.threads)
     assert total <= max(cores, comm.size)
     assert total > cores - comm.size

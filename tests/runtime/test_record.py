@@ -16,6 +16,7 @@ from runtime import device, provenance, record, report
 from runtime.clock import PHASES, Clock
 from runtime.program import Stop
 from runtime.record import Result
+from runtime.run import Run
 
 RESULTS = {
     "total": Result(np.float64(2.5), "1", "a sum"),
@@ -36,7 +37,8 @@ def make(comm):
         place = device.choose(comm, "numpy", threads=1)
         check = {"error": 0.5, "bound": 1.0}
         commit = provenance.git_commit()
-        return provenance.collect(comm, "job", args, place, clock, results, check, 50, 100, commit)
+        run = Run("job", args, Path("a.h5"), clock, place, commit, warnings=["too few cores"])
+        return provenance.collect(comm, run, results, check, 50, 100)
 
     return collect
 
@@ -65,11 +67,12 @@ def test_schema(comm, make, mpi_tmp_path):
     path = record.write(comm, mpi_tmp_path / "a.h5", make(), force=False)
     if comm.rank == 0:
         with h5py.File(path) as file:
-            assert set(file) == {"results", "check", "timings", "ranks"}
+            assert set(file) == {"results", "check", "timings", "ranks", "snapshots"}
             assert set(file.attrs) == {
                 *("schema", "job", "command", "arguments", "ranks", "nodes", "threads", "variant"),
                 *("start", "folder", "git", "mpi", "versions", "slurm", "peak_memory_rank"),
                 *("peak_memory_node", "work", "kernel_bytes", "results_sha256"),
+                "warnings",
             }
             assert file["timings"].shape == (3, len(PHASES), comm.size)
             seconds = dict(zip(PHASES, np.moveaxis(file["timings"][()], 1, 0), strict=True))
@@ -156,14 +159,14 @@ def test_runs_in_one_folder_leave_each_others_files_alone(tmp_path):
     script = """
 import os, time
 from pathlib import Path
-from runtime import record
+from runtime import files
 for _ in range(2000):
-    temporary, handle = record._create_temporary(Path("a.h5"))
+    temporary, handle = files._create_temporary(Path("a.h5"))
     time.sleep(2e-4)
     assert os.fstat(handle).st_nlink == 1
     temporary.unlink()
     os.close(handle)
-    record._remove_stale(Path("."))
+    files._remove_stale(Path("."))
 """
     runs = [subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) for _ in range(3)]
     assert [run.wait(60) for run in runs] == [0, 0, 0]
@@ -209,13 +212,15 @@ from pathlib import Path
 import numpy as np
 from runtime import device, program, provenance, record
 from runtime.clock import Clock
+from runtime.run import Run
 
 def main(comm, argv):
     place = device.choose(comm, "numpy", threads=1)
     results = {f"x{i}": record.Result(np.zeros(10**7), "1", "large") for i in range(30)}
     check = {"error": 0.0, "bound": 0.0}
     args = argparse.Namespace()
-    made = provenance.collect(comm, "j", args, place, Clock(1), results, check, 0, 0, "")
+    run = Run("j", args, Path(argv[0]), Clock(1), place, "")
+    made = provenance.collect(comm, run, results, check, 0, 0)
     record.write(comm, Path(argv[0]), made, force=False)
 
 program.launch(main)
@@ -285,7 +290,7 @@ def test_damage_is_found_by_the_reader(comm, make, tmp_path):
 def test_other_files_are_not_records(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = 1
-    with pytest.raises(ValueError, match="not a record of schema 2: its schema is none"):
+    with pytest.raises(ValueError, match="not a record of schema 3: its schema is none"):
         record.read(tmp_path / "a.h5")
     with pytest.raises(OSError, match="no such file"):
         record.read(tmp_path / "b.h5")
@@ -293,7 +298,7 @@ def test_other_files_are_not_records(tmp_path):
     with pytest.raises(OSError, match=r"c.h5 is not a whole HDF5 file"):
         record.read(tmp_path / "c.h5")
     with h5py.File(tmp_path / "a.h5", "r+") as file:
-        file.attrs["schema"] = 2
+        file.attrs["schema"] = 3
         file["results"] = 1
     with pytest.raises(ValueError, match=r"a.h5 is damaged"):
         record.read(tmp_path / "a.h5")
