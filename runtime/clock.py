@@ -76,6 +76,10 @@ class Clock:
             yield repeat
         self._repeat = 0
 
+    def total(self, name: str) -> float:
+        """Return the seconds of a phase of this rank so far, over all repeats [s]."""
+        return float(np.nansum(self.seconds[:, PHASES.index(name)]))
+
     def gather(self, comm: "MPI.Comm") -> np.ndarray | None:
         """Collect the samples of all ranks. Collective over `comm`.
 

@@ -5,6 +5,7 @@ travel in pieces, so that neither bound holds.
 """
 
 import functools
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +171,16 @@ def gather(
             comm.Send(rows[start:stop], 0, _TAG)
         for request in requests:
             request.Wait()
+
+
+def sleep_until_all(comm: "MPI.Comm") -> None:
+    """Wait for the other ranks without a load on the cores. Collective over `comm`.
+
+    MPI itself waits by spinning, which takes the cores from a rank that has more to do.
+    """
+    barrier = comm.Ibarrier()
+    while not barrier.Test():
+        time.sleep(0.005)
 
 
 def _rows_per_message(like: Any, message_bytes: int) -> int:

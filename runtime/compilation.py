@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from runtime import collectives
+
 if TYPE_CHECKING:
     from mpi4py import MPI
 
@@ -87,10 +89,7 @@ def warm_up(node: "MPI.Comm", call: Callable[[], None]) -> None:
     if node.rank == 0:
         with _locked(_folder):
             call()
-    # MPI waits by spinning, which would take the cores from the rank that compiles.
-    barrier = node.Ibarrier()
-    while not barrier.Test():
-        time.sleep(0.005)
+    collectives.sleep_until_all(node)
     if node.rank != 0:
         call()
 

@@ -22,6 +22,8 @@ class Dataset:
         Number of dimensions that it must have.
     dtypes : tuple of dtypes
         Element types it may have; either byte order is read.
+    largest : float, optional
+        Largest magnitude that an element may have; then what is not finite is refused, too.
 
     Attributes
     ----------
@@ -35,8 +37,10 @@ class Dataset:
         The file is missing, unreadable or of another format, or the array is not as required.
     """
 
-    def __init__(self, where: str, ndim: int, dtypes: tuple[Any, ...]) -> None:
-        self.where = where
+    def __init__(
+        self, where: str, ndim: int, dtypes: tuple[Any, ...], largest: float | None = None
+    ) -> None:
+        self.where, self.largest = where, largest
         if where.endswith(".npy"):
             self._open_npy(where)
         else:
@@ -53,7 +57,7 @@ class Dataset:
         Raises
         ------
         Stop
-            The file is damaged there.
+            The file is damaged there, or an element is too large or not finite.
         """
         if len(rows) == 0:
             return
@@ -61,6 +65,11 @@ class Dataset:
             self._read(start, rows)
         except OSError as error:
             raise Stop(f"cannot read {self.where} at row {start}: {error}") from None
+        if self.largest is not None:
+            for index in np.argwhere(~(np.abs(rows) <= self.largest))[:1].tolist():
+                value, place = rows[tuple(index)], (start + index[0], *index[1:])
+                raise Stop(f"element {place} of {self.where} is {value}: a number is needed, up to "
+                           f"{self.largest:g}")  # fmt: skip
 
     def _open_npy(self, path: str) -> None:
         _check_readable(path)

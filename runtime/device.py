@@ -74,6 +74,10 @@ class Device:
         """Copy an array from the device; the array itself if it is on the host already."""
         return x
 
+    def update(self, x: Any, host: np.ndarray) -> None:
+        """Copy an array of the host into one of the same shape on the device."""
+        x[...] = host
+
     def synchronize(self) -> None:
         """Wait until the device has finished."""
 
@@ -91,6 +95,9 @@ class _NumbaCuda(Device):
 
     def to_host(self, x: Any) -> np.ndarray:
         return x if isinstance(x, np.ndarray) else x.copy_to_host()
+
+    def update(self, x: Any, host: np.ndarray) -> None:
+        x.copy_to_device(host)
 
     def synchronize(self) -> None:
         from numba import cuda
@@ -111,6 +118,9 @@ class _CuPy(Device):
 
     def to_host(self, x: Any) -> np.ndarray:
         return x if isinstance(x, np.ndarray) else x.get()
+
+    def update(self, x: Any, host: np.ndarray) -> None:
+        x.set(host)
 
     def synchronize(self) -> None:
         import cupy

@@ -5,6 +5,7 @@ other exception, on any rank, ends every rank with that rank's traceback.
 """
 
 import argparse
+import math
 import sys
 import time
 import traceback
@@ -231,3 +232,20 @@ def count(text: str, least: int = 0, most: int = 10**18) -> int:
     if not value.is_finite() or not least <= value <= most or value % 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most:g}")
     return int(value)
+
+
+def positive(text: str) -> float:
+    """Read a number above zero.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        ``text`` is none, or not finite.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value

@@ -68,7 +68,7 @@ def collect(
     memory = _peak_memory()
     node_memory = device.node.allreduce(memory)
     host = MPI.Get_processor_name()
-    row = (comm.rank, host, _ranges(device.cores), device.threads, device.name, memory)
+    row = (comm.rank, host, ranges(device.cores), device.threads, device.name, memory)
     rows = comm.gather((row, node_memory))
     timings = run.clock.gather(comm)
     if rows is None:
@@ -122,7 +122,7 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _ranges(numbers: tuple[int, ...]) -> str:
+def ranges(numbers: tuple[int, ...]) -> str:
     """Write increasing numbers the way Slurm does: ``0-3,8``."""
     parts: list[list[int]] = []
     for number in numbers:

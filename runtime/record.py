@@ -69,6 +69,12 @@ class Result:
     units: str
     description: str
 
+    def put(self, file: Any, name: str) -> None:
+        """Create the dataset in an open HDF5 file."""
+        dataset = file.create_dataset(name, data=self.values)
+        dataset.attrs["units"] = self.units
+        dataset.attrs["description"] = self.description
+
 
 @dataclass
 class Record:
@@ -215,9 +221,7 @@ def _fill(file: Any, record: Record) -> int:
     for name, value in record.attributes.items():
         file.attrs[name] = json.dumps(value) if name in _JSON else value
     for name, result in record.results.items():
-        dataset = file.create_dataset(f"results/{name}", data=result.values)
-        dataset.attrs["units"] = result.units
-        dataset.attrs["description"] = result.description
+        result.put(file, f"results/{name}")
     file.create_group("check").attrs.update(record.check)
     timings = file.create_dataset("timings", data=record.timings)
     timings.attrs["phases"] = list(record.phases)

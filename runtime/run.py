@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,9 +48,13 @@ class Run:
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, text: str) -> None:
-        """Print a warning, and keep it for the record; on rank 0."""
-        print(f"{Path(sys.argv[0]).name}: warning: {text}", file=sys.stderr, flush=True)
+        """Print a warning, and keep it for the record. Significant on rank 0."""
+        _print_warning(text)
         self.warnings.append(text)
+
+
+def _print_warning(text: str) -> None:
+    print(f"{Path(sys.argv[0]).name}: warning: {text}", file=sys.stderr, flush=True)
 
 
 def begin(
@@ -79,7 +83,7 @@ def begin(
         ``grow(args, ranks)`` turns sizes that mean the work of one rank into those of the whole
         problem; with it the job has ``--weak``.
     refuse : bool
-        Whether a wrong launch ends the run; otherwise its errors are left to the job.
+        Whether a wrong launch ends the run, and warnings are printed. Otherwise the job does so.
 
     Returns
     -------
@@ -101,13 +105,79 @@ def begin(
         place = device.choose(comm, args.variant, args.threads, args.device_buffers)
     clock.synchronize = place.synchronize
     errors, warnings = launch.look(comm, place, args.variant)
+    commit = provenance.git_commit() if comm.rank == 0 else ""
+    run = Run(job, args, path, clock, place, commit, errors, warnings)
     if refuse:
         launch.refuse(comm, errors)
-    commit = provenance.git_commit() if comm.rank == 0 else ""
-    run = Run(job, args, path, clock, place, commit, errors, [])
-    for text in warnings:
-        run.warn(text)
+        for text in warnings:
+            _print_warning(text)
     return run
+
+
+def checked(error: float, bound: float) -> dict[str, float]:
+    """Return what a record holds of the check.
+
+    Parameters
+    ----------
+    error, bound : float
+        Distance of the result from an independent one, and the largest that rounding explains.
+
+    Raises
+    ------
+    Stop
+        Rounding does not explain the distance; status 1.
+    """
+    if not error <= bound:
+        raise program.Stop(f"check failed: off by {error}, rounding explains {bound}", status=1)
+    return {"error": error, "bound": bound}
+
+
+def keep(
+    comm: "MPI.Comm",
+    run: Run,
+    results: dict[str, record.Result],
+    check: dict[str, float],
+    work: int,
+    kernel_bytes: int,
+    snapshots: np.ndarray | None = None,
+) -> tuple[dict[str, Any], Path]:
+    """Write the record. Collective over `comm`.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    run : Run
+        From `begin`.
+    results : dict of str to runtime.record.Result
+        Significant on rank 0.
+    check : dict
+        From `checked`; significant on rank 0.
+    work : int
+        Operations of all ranks in one repeat, up to a constant factor: what weak scaling holds
+        constant per rank.
+    kernel_bytes : int
+        Bytes that the kernels of all ranks read or write in one repeat.
+    snapshots : structured array, optional
+        From `runtime.snapshots`; significant on rank 0.
+
+    Returns
+    -------
+    facts : dict
+        See `runtime.report.summary`; empty on all ranks but 0.
+    path : Path
+        Where the record is.
+
+    Raises
+    ------
+    Stop
+        The record could not be written; status 1.
+    """
+    whole = provenance.collect(comm, run, results, check, work, kernel_bytes, snapshots)
+    # Before there is a file: this fails where a job leaves out what a record needs.
+    facts = {} if whole is None else report.summary(whole)
+    path = record.write(comm, run.path, whole, run.args.force)
+    return facts if whole is None else report.summary(whole), path
 
 
 def finish(
@@ -119,37 +189,10 @@ def finish(
     kernel_bytes: int,
     snapshots: np.ndarray | None = None,
 ) -> None:
-    """Write the record and print what it says. Collective over `comm`.
+    """Write the record and print what it says. See `keep`. Collective over `comm`.
 
-    Parameters
-    ----------
-    comm : MPI.Comm
-        All ranks of the job.
-    run : Run
-        From `begin`.
-    results : dict of str to runtime.record.Result
-        Significant on rank 0. Scalars are printed as well.
-    check : dict
-        ``error``, the distance of the result from an independent one, and ``bound``, the largest
-        that rounding explains; significant on rank 0.
-    work : int
-        Operations of all ranks in one repeat, up to a constant factor: what weak scaling holds
-        constant per rank.
-    kernel_bytes : int
-        Bytes that the kernels of all ranks read or write in one repeat.
-    snapshots : structured array, optional
-        From `runtime.snapshots`; significant on rank 0.
-
-    Raises
-    ------
-    Stop
-        The record could not be written; status 1.
+    Results that are single numbers are printed as well.
     """
-    args = run.args
-    whole = provenance.collect(comm, run, results, check, work, kernel_bytes, snapshots)
-    if whole is not None:
-        # Once before there is a file: this fails where a job leaves out what a record needs.
-        report.summary(whole)
-    path = record.write(comm, run.path, whole, args.force)
-    if whole is not None:
-        report.show(report.summary(whole), path, args.json, warned=True)
+    facts, path = keep(comm, run, results, check, work, kernel_bytes, snapshots)
+    if comm.rank == 0:
+        report.show(facts, path, run.args.json, warned=True)

@@ -2,34 +2,13 @@
 
 from typing import Any
 
-from numba import config, cuda, float64, int64
-from numba.cuda import libdevice
+from numba import cuda, float64, int64
 
+from kernels.cuda_rounding import add, multiply
 from kernels.sum_squares import BLOCK, LANES
 
 # Four warps share a thread block: enough of them fit on a multiprocessor to fill it.
 THREADS = 4 * LANES
-
-if config.ENABLE_CUDASIM:
-
-    @cuda.jit(device=True)
-    def _add(a, b):  # type: ignore[no-untyped-def]
-        return a + b
-
-    @cuda.jit(device=True)
-    def _square(a):  # type: ignore[no-untyped-def]
-        return a * a
-
-else:
-    # These two keep the compiler from fusing multiply and add, which it does even without fastmath.
-    # The simulator has no libdevice functions, and Python has nothing to fuse.
-    @cuda.jit(device=True)
-    def _add(a, b):  # type: ignore[no-untyped-def]
-        return libdevice.dadd_rn(a, b)
-
-    @cuda.jit(device=True)
-    def _square(a):  # type: ignore[no-untyped-def]
-        return libdevice.dmul_rn(a, a)
 
 
 @cuda.jit
@@ -41,13 +20,14 @@ def kernel(x, out):  # type: ignore[no-untyped-def]
     block = int64(cuda.blockIdx.x) * (THREADS // LANES) + thread // LANES
     total = 0.0
     for i in range(block * BLOCK + lane, min((block + 1) * BLOCK, x.size), LANES):
-        total = _add(total, _square(float64(x[i])))
+        value = float64(x[i])
+        total = add(total, multiply(value, value))
     sums[thread] = total
     width = LANES // 2
     while width > 0:
         cuda.syncthreads()
         if lane < width:
-            total = _add(total, sums[thread + width])
+            total = add(total, sums[thread + width])
             sums[thread] = total
         width //= 2
     if lane == 0 and block < out.size:

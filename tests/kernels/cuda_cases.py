@@ -1,7 +1,7 @@
 """The calls that the CUDA variants of every kernel must answer with the bits of its reference.
 
 A second kernel folder joins by one more row in `ROWS`: the folder, the function, and a generator
-of named argument tuples as the reference takes them.
+of named argument tuples as the reference takes them, with `Rows` for a part of an array.
 """
 
 import importlib
@@ -18,6 +18,14 @@ from kernels.sum_squares import BLOCK
 
 
 @dataclass(frozen=True)
+class Rows:
+    """An argument that is some rows of an array, cut out where the variant runs."""
+
+    whole: np.ndarray
+    rows: slice
+
+
+@dataclass(frozen=True)
 class Case:
     """One call: `function` of a variant in `folder`, with `arguments` in host memory."""
 
@@ -27,13 +35,17 @@ class Case:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to compute."""
-        return not any(a.size for a in self.arguments if isinstance(a, np.ndarray))
+        """Whether there is nothing to compute: the reference writes nothing."""
+        before = [
+            getattr(a, "whole", a) for a in self.arguments if isinstance(a, np.ndarray | Rows)
+        ]
+        after = self.run("numpy")
+        return all(a.tobytes() == b.tobytes() for a, b in zip(before, after, strict=True))
 
     def run(
         self, variant: str, put: Callable = np.array, get: Callable = np.asarray
     ) -> list[np.ndarray]:
-        """Call the variant, and return its arrays.
+        """Call the variant, and return its arrays, whole.
 
         Parameters
         ----------
@@ -42,10 +54,18 @@ class Case:
         put, get : callable
             Bring one array to where the variant takes it, and back.
         """
-        arguments = [put(a) if isinstance(a, np.ndarray) else a for a in self.arguments]
+        arrays = []
+        arguments = []
+        for argument in self.arguments:
+            if isinstance(argument, Rows):
+                arrays.append(put(argument.whole))
+                argument = arrays[-1][argument.rows]
+            elif isinstance(argument, np.ndarray):
+                arrays.append(put(argument))
+                argument = arrays[-1]
+            arguments.append(argument)
         getattr(kernels.load(self.folder, variant), self.function)(*arguments)
-        arrays = [isinstance(a, np.ndarray) for a in self.arguments]
-        return [get(a) for a, is_array in zip(arguments, arrays, strict=True) if is_array]
+        return [get(array) for array in arrays]
 
     def check(self, variant: str, put: Callable = np.array, get: Callable = np.asarray) -> None:
         """Assert that the variant leaves the bits of the reference in every array."""
@@ -75,9 +95,28 @@ def subnormal_squares() -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
         yield f"{dtype.__name__}-subnormal", (x, np.full(1, np.nan))
 
 
+def heat_steps() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    # Below and above the 8 rows and 32 columns of a thread block, and nothing inside the ring.
+    for ny, nx in ((0, 0), (0, 3), (3, 0), (1, 1), (1, 34), (2, 5), (9, 33), (9, 1)):
+        yield f"{ny}x{nx}", (*plates(ny, nx), 0.2371)
+    u, out = plates(6, 40)
+    for first, stop in ((0, 3), (1, 7), (5, 8), (2, 4)):
+        rows = slice(first, stop)
+        yield f"rows-{first}-{stop}", (Rows(u, rows), Rows(out, rows), 0.25)
+
+
+def plates(ny: int, nx: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a state whose roundings all tell, and one of NaN, so that a missed point shows."""
+    rng = np.random.default_rng([ny, nx])
+    shape = (ny + 2, nx + 2)
+    u = rng.standard_normal(shape) * 10.0 ** rng.uniform(-3, 3, shape)
+    return u, np.full(shape, np.nan)
+
+
 ROWS: tuple[tuple[str, str, Callable[[], Iterator[tuple[str, tuple[Any, ...]]]]], ...] = (
     ("sum_squares", "block_sums", sum_squares),
     ("sum_squares", "block_sums", subnormal_squares),
+    ("heat", "step", heat_steps),
 )
 
 CASES = [

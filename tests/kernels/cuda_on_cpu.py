@@ -20,7 +20,8 @@ HEADER = Path(__file__).with_suffix(".h")
 GUARD = 4096
 
 # Contraction stays off even at GCC's highest levels, so that a kernel rounds where it says so.
-OPTIONS = ("-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared")
+# A kernel may have the name of a function of the C library: `step` is one, in glibc.
+OPTIONS = ("-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wl,-Bsymbolic")
 
 ENTRY = """
 extern "C" const char* codes() {{ return cuda_on_cpu::codes({name}); }}

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from tests.kernels.cuda_cases import Case, every_case, need
+from tests.kernels.cuda_cases import Case, every_case, need, plates
 
 
 def gpu() -> bool:
@@ -28,3 +28,9 @@ def test_bits(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
         module = importlib.import_module(f"kernels.{case.folder}.cuda_")
         monkeypatch.setattr(module, "kernel", None)
     case.check("cuda", cuda.to_device, lambda array: array.copy_to_host())
+
+
+def test_more_rows_than_thread_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    need("numba.cuda")
+    monkeypatch.setattr(importlib.import_module("kernels.heat.cuda_"), "GRID_ROWS", 2)
+    test_bits(Case("heat", "step", (*plates(37, 3), 0.25)), monkeypatch)

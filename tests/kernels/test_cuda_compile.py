@@ -20,12 +20,14 @@ every_arch = pytest.mark.parametrize("arch", [80, 90, 100])
 NUMBA = [
     ("sum_squares", "void(float64[::1], float64[::1])"),
     ("sum_squares", "void(float32[::1], float64[::1])"),
+    ("heat", "void(float64[:, ::1], float64[:, ::1], float64)"),
 ]
 
-# Folder and argument of its `cupy_.options`.
-RAW = [
-    ("sum_squares", "float64"),
-    ("sum_squares", "float32"),
+# Folder and arguments of its `cupy_.options`.
+RAW: list[tuple[str, tuple[str, ...]]] = [
+    ("sum_squares", ("float64",)),
+    ("sum_squares", ("float32",)),
+    ("heat", ()),
 ]
 
 SUM = """
@@ -89,18 +91,18 @@ def test_numba_kernel(folder: str, signature: str, arch: int) -> None:
 
 
 @every_arch
-@pytest.mark.parametrize(("folder", "choice"), RAW)
-def test_raw_kernel(folder: str, choice: str, arch: int) -> None:
+@pytest.mark.parametrize(("folder", "choices"), RAW)
+def test_raw_kernel(folder: str, choices: tuple[str, ...], arch: int) -> None:
     variant = importlib.import_module(f"kernels.{folder}.cupy_")
-    code = compile_raw(variant.SOURCE, variant.options(choice), arch)
+    code = compile_raw(variant.SOURCE, variant.options(*choices), arch)
     assert code.faults() == [], code
 
 
-@pytest.mark.parametrize(("folder", "choice"), RAW)
-def test_raw_kernel_flushes_no_subnormal(folder: str, choice: str) -> None:
+@pytest.mark.parametrize(("folder", "choices"), RAW)
+def test_raw_kernel_flushes_no_subnormal(folder: str, choices: tuple[str, ...]) -> None:
     """A flushed float32 input would change the bits of a result; no other variant flushes."""
     variant = importlib.import_module(f"kernels.{folder}.cupy_")
-    ptx = raw_ptx(variant.SOURCE, variant.options(choice), 80)
+    ptx = raw_ptx(variant.SOURCE, variant.options(*choices), 80)
     assert [line.strip() for line in ptx.splitlines() if ".ftz" in line] == []
 
 

@@ -10,7 +10,7 @@ import importlib.util
 
 import pytest
 
-from tests.kernels.cuda_cases import Case, every_case, need
+from tests.kernels.cuda_cases import Case, every_case, need, plates
 from tests.kernels.cuda_on_cpu import RawKernel
 
 GPU = importlib.util.find_spec("cupy") is not None and need("cupy").cuda.is_available()
@@ -24,6 +24,12 @@ def test_bits_on_the_cpu(case: Case, reverse: bool, monkeypatch: pytest.MonkeyPa
     # Without its cache, which may hold a kernel for the GPU and must not keep one for the CPU.
     monkeypatch.setattr(module, "_kernel", module._kernel.__wrapped__)
     case.check("cupy")
+
+
+def test_more_rows_than_thread_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    need("cupy")
+    monkeypatch.setattr(importlib.import_module("kernels.heat.cupy_"), "GRID_ROWS", 2)
+    test_bits_on_the_cpu(Case("heat", "step", (*plates(37, 3), 0.25)), False, monkeypatch)
 
 
 # Defined only where there is a GPU: elsewhere nothing is left out, since the source has run above.

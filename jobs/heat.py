@@ -1,0 +1,157 @@
+"""Heat equation on a plate whose edges are kept at 0: du/dt = alpha (d2u/dx2 + d2u/dy2).
+
+    mpirun -n 4 python jobs/heat.py
+    mpirun -n 4 python jobs/heat.py --n 4096 --steps 2000 --snapshot-every 500
+    mpirun -n 4 python jobs/heat.py --input start.h5:/temperature --steps 1000
+
+Communication: rank 0 makes or reads the initial state and sends each rank its rows; in each step
+    ranks exchange their outermost rows with those before and after them, and meanwhile update the
+    points that need no halo; the rows gather to rank 0 for each snapshot and at the end.
+Check: the built-in state is a product of sines, which each step multiplies by a known factor; of a
+    state from a file, nine low sine amplitudes decay so. Rounding explains what is left, see
+    `kernels.heat.error_bound` and `kernels.heat.amplitude_bound`.
+"""
+
+# First: from here on a rank that fails takes the others with it.
+import runtime.guard  # noqa: F401  # isort: skip
+
+import argparse
+import functools
+
+import numpy as np
+
+import kernels
+from kernels import heat
+from kernels.heat.check import LARGEST, amplitude_error, decay_error
+from runtime import compilation, program
+from runtime import run as runs
+from runtime.dataset import Dataset
+from runtime.program import Stop, agreement, positive
+from runtime.progress import Progress
+from runtime.record import Result
+from runtime.rows import Rows
+from runtime.snapshots import Snapshots
+
+# Their numbers are those of no snapshot.
+WARM_UP_STEPS = range(-1, 1)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="heat.py",
+        description=__doc__.partition("Communication")[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--n", type=side, default=1024, help="points of a side, without the edges (default: 1024)")
+    add("--rows", type=side, metavar="N", help="rows of points (default: as many as --n)")
+    add("--input", metavar="FILE", help="initial state: FILE.h5:/dataset or FILE.npy, float64, 2-D")
+    add("--steps", type=program.count, default=500, help="time steps (default: 500)")
+    add("--alpha", type=positive, default=1e-4, help="diffusivity [m2/s] (default: 1e-4)")
+    add("--dx", type=positive, help="distance of points [m] (default: a plate 1 m wide)")
+    add("--dt", type=positive, help="time step [s] (default: 0.8 of the largest stable one)")
+    every = "write the state to a file of its own after every K steps"
+    add("--snapshot-every", type=side, metavar="K", help=every)
+    return parser
+
+
+def side(text):
+    return program.count(text, 1, 10**7)
+
+
+def grow(args, ranks):
+    """Turn the size of one rank into that of all: the work is rows x columns x steps."""
+    if args.input is not None:
+        raise Stop("--weak lets the rows grow with the ranks; the size of an --input is fixed")
+    args.rows = (args.rows or args.n) * ranks
+
+
+def open_state(comm, args):
+    """Return what fills rows with the initial state on rank 0, and how many rows and columns."""
+    fill, shape = None, (args.rows or args.n, args.n)
+    with agreement(comm):
+        if args.input and args.rows:
+            raise Stop("--rows is for the built-in state; the size of an --input is fixed")
+        if comm.rank == 0 and args.input:
+            data = Dataset(args.input, 2, (np.float64,), largest=LARGEST)
+            fill, shape = data.read, data.shape
+            if 0 in shape:
+                raise Stop(f"{args.input} has the shape {shape}: there is no point in it")
+        elif comm.rank == 0:
+            fill = heat.initial(*shape)
+    return fill, *comm.bcast(shape)
+
+
+def advance(rows, u, out, step, clock):
+    """Do one time step from `u` to `out`, the points that need no halo while it is on its way."""
+    rows.start_exchange(u)
+    with clock.phase("kernel"):
+        if len(u) > 4:
+            step(u[1:-1], out[1:-1])
+    rows.finish_exchange(u)
+    with clock.phase("kernel"):
+        if len(u) > 2:
+            step(u[:3], out[:3])
+        if len(u) > 3:
+            step(u[-3:], out[-3:])
+
+
+def solve(comm, rows, fill, out, step, numbers, clock, snapshots):
+    """Scatter the initial state, do the steps of these numbers, gather; return the last state."""
+    u = rows.scatter(fill)
+    for number in numbers:
+        advance(rows, u, out, step, clock)
+        u, out = out, u
+        if number in snapshots.steps:
+            snapshots.write(comm, number, temperature(rows.gather(u)), clock)
+    return temperature(rows.gather(u))
+
+
+def temperature(values):
+    return {"temperature": Result(values, "K", "at the points, by row and column")}
+
+
+def check(fill, final, r, run):
+    """Return the distance of the last state from what is known of it, and its bound."""
+    if run.args.input:
+        return runs.checked(*amplitude_error(fill, final, r, run.args.steps))
+    error, bound = decay_error(final, r, run.args.steps)
+    if np.abs(final).max() < 1000 * bound:
+        run.warn("the heat has nearly gone, so the check says little: take fewer --steps")
+    return runs.checked(error, bound)
+
+
+def main(comm, argv):
+    run = runs.begin(comm, "heat", arguments(), argv, grow)
+    args, device, checked = run.args, run.device, {}
+    with run.clock.phase("import"), agreement(comm, NotImplementedError):
+        kernel = kernels.load("heat", device.variant)
+    fill, ny, nx = open_state(comm, args)
+    args.rows, args.n, args.dx = ny, nx, args.dx or 1 / (nx + 1)
+    args.dt = args.dt or 0.8 * heat.longest_step(args.alpha, args.dx)
+    with agreement(comm, ValueError):
+        r = heat.ratio(args.alpha, args.dt, args.dx)
+    step = functools.partial(kernel.step, r=r)
+    snapshots = Snapshots(comm, run, args.snapshot_every, args.steps)
+    rows = Rows(comm, run, ny, nx)
+    out, small = rows.zeros(), [device.to_device(np.zeros((3, 3))) for _ in range(2)]
+    with run.clock.phase("compile"):
+        compilation.warm_up(device.node, lambda: step(*small))
+    progress = Progress(args.steps * args.repeats, "step", comm.rank == 0)
+    for repeat in run.clock.repeats():
+        numbers = progress.over(range(1, args.steps + 1)) if repeat >= 0 else WARM_UP_STEPS
+        results = solve(comm, rows, fill, out, step, numbers, run.clock, snapshots)
+    progress.close()
+    with agreement(comm):
+        if comm.rank == 0:
+            final = results["temperature"].values
+            checked = check(fill, final, r, run)
+            results["hottest"] = Result(final.max(), "K", "largest of the temperatures")
+            results["time"] = Result(np.float64(args.steps * args.dt), "s", "of the last state")
+    points = ny * nx * args.steps
+    # A step reads and writes each point once.
+    runs.finish(comm, run, results, checked, points, 16 * points, snapshots.table())
+
+
+if __name__ == "__main__":
+    program.launch(main)
