@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaling import laws, sentences, statistics
-from scaling.folder import FAILED, OK, Run, Sweep
+from scaling.folder import FAILED, OK, Limit, Run, Sweep
 from scaling.laws import AMDAHL, GUSTAFSON, USL, Law
 from scaling.statistics import NOTHING, Estimate
 
@@ -17,6 +17,8 @@ __all__ = ["Analysis", "Estimate", "Fit", "Point", "Series", "analyse"]
 _LAWS = {"strong": (AMDAHL, USL), "weak": (GUSTAFSON,)}
 # An efficiency without interval counts as superlinear from here on.
 _SUPERLINEAR = 1.05
+# A kernel that is faster than memory by more than the noise of both has its data in cache.
+_CACHED = 1.05
 # A parameter is not identifiable if the upper end of its interval is more often the lower end.
 _WIDEST = 10
 _CURVE_COUNTS = 50
@@ -55,9 +57,18 @@ class Point:
         records.
     oversubscribed : bool
         More ranks x threads than cores.
+    kernel_gbs : float
+        Bytes of the kernels of all ranks over the seconds of the slowest, median over launches
+        [GB/s]; NaN without records.
+    limit_share : float
+        `kernel_gbs` over what the memory of all nodes delivers to reads; NaN if that was not
+        measured, and for GPUs, which it does not limit.
+    bound : float
+        The speedup there would be if a repeat only moved the kernel's bytes, as fast as memory
+        delivers them; NaN where `limit_share` is.
     notes : tuple of str
         What a referee would ask about this point, each a few words: "oversubscribed",
-        "superlinear", "2 of 6 launches failed", ...
+        "superlinear", "cache-resident", "2 of 6 launches failed", ...
     """
 
     ranks: int
@@ -79,6 +90,9 @@ class Point:
     busiest: dict[str, float]
     imbalance: tuple[float, ...]
     oversubscribed: bool
+    kernel_gbs: float
+    limit_share: float
+    bound: float
     notes: tuple[str, ...]
 
 
@@ -165,6 +179,9 @@ class Analysis:
     warnings : tuple of str
         What a referee must know: mixed commits, different results, a busy machine, oversubscribed
         points, fewer than six launches.
+    limit : str
+        One sentence: what memory delivers, and how much of it the kernel takes; empty if that was
+        not measured.
     method : str
         One paragraph for a proposal.
     cost_unit : str
@@ -179,6 +196,7 @@ class Analysis:
     failures: tuple[Run, ...]
     missing: tuple[str, ...]
     warnings: tuple[str, ...]
+    limit: str
     method: str
     cost_unit: str
     target: float
@@ -230,7 +248,7 @@ def analyse(sweep: Sweep, efficiency: float = 0.7, oversubscribed: bool = False)
     for mode in ("strong", "weak"):
         chosen = [run for run in runs if run.mode == mode]
         if chosen:
-            series.append(_series(mode, chosen, efficiency, oversubscribed))
+            series.append(_series(mode, chosen, sweep.limit, efficiency, oversubscribed))
     command = sweep.plan.get("command") or ["unknown command"]
     return Analysis(
         title=shlex.join(map(str, command)),
@@ -238,8 +256,9 @@ def analyse(sweep: Sweep, efficiency: float = 0.7, oversubscribed: bool = False)
         series=tuple(series),
         failures=tuple(run for run in runs if run.outcome != OK),
         missing=tuple(sweep.missing),
-        warnings=sentences.warnings(sweep.plan, runs, sweep.missing, series),
-        method=sentences.method(sweep.plan, runs, series, oversubscribed),
+        warnings=sentences.warnings(sweep.plan, runs, sweep.missing, series, sweep.limit),
+        limit=sentences.limit(sweep.limit, series),
+        method=sentences.method(sweep.plan, runs, series, oversubscribed, sweep.limit),
         cost_unit="GPU-hours" if any(run.gpus for run in runs) else "core-hours",
         target=efficiency,
     )
@@ -252,17 +271,23 @@ def _checked(run: Run) -> Run:
     return replace(run, outcome=FAILED, reason=f"its seconds are {run.seconds}")
 
 
-def _series(mode: str, runs: Sequence[Run], target: float, oversubscribed: bool) -> Series:
-    groups = [
-        [run for run in runs if run.ranks == ranks] for ranks in sorted({run.ranks for run in runs})
-    ]
-    bare = [_bare(group) for group in groups]
+def _series(
+    mode: str, runs: Sequence[Run], limit: Limit | None, target: float, oversubscribed: bool
+) -> Series:
+    groups = {
+        ranks: [run for run in runs if run.ranks == ranks]
+        for ranks in sorted({run.ranks for run in runs})
+    }
+    bare = [_bare(group) for group in groups.values()]
     measured = [point for point in bare if point.launches]
     if not measured:
         rest = sentences.recommendation(mode, (), target, oversubscribed)
         return Series(mode, tuple(bare), None, _axis(bare), (), *rest, "")
     medians = _medians(mode, measured)
-    scaled = [_scaled(mode, point, i, medians) for i, point in enumerate(measured)]
+    scaled = [
+        _limited(_scaled(mode, point, i, medians), groups[point.ranks], limit)
+        for i, point in enumerate(measured)
+    ]
     by_ranks = {point.ranks: point for point in scaled}
     points = tuple(by_ranks.get(point.ranks, point) for point in bare)
     through = [i for i, p in enumerate(scaled) if oversubscribed or not p.oversubscribed]
@@ -315,8 +340,17 @@ def _bare(runs: Sequence[Run]) -> Point:
         busiest=_phases(good, _of_busiest),
         imbalance=_imbalance(good),
         oversubscribed=oversubscribed,
+        kernel_gbs=_median_fact(good, "kernel_gbs"),
+        limit_share=math.nan,
+        bound=math.nan,
         notes=notes,
     )
+
+
+def _median_fact(runs: Sequence[Run], name: str) -> float:
+    values = [run.facts.get(name, math.nan) for run in runs]
+    known = [value for value in values if 0 < value < math.inf]
+    return float(np.median(known)) if known else math.nan
 
 
 def _phases(
@@ -394,6 +428,25 @@ def _scaled(mode: str, point: Point, i: int, medians: _Medians) -> Point:
         speedup=statistics.estimate(value * ratio, resampled * ratio, fewest),
         efficiency=efficiency,
         serial_fraction=serial,
+        notes=notes,
+    )
+
+
+def _limited(point: Point, runs: Sequence[Run], limit: Limit | None) -> Point:
+    """Return a point with what the memory of its nodes allows, if its kernel ran on the hosts."""
+    good = [run for run in runs if run.outcome == OK]
+    if limit is None or any(run.facts.get("devices") != ["host"] for run in good):
+        return point
+    delivered = limit.read_gbs * point.nodes
+    least_seconds = _median_fact(good, "kernel_bytes") / 1e9 / delivered
+    share, notes = point.kernel_gbs / delivered, point.notes
+    # A limit that few cores measured may be too low.
+    if share > _CACHED and not sentences.beyond(limit, point):
+        notes = (*notes, "cache-resident")
+    return replace(
+        point,
+        limit_share=share,
+        bound=point.speedup.value * point.seconds.value / least_seconds,
         notes=notes,
     )
 

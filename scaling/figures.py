@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from scaling.analysis import Analysis, Point, Series
@@ -52,6 +53,8 @@ STYLE = {
 }
 _BLUE, _ORANGE, _GREEN, _RED, _PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 _SKY, _YELLOW, _GREY = "#56B4E9", "#F0E442", "0.45"
+# Two dots after the dash: one is USL's.
+_BOUND = (0, (6, 1.5, 1, 1.5, 1, 1.5))
 _LAWS = {"Amdahl": (_BLUE, "-"), "USL": (_RED, "-."), "Gustafson": (_BLUE, "-")}
 # The same look for a phase in every figure; other names take what is left.
 _PHASES = {
@@ -62,6 +65,8 @@ _PHASES = {
     "gather": (_SKY, "xxxx"),
     "to_device": (_PINK, "++++"),
     "to_host": (_YELLOW, "||||"),
+    "halo": (_RED, "////"),
+    "snapshot": ("0.6", "----"),
 }
 # Dots and stars as hatches would make the files ten times as large.
 _OTHER_PHASES = ((_RED, ""), ("0.6", "//"), (_GREEN, "xx"), (_YELLOW, "\\\\"), (_PINK, "--"))
@@ -100,7 +105,7 @@ def draw(analysis: Analysis) -> dict[str, Figure]:
 
 @_styled
 def speedup(series: Series, title: str = "") -> Figure:
-    """Draw speedup over ranks or nodes, with the ideal, the fitted laws and every launch.
+    """Draw speedup over ranks or nodes, with every launch, the ideal, laws and memory's bound.
 
     Parameters
     ----------
@@ -119,9 +124,11 @@ def speedup(series: Series, title: str = "") -> Figure:
     ranks = np.array([point.ranks for point in series.points])
     axes.plot(_places(series, ranks), ranks / base.ranks, color=_GREY, ls="--", label="ideal")
     _laws(axes, series, np.ones_like)
+    bound = _bound(axes, series)
     _points(axes, series, "speedup")
     _counts_axis(axes, series)
     _speedup_axis(axes)
+    _say_if_outside(axes, bound)
     kind = "Scaled speedup" if series.mode == "weak" else "Speedup"
     seconds = number(base.seconds.value, 3)
     axes.set_ylabel(f"{kind} over\n{counted(base.ranks, 'rank')} ({seconds} s)")
@@ -321,6 +328,30 @@ def _laws(axes: Axes, series: Series, scale: Callable[[np.ndarray], np.ndarray])
             low, high = low * factor, high * factor
             axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(places, value * factor, color=colour, ls=dashes, label=words)
+
+
+def _bound(axes: Axes, series: Series) -> Line2D | None:
+    """Draw the speedup that memory allows."""
+    points = [point for point in series.points if math.isfinite(point.bound)]
+    if not points:
+        return None
+    places, values = [_place(series, point) for point in points], [p.bound for p in points]
+    bound = Line2D(places, values, color=_PINK, ls=_BOUND, marker="_", label="memory bandwidth")
+    # Unlike `plot`, this leaves the axes to the points: the bound may lie far from all of them.
+    axes.add_artist(bound)
+    return bound
+
+
+def _say_if_outside(axes: Axes, bound: Line2D | None) -> None:
+    """Say in the legend where a bound is that the limits of the axes leave out."""
+    if bound is None:
+        return
+    low, high = axes.get_ylim()
+    values = np.asarray(bound.get_ydata(), float)
+    if (values > high).all():
+        bound.set_label("memory (above)")
+    elif (values < low).all():
+        bound.set_label("memory (below)")
 
 
 def _points(axes: Axes, series: Series, name: str) -> None:

@@ -4,6 +4,7 @@ Layout::
 
     FOLDER/
       sweep.json       the plan, the machine and the versions; written once, before the first run
+      preflight.h5     a record of what memory can deliver, see `Limit`; if somebody put it there
       runs/NAME/       one folder per run, that is per start of the program; NAME is
                        <mode>-<ranks>-<launch>, for example strong-4-1
         run.json       how it went, see `Run`; complete or absent
@@ -11,19 +12,25 @@ Layout::
         record.h5      the record, if the program writes one
 
 A folder that holds such folders, one per node count, is one sweep too: `load` reads them together.
+Its record of what memory can deliver may lie beside them or in one of them.
 """
 
 import json
 import os
 import re
 import shlex
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
+import numpy as np
+
+from runtime import record as records
+
 SCHEMA = 1
 PLAN = "sweep.json"
+LIMIT = "preflight.h5"
 OK, FAILED, TIMED_OUT, KILLED = "ok", "failed", "timed out", "killed"
 OUTCOMES = (OK, FAILED, TIMED_OUT, KILLED)
 
@@ -91,7 +98,8 @@ class Run:
         record.
     facts : dict
         What the record says of where the figures come from: job, variant, devices, git, mpi,
-        versions, results_sha256, kernel_gbs.
+        versions, results_sha256, kernel_gbs, kernel_bytes, warnings. Sweeps of earlier versions
+        lack some.
     load : float
         Cores of this machine that were busy with something else just before the start.
     cpu, commit : str
@@ -124,6 +132,28 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """What the memory of a node delivers to all its ranks at once, as it was measured.
+
+    Attributes
+    ----------
+    read_gbs, copy_gbs : float
+        Of a node, median over nodes [GB/s].
+    ranks, nodes, threads : int
+        That measured it: ranks on all nodes together, threads of each.
+    start : str
+        UTC, ISO 8601.
+    """
+
+    read_gbs: float
+    copy_gbs: float
+    ranks: int
+    nodes: int
+    threads: int
+    start: str
+
+
+@dataclass(frozen=True)
 class Sweep:
     """What was planned and what has been run so far.
 
@@ -137,12 +167,15 @@ class Sweep:
         In the order in which they were started.
     missing : list of str
         What was planned and has not been run, in words.
+    limit : Limit or None
+        None if nobody measured it.
     """
 
     folder: Path
     plan: dict[str, Any]
     runs: list[Run]
     missing: list[str]
+    limit: Limit | None = None
 
 
 def write_text(path: Path, content: str) -> None:
@@ -193,7 +226,7 @@ def load(folder: Path) -> Sweep:
     """
     try:
         if (folder / PLAN).is_file():
-            return _load_one(folder)
+            return replace(_load_one(folder), limit=_limit([folder]))
         return _load_several(folder)
     except OSError as error:
         raise FolderError(f"{error.filename or folder}: {error.strerror}") from None
@@ -232,7 +265,36 @@ def _load_several(folder: Path) -> Sweep:
     missing += [f"{path.name}: nothing was measured there" for path in inside if path not in held]
     order = [entry for sweep in sweeps for entry in sweep.plan["order"]]
     several = {"order": order, "folders": [sweep.folder.name for sweep in sweeps]}
-    return Sweep(folder, {**first.plan, **several}, runs, missing)
+    return Sweep(folder, {**first.plan, **several}, runs, missing, _limit([folder, *inside]))
+
+
+def _limit(folders: list[Path]) -> Limit | None:
+    """Read what memory delivers from the first of the folders where it lies."""
+    path = next((folder / LIMIT for folder in folders if (folder / LIMIT).exists()), None)
+    if path is None:
+        return None
+    try:
+        record = records.read(path)
+        facts = record.attributes
+        read, copy = (record.results[f"{what}_bandwidth"].values for what in ("read", "copy"))
+        ranks, nodes, threads = (facts[name] for name in ("ranks", "nodes", "threads"))
+        start = facts["start"]
+    except (OSError, ValueError) as error:
+        raise FolderError(f"{path} cannot be used: {error}") from None
+    except KeyError as error:
+        raise FolderError(f"{path} is no record of bandwidths: it lacks {error}") from None
+    counted = all(isinstance(n, int) and n > 0 for n in (ranks, nodes, threads))
+    if not counted or not isinstance(start, str):
+        raise FolderError(f"{path} is damaged: impossible ranks, nodes, threads or start")
+    if not all(_bandwidths(values, nodes) for values in (read, copy)):
+        raise FolderError(f"{path} is no record of bandwidths: not one of each node, above 0")
+    return Limit(float(np.median(read)), float(np.median(copy)), ranks, nodes, threads, start)
+
+
+def _bandwidths(values: Any, nodes: int) -> bool:
+    """Whether these are bandwidths, one of each node."""
+    numbers = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+    return numbers and values.shape == (nodes,) and bool((np.isfinite(values) & (values > 0)).all())
 
 
 def _same_command(first: Sweep, other: Sweep) -> None:
@@ -324,6 +386,12 @@ def read_run(folder: Path) -> Run:
         raise FolderError(f"{path} is damaged: 'phases' are not seconds of each rank")
     if not isinstance(run.facts.get("devices", []), list):
         raise FolderError(f"{path} is damaged: 'devices' is not a list")
+    told = run.facts.get("warnings", [])
+    if not isinstance(told, list) or not all(isinstance(text, str) for text in told):
+        raise FolderError(f"{path} is damaged: 'warnings' is not a list of sentences")
+    for name in ("kernel_bytes", "kernel_gbs"):
+        if not isinstance(run.facts.get(name, 0), int | float):
+            raise FolderError(f"{path} is damaged: {name!r} is not a number")
     if run.outcome == OK and not (run.seconds and 0 < run.seconds < float("inf")):
         raise FolderError(f"{path} is damaged: it succeeded in {run.seconds!r} seconds")
     return run

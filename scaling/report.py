@@ -157,13 +157,19 @@ def _caption(series: Series, name: str, target: float) -> str:
     if any(point.failed for point in series.points):
         extra += " Crosses: launches that failed, and how many of how many."
     if kind == "speedup":
+        bound = ""
+        if any(point.bound > 0 for point in series.points):
+            bound = (
+                " Dash and two dots: what memory would allow if only moving the kernel's data took "
+                "time; the legend tells if that lies beyond the axes."
+            )
         ideal = "twice the ranks, half the time"
         if series.mode == "weak":
             ideal = "twice the ranks, twice the work in the same time"
         return (
             f"Speedup. {_READ_POINTS} Dashed: the ideal, {ideal}. Both axes are in powers of two. "
             f"The further a point lies below the dashed line, the more of the machine is lost."
-            f"{extra}"
+            f"{bound}{extra}"
         )
     if kind == "efficiency":
         return (
@@ -197,7 +203,8 @@ def _alternative(analysis: Analysis, name: str) -> str:
 
 
 def _tell_speedup(point: Point) -> str:
-    return tables.number(point.speedup.value, 3)
+    allowed = f" (memory allows {tables.number(point.bound, 3)})" if point.bound > 0 else ""
+    return tables.number(point.speedup.value, 3) + allowed
 
 
 def _tell_efficiency(point: Point) -> str:

@@ -1,4 +1,4 @@
-"""What a report says in words: fits, recommendation, bottleneck, warnings, method."""
+"""What a report says in words: fits, recommendation, bottleneck, limit, warnings, method."""
 
 import math
 import shlex
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scaling import laws, statistics
-from scaling.folder import OK, Run
+from scaling.folder import OK, Limit, Run
 from scaling.laws import Law
 from scaling.statistics import Estimate
 
@@ -40,9 +40,12 @@ _PHASES = {
     "to_device": "Data is copied to the GPU: leave it there, or give each rank more work.",
     "kernel": "The computation itself gains less than the ranks cost: they share memory bandwidth, "
     "caches and power, or have too little work each.",
+    "halo": "Ranks wait for rows of their neighbours longer than the computation hides: give each more "
+    "work, or look at the network and at whether all ranks are equally fast.",
     "wait": "All ranks wait, in turn: balance the load between one exchange and the next.",
     "gather": "Results are collected on one rank: send less, or combine them on the way.",
     "to_host": "Data is copied from the GPU: leave it there, or give each rank more work.",
+    "snapshot": "One rank writes snapshots while the others wait: keep fewer of them.",
 }
 
 
@@ -316,6 +319,32 @@ def bottleneck(measured: Sequence["Point"]) -> str:
     ).rstrip()
 
 
+def limit(measured: Limit | None, series: Sequence["Series"]) -> str:
+    """Say what memory delivers, and how near to it the kernel comes where it comes nearest."""
+    if measured is None:
+        return ""
+    shares = []
+    for one in series:
+        fair = [p for p in one.points if p.limit_share > 0 and not p.oversubscribed]
+        if fair:
+            most = max(fair, key=lambda p: p.limit_share)
+            shares.append(f"{percent(most.limit_share)} at {_place(most)} in {one.mode} scaling")
+    reached = f"; of the read limit the kernel reaches at most {', '.join(shares)}"
+    nodes = f" on {measured.nodes} nodes" if measured.nodes > 1 else ""
+    return (
+        f"Measured limit: memory delivers {figure(measured.read_gbs)} GB/s reading and "
+        f"{figure(measured.copy_gbs)} GB/s copying per node ({counted(measured.ranks, 'rank')} x "
+        f"{counted(measured.threads, 'thread')}{nodes}, preflight of {measured.start[:10]})"
+        f"{reached if shares else ''}."
+    )
+
+
+def beyond(measured: Limit, point: "Point") -> bool:
+    """Whether a point uses more cores of a node than measured what memory delivers."""
+    used = min(point.ranks * point.threads, point.cores) / point.nodes
+    return used > measured.ranks * measured.threads / measured.nodes
+
+
 def machine(plan: dict[str, Any], runs: Sequence[Run]) -> str:
     """Return one line on where the sweep ran."""
     facts = plan.get("machine") or {}
@@ -352,13 +381,19 @@ def _devices(runs: Sequence[Run]) -> list[str]:
 
 
 def warnings(
-    plan: dict[str, Any], runs: Sequence[Run], missing: Sequence[str], series: Sequence["Series"]
+    plan: dict[str, Any],
+    runs: Sequence[Run],
+    missing: Sequence[str],
+    series: Sequence["Series"],
+    measured: Limit | None,
 ) -> tuple[str, ...]:
     """Return what a referee must know."""
     found = [*_incomplete(runs, missing), *_mixed(runs)]
     found += _busy(plan, runs)
     for one in series:
         found += _of_points(one)
+    found += _low_limit(measured, series)
+    found += _of_program(runs)
     return tuple(dict.fromkeys(found))
 
 
@@ -442,6 +477,8 @@ def _of_points(series: "Series") -> list[str]:
         "an efficiency above 1, which wants an explanation": [
             p for p in measured if "superlinear" in p.notes
         ],
+        "a kernel faster than memory: its data stay in cache, so a larger problem may scale "
+        "otherwise": [p for p in measured if "cache-resident" in p.notes],
     }.items():
         if chosen:
             *others, last = (str(point.ranks) for point in chosen)
@@ -455,6 +492,35 @@ def _of_points(series: "Series") -> list[str]:
     return found
 
 
+def _low_limit(measured: Limit | None, series: Sequence["Series"]) -> list[str]:
+    """Say where more cores may get more out of memory than measured it."""
+    points = [p for one in series for p in one.points if p.limit_share > 0]
+    more = sorted({point.ranks for point in points if measured and beyond(measured, point)})
+    if not more:
+        return []
+    return [
+        "The limit of memory was measured with fewer cores of a node than were used on "
+        f"{_ranks(more)}, and may be too low."
+    ]
+
+
+def _of_program(runs: Sequence[Run]) -> list[str]:
+    """Return what the program itself warned of, with the rank counts where it did."""
+    where: dict[str, set[int]] = {}
+    for run in runs:
+        for text in run.facts.get("warnings") or ():
+            where.setdefault(text, set()).add(run.ranks)
+    told = sorted((sorted(ranks), text) for text, ranks in where.items())
+    return [f"On {_ranks(ranks)} the program warned: {text}." for ranks, text in told]
+
+
+def _ranks(counts: Sequence[int]) -> str:
+    """Return rank counts as "1, 2 and 4 ranks"."""
+    *others, last = counts
+    first = f"{', '.join(map(str, others))} and " if others else ""
+    return first + counted(last, "rank")
+
+
 def _uneven(measured: Sequence["Point"]) -> list[str]:
     each = [point.work / point.ranks for point in measured if point.work > 0]
     if each and max(each) > 1.01 * min(each):
@@ -466,13 +532,22 @@ def _uneven(measured: Sequence["Point"]) -> list[str]:
 
 
 def method(
-    plan: dict[str, Any], runs: Sequence[Run], series: Sequence["Series"], oversubscribed: bool
+    plan: dict[str, Any],
+    runs: Sequence[Run],
+    series: Sequence["Series"],
+    oversubscribed: bool,
+    measured: Limit | None,
 ) -> str:
     """Return the paragraph for a proposal."""
     good = [run for run in runs if run.outcome == OK]
     if not good:
         return "No launch succeeded."
     text = [*_what(plan, good), *_timing(plan, good), _baselines(series)]
+    if measured and any(point.bound > 0 for one in series for point in one.points):
+        text.append(
+            f"As a bound, memory is taken to deliver {figure(measured.read_gbs)} GB/s per node, "
+            "measured with all ranks of a node reading at once."
+        )
     return " ".join((*text, *_evaluation(series, oversubscribed), _cost_rule(good)))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from scaling import launchers, plan
 from scaling.command import Command
-from scaling.folder import OK, PLAN, FolderError, load, write_json
+from scaling.folder import LIMIT, OK, PLAN, FolderError, load, write_json
 from scaling.launchers import UsageError
 from scaling.runner import Runner
 
@@ -216,7 +216,8 @@ def _choose_folder(args: argparse.Namespace, wanted: dict[str, Any]) -> Path:
         folder = Path("results") / f"{wanted['job']}-scaling-{stamp}Z"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / PLAN).exists() and any(p.name != ".lock" for p in folder.iterdir()):
+        foreign = {path.name for path in folder.iterdir()} - {".lock", LIMIT}
+        if not (folder / PLAN).exists() and foreign:
             raise UsageError(f"{folder} holds something else: name a new folder, or an empty one")
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None

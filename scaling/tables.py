@@ -131,7 +131,16 @@ def columns(series: Series, cost_unit: str) -> list[Column]:
         table.append(known("Karp-Flatt", "serial_fraction", lambda x: number(x, 3)))
     elif any(math.isfinite(point.work) for point in points):
         table.append(exact("work", lambda p: number(p.work)))
+    if any(math.isfinite(point.kernel_gbs) for point in points):
+        table.append(exact("kernel GB/s", lambda p: number(p.kernel_gbs, 3)))
+    if any(math.isfinite(point.limit_share) for point in points):
+        table.append(exact("of limit", _share))
     return [*table, exact(f"{cost_unit} a run", lambda p: number(p.cost, 3))]
+
+
+def _share(point: Point) -> str:
+    # Of two measurements: a fourth digit would say nothing.
+    return NOTHING if math.isnan(point.limit_share) else sentences.percent(point.limit_share)
 
 
 def _launches(point: Point) -> str:
@@ -173,6 +182,8 @@ def terminal(analysis: Analysis) -> str:
         ]
         said = [advice(series), line(series.bottleneck), *map(told, series.fits)]
         parts += ["", *(_wrapped(text, "  ") for text in (*notes, *said) if text)]
+    if analysis.limit:
+        parts += ["", _wrapped(line(analysis.limit))]
     sections = {"Warnings": analysis.warnings, "Not measured": analysis.missing}
     for title, lines in sections.items():
         if lines:
@@ -182,11 +193,24 @@ def terminal(analysis: Analysis) -> str:
 
 
 def _terminal_table(series: Series, cost_unit: str) -> str:
+    table = columns(series, cost_unit)
+    # If it is too wide: the threads per rank are said above it, and the page has the rest.
+    for spare in ("", "cores", "work", "kernel GB/s", "of limit"):
+        table = [column for column in table if column.title != spare]
+        lines = _terminal_lines(table, cost_unit)
+        if len(lines[0]) <= WIDTH:
+            break
+    return "\n".join(lines)
+
+
+def _terminal_lines(table: Sequence[Column], cost_unit: str) -> list[str]:
     # Two lines of heading where one would not fit beside wide figures.
     split = {"Karp-Flatt": ("Karp-", "Flatt"), f"{cost_unit} a run": (cost_unit, "a run")}
-    split |= {"scaled speedup": ("scaled", "speedup")}
+    split |= {"scaled speedup": ("scaled", "speedup"), "kernel GB/s": ("kernel", "GB/s")}
+    if any(column.title == "of limit" for column in table):
+        split |= {"of limit": ("of", "limit"), "efficiency": ("effi-", "ciency")}
     titles, cells = [], []
-    for column in columns(series, cost_unit):
+    for column in table:
         titles.append(split.get(column.title, ("", column.title)))
         cells.append(column.cells)
         if column.title == "seconds":
@@ -196,7 +220,7 @@ def _terminal_table(series: Series, cost_unit: str) -> str:
     # As rows: tabulate makes every column wider than its heading.
     lines = tabulate(rows, tablefmt="plain", stralign="right", disable_numparse=True).splitlines()
     lines.insert(2, "-" * max(map(len, lines)))
-    return "\n".join(lines)
+    return lines
 
 
 def _terminal_failures(failures: Sequence[Run]) -> list[str]:
@@ -245,6 +269,7 @@ def markdown(analysis: Analysis, figures: dict[str, str]) -> str:
             for name, text in figures.items()
             if name.startswith(f"{series.mode}-")
         ]
+    parts.append(_escaped(analysis.limit))
     sections = {"Warnings": analysis.warnings, "Not measured": analysis.missing}
     for title, lines in sections.items():
         if lines:
@@ -322,6 +347,7 @@ def _row(mode: str, point: Point, cost_unit: str, phases: Sequence[str]) -> dict
     row |= {"work": point.work, "process_seconds": point.process_seconds}
     row[cost_unit.lower().replace("-", "_")] = point.cost
     row["oversubscribed"] = point.oversubscribed
+    row |= {name: getattr(point, name) for name in ("kernel_gbs", "limit_share", "bound")}
     row["largest_imbalance"] = max(point.imbalance, default=math.nan)
     row |= {f"phase_{line(name)}": point.phases.get(name, math.nan) for name in phases}
     row["notes"] = line("; ".join(point.notes))

@@ -1,15 +1,19 @@
 """Sweeps and analyses made by hand, for the tests of the report."""
 
+import json
 import math
 from dataclasses import replace
 
+import h5py
 import numpy as np
 
+from runtime import record as records
 from scaling.analysis import Analysis, Estimate, Fit, Point, Series
-from scaling.folder import Run, name_of, write_json, write_run
+from scaling.folder import Limit, Run, name_of, write_json, write_run
 
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 WIGGLE = (1.02, 0.99, 1.0, 1.01, 0.985, 1.03)
+LIMIT = Limit(30.0, 25.0, 8, 1, 1, "2026-11-25T01:02:03.000+00:00")
 
 
 def run(**changes):
@@ -78,6 +82,48 @@ def write_sweep(folder, planned, runs):
         write_run(inside, each)
 
 
+def record(results=(), **attributes):
+    """Return the record of a job that ran for a second on one rank."""
+    return records.Record(
+        attributes={
+            "schema": records.SCHEMA,
+            "job": "demo",
+            "arguments": {"variant": "numpy"},
+            **{"ranks": 1, "nodes": 1, "threads": 1, "variant": "numpy", "mpi": "MPICH 4.3"},
+            "start": "2026-11-25T01:02:03.000+00:00",
+            **{"git": "0123abcd", "versions": {"numpy": "2.4"}, "slurm": {}},
+            **{"peak_memory_rank": 2**26, "peak_memory_node": 2**26},
+            **{"work": 10, "kernel_bytes": 8 * 10**9, "warnings": [], "results_sha256": ""},
+            **attributes,
+        },
+        results={
+            name: records.Result(np.array(x), "GB/s", name) for name, x in dict(results).items()
+        },
+        check={"error": 0.0, "bound": 0.0},
+        phases=("kernel", "write"),
+        timings=np.array([[[1.0], [math.nan]]]),
+        ranks=np.array([(0, b"host")], [("rank", "i8"), ("device", "S4")]),
+    )
+
+
+def write_limit(path, read=(30.0,), copy=(25.0,), **attributes):
+    """Write a record of what memory delivers, one value per node, by the schema of records."""
+    bandwidths = {"read_bandwidth": read, "copy_bandwidth": copy}
+    made = record({name: x for name, x in bandwidths.items() if x is not None}, **attributes)
+    made.attributes["results_sha256"] = records.digest(made.results)
+    with h5py.File(path, "w") as file:
+        for name, value in made.attributes.items():
+            file.attrs[name] = json.dumps(value) if isinstance(value, dict | list) else value
+        for name, result in made.results.items():
+            file[f"results/{name}"] = result.values
+            file[f"results/{name}"].attrs.update(units=result.units, description="")
+        file.require_group("results")
+        file.create_group("check").attrs.update(made.check)
+        file["timings"] = made.timings
+        file["timings"].attrs["phases"] = list(made.phases)
+        file["ranks"], file["snapshots"] = made.ranks, made.snapshots
+
+
 def phases_of(ranks, seconds):
     """Return what a record holds of a run: the kernel shrinks, gathering does not."""
     kernel = [seconds * 0.9 * (1 + 0.02 * math.sin(7 * rank)) for rank in range(ranks)]
@@ -119,6 +165,9 @@ def point(ranks, samples, base=None, mode="strong", **changes):
         busiest={name: max(values) for name, values in phases.items()},
         imbalance=tuple((kernel / kernel.mean()).tolist()),
         oversubscribed=ranks > cores,
+        kernel_gbs=math.nan,
+        limit_share=math.nan,
+        bound=math.nan,
         notes=("oversubscribed",) if ranks > cores else (),
     )
     return replace(plain, **changes)
@@ -173,6 +222,15 @@ def strong(counts=(1, 2, 4, 8, 16), serial=0.04, **changes):
     return replace(plain, **changes)
 
 
+def limited(series, bound=6.0):
+    """Return a series whose kernel takes 5 GB/s a rank of the 30 that memory delivers."""
+    points = tuple(
+        replace(p, kernel_gbs=5.0 * p.ranks, limit_share=p.ranks / 6, bound=bound)
+        for p in series.points
+    )
+    return replace(series, points=points, baseline=points[0])
+
+
 def weak(counts=(1, 2, 4, 8), serial=0.05, **changes):
     """Return a series that follows Gustafson's law, with a work of 1000 per rank."""
     points = []
@@ -208,6 +266,7 @@ def analysis(*series, **changes):
         failures=tuple(run for each in series for p in each.points for run in p.failed),
         missing=(),
         warnings=(),
+        limit="",
         method="Each point was measured by six launches.",
         cost_unit="core-hours",
         target=0.7,

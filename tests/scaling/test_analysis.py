@@ -34,10 +34,10 @@ def runs(seconds=amdahl, counts=COUNTS, launches=6, noise=0.01, mode="strong", *
     ]
 
 
-def analysed(some, missing=(), planned=None, **options):
+def analysed(some, missing=(), planned=None, limit=None, **options):
     if planned is None:
         planned = examples.plan(sorted({run.ranks for run in some}))
-    return analyse(Sweep(Path("sweep"), planned, list(some), list(missing)), **options)
+    return analyse(Sweep(Path("sweep"), planned, list(some), list(missing), limit), **options)
 
 
 def only(some, **options):
@@ -525,6 +525,133 @@ def test_other_doubts_are_warned_of(changes, words):
     some = runs(work=1.0)
     some[3] = replace(some[3], **changes)
     assert any(words in each for each in analysed(some).warnings)
+
+
+def test_warnings_of_the_program_name_the_counts_where_they_came():
+    crowded = "64 threads on 2 cores of vm: ask for more cores or start fewer ranks"
+    told = {1: ["b"], 4: [crowded], 8: ["b", crowded], 32: ["b"]}
+    some = [
+        replace(run, facts={**FACTS, "warnings": told.get(run.ranks, [])}, mode=mode)
+        for mode in ("strong", "weak")
+        for run in runs(work=1.0)
+    ]
+    assert [each for each in analysed(some).warnings if "the program" in each][-2:] == [
+        "On 1, 8 and 32 ranks the program warned: b.",
+        f"On 4 and 8 ranks the program warned: {crowded}.",
+    ]
+
+
+def hosted(seconds=amdahl, kernel_bytes=lambda p: 24e9, gbs=lambda p: 4.0 * p, **changes):
+    """Return runs on hosts whose records tell of the kernel; see `examples.LIMIT`."""
+    return [
+        replace(
+            run,
+            facts={**FACTS, "kernel_bytes": kernel_bytes(run.ranks), "kernel_gbs": gbs(run.ranks)},
+        )
+        for run in runs(seconds, **{"counts": (1, 2, 4, 8), "cores": 8, **changes})
+    ]
+
+
+def test_memory_bounds_strong_scaling_on_a_node():
+    series = only(hosted(noise=0), limit=examples.LIMIT)
+    for p, point in by_ranks(series).items():
+        assert point.kernel_gbs == 4 * p
+        assert point.limit_share == pytest.approx(4 * p / 30)
+        # 24 GB at 30 GB/s, against 10 s.
+        assert point.bound == pytest.approx(10 / 0.8)
+        assert "cache-resident" not in point.notes or p == 8
+    assert series.baseline is series.points[0]
+
+
+def test_memory_of_more_nodes_bounds_less():
+    some = [replace(run, nodes=max(1, run.ranks // 4)) for run in hosted(noise=0)]
+    points = by_ranks(only(some, limit=examples.LIMIT))
+    assert points[8].bound == pytest.approx(2 * points[4].bound) == pytest.approx(20 / 0.8)
+    assert points[8].limit_share == pytest.approx(32 / 60)
+
+
+def test_memory_bounds_weak_scaling_by_work_per_second():
+    more = {"mode": "weak", "noise": 0}
+    for work in (lambda p: None, lambda p: 7.0 * p):
+        some = hosted(lambda p: 10 + p, kernel_bytes=lambda p: p * 24e9, **more)
+        some = [replace(run, work=work(run.ranks)) for run in some]
+        for p, point in by_ranks(only(some, limit=examples.LIMIT)).items():
+            # (p / (24 p / 30 s)) / (1 / 11 s), which no count of ranks on a node changes.
+            assert point.bound == pytest.approx(11 / 0.8), p
+
+
+def test_bandwidth_is_the_median_of_the_launches_that_tell_it():
+    some = hosted()
+    some[:6] = [
+        replace(run, facts={**FACTS, "kernel_gbs": gbs})
+        for run, gbs in zip(some, (9.0, 1.0, 2.0, math.nan, math.inf, 3.0), strict=False)
+    ]
+    point = only(some, limit=examples.LIMIT).points[0]
+    assert (point.kernel_gbs, point.limit_share) == (2.5, 2.5 / 30)
+    assert math.isnan(point.bound)
+
+
+def test_memory_of_the_host_does_not_bound_a_gpu():
+    some = [replace(run, facts={**run.facts, "devices": ["NVIDIA H200"]}) for run in hosted()]
+    found = analysed(some, limit=examples.LIMIT)
+    for point in found.series[0].points:
+        assert point.kernel_gbs == 4 * point.ranks
+        assert math.isnan(point.limit_share) and math.isnan(point.bound)
+    assert found.limit.endswith("preflight of 2026-11-25).")
+    assert "memory" not in found.method
+
+
+def test_without_a_limit_the_bandwidth_alone_is_known():
+    found = analysed(hosted())
+    assert by_ranks(found.series[0])[8].kernel_gbs == 32
+    assert math.isnan(found.series[0].points[0].limit_share)
+    assert (found.limit, "memory" in found.method) == ("", False)
+    # The record of an earlier version, and a program without one.
+    for facts in (FACTS, {}):
+        point = only(runs(facts=facts), limit=examples.LIMIT).points[0]
+        assert math.isnan(point.kernel_gbs) and math.isnan(point.bound)
+
+
+def test_kernel_faster_than_memory_is_cache_resident():
+    found = analysed(hosted(gbs=lambda p: 7.8 * p), limit=examples.LIMIT)
+    (series,) = found.series
+    noted = [p for p, point in by_ranks(series).items() if "cache-resident" in point.notes]
+    # 104 % at 4 ranks may be noise.
+    assert noted == [8]
+    assert (
+        "Strong scaling, 8 ranks: a kernel faster than memory: its data stay in cache, so a larger "
+        "problem may scale otherwise." in found.warnings
+    )
+
+
+def test_limit_that_fewer_cores_measured_may_be_too_low():
+    limit = replace(examples.LIMIT, ranks=4, nodes=2)
+    found = analysed(hosted(gbs=lambda p: 40.0), limit=limit)
+    points = by_ranks(found.series[0])
+    assert "cache-resident" in points[2].notes and "cache-resident" not in points[4].notes
+    assert (
+        "The limit of memory was measured with fewer cores of a node than were used on 4 and 8 "
+        "ranks, and may be too low." in found.warnings
+    )
+    # As many cores, in fewer ranks; and ranks that take turns on as many.
+    for changes in ({"ranks": 2, "threads": 4}, {}):
+        few = 4 if not changes else 8
+        found = analysed(hosted(cores=few), limit=replace(examples.LIMIT, **changes))
+        assert not any("too low" in each for each in found.warnings)
+
+
+def test_sentence_on_the_limit():
+    some = [*hosted(noise=0), *hosted(noise=0, mode="weak", gbs=lambda p: 3.0 * p)]
+    found = analysed(some, limit=replace(examples.LIMIT, ranks=16, nodes=2))
+    assert found.limit == (
+        "Measured limit: memory delivers 30 GB/s reading and 25 GB/s copying per node (16 ranks x "
+        "1 thread on 2 nodes, preflight of 2026-11-25); of the read limit the kernel reaches at "
+        "most 107 % at 8 ranks in strong scaling, 80 % at 8 ranks in weak scaling."
+    )
+    assert "As a bound, memory is taken to deliver 30 GB/s per node, measured" in found.method
+    # Ranks that take turns on a core have no bandwidth of their own.
+    found = analysed(hosted(cores=4), limit=examples.LIMIT)
+    assert found.limit.endswith("at most 53.3 % at 4 ranks in strong scaling.")
 
 
 def test_whole_processes_are_told():

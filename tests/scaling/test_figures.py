@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from scaling import figures
-from tests.scaling.examples import NOTHING, analysis, failed_point, point, run, strong, weak
+from tests.scaling.examples import (
+    NOTHING,
+    analysis,
+    failed_point,
+    limited,
+    point,
+    run,
+    strong,
+    weak,
+)
 
 FAILED = run(ranks=32, outcome="failed")
 TITLE = "a $x$ title <&>"
@@ -146,6 +155,36 @@ def test_law_that_the_data_do_not_determine_says_so_and_has_no_band():
     assert len(figures.speedup(series).axes[0].collections) == len(axes.collections) + 1
 
 
+def test_bound_by_memory_is_a_line_of_its_own():
+    figure = figures.speedup(limited(strong()))
+    shown = lines(figure)
+    x, y, bound = shown["memory bandwidth"]
+    assert list(x) == [1, 2, 4, 8, 16] and set(y) == {6.0}
+    # Grey prints have no colours.
+    law = shown["Amdahl, 95 % band"][2]
+    dashes = {str(line._dash_pattern) for line in (bound, shown["ideal"][2], law)}
+    assert len(dashes) == 3
+    assert not any("memory" in label for label in lines(figures.speedup(strong())))
+    assert not any("memory" in label for label in lines(figures.efficiency(limited(strong()), 0.7)))
+
+
+def test_bound_at_some_points_only():
+    series = limited(strong())
+    points = (series.points[0], replace(series.points[1], bound=float("nan")), *series.points[2:])
+    x, *_ = lines(figures.speedup(replace(series, points=points)))["memory bandwidth"]
+    assert list(x) == [1, 4, 8, 16]
+
+
+@pytest.mark.parametrize(("bound", "where"), [(1e6, "above"), (1e-6, "below")])
+def test_bound_that_is_far_away_leaves_the_axes_alone(bound, where):
+    plain, figure = figures.speedup(strong()), figures.speedup(limited(strong(), bound))
+    assert figure.axes[0].get_ylim() == plain.axes[0].get_ylim()
+    assert figure.axes[0].get_xlim() == plain.axes[0].get_xlim()
+    assert f"memory ({where})" in lines(figure)
+    texts = [[t.get_text() for t in f.axes[0].get_yticklabels()] for f in (plain, figure)]
+    assert texts[0] == texts[1]
+
+
 def test_nodes_are_the_axis_where_the_series_says_so():
     series = strong((16, 32, 64))
     points = tuple(replace(p, nodes=p.ranks // 16) for p in series.points)
@@ -256,7 +295,8 @@ def test_widest_legend_fits():
         replace(series.fits[0], law="USL"),
     )
     for figure in (
-        figures.speedup(replace(series, fits=fits)),
+        figures.speedup(limited(replace(series, fits=fits), 6.0)),
+        figures.speedup(limited(replace(series, fits=fits), 1e6)),
         figures.efficiency(replace(series, fits=fits), 0.7),
     ):
         figure.draw_without_rendering()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scaling.folder import FolderError, load, write_json, write_run
-from tests.scaling.examples import plan, run, write_sweep
+from scaling.folder import FolderError, Limit, load, write_json, write_run
+from tests.scaling.examples import plan, run, write_limit, write_sweep
 
 
 def test_sweep_is_read_back_in_order_of_start(tmp_path):
@@ -89,6 +89,74 @@ def test_phases_that_are_no_seconds_of_ranks(tmp_path, phases):
     write_sweep(tmp_path / "a", plan([1]), [run(phases=phases)])
     with pytest.raises(FolderError, match="'phases' are not seconds of each rank"):
         load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "facts, words",
+    [
+        ({"devices": "host"}, "'devices' is not a list"),
+        ({"warnings": "too few cores"}, "'warnings' is not a list of sentences"),
+        ({"warnings": [1]}, "'warnings' is not a list of sentences"),
+        ({"warnings": None}, "'warnings' is not a list of sentences"),
+        ({"kernel_bytes": "8"}, "'kernel_bytes' is not a number"),
+        ({"kernel_gbs": None}, "'kernel_gbs' is not a number"),
+    ],
+)
+def test_damaged_facts(tmp_path, facts, words):
+    write_sweep(tmp_path, plan([1]), [run(facts=facts)])
+    with pytest.raises(FolderError, match=f"run.json is damaged: {words}"):
+        load(tmp_path)
+
+
+def test_limit_is_the_median_of_the_nodes(tmp_path):
+    write_sweep(tmp_path, plan([1], launches=1), [run()])
+    assert load(tmp_path).limit is None
+    counts = {"ranks": 6, "nodes": 3, "threads": 4}
+    write_limit(tmp_path / "preflight.h5", (30.0, 10.0, 29.0), (25.0, 24.0, 5.0), **counts)
+    start = "2026-11-25T01:02:03.000+00:00"
+    assert load(tmp_path).limit == Limit(29.0, 24.0, 6, 3, 4, start)
+
+
+def test_limit_of_several_folders_is_the_one_beside_them_or_in_the_first(tmp_path):
+    for nodes in (1, 2, 10):
+        write_sweep(tmp_path / f"nodes-{nodes}", plan([nodes], launches=1), [run(ranks=nodes)])
+    assert load(tmp_path).limit is None
+    for k, place in enumerate(("nodes-10/", "nodes-2/", "")):
+        write_limit(tmp_path / f"{place}preflight.h5", read=(10.0 + k,))
+        assert load(tmp_path).limit.read_gbs == 10 + k
+
+
+def test_limit_that_is_no_record(tmp_path):
+    write_sweep(tmp_path, plan([1], launches=1), [run()])
+    path = tmp_path / "preflight.h5"
+    for spoil in (lambda: path.write_bytes(b"\x89HDF"), lambda: path.unlink() or path.mkdir()):
+        spoil()
+        with pytest.raises(FolderError, match=r"preflight\.h5 cannot be used: "):
+            load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"schema": 2}, "not a record of schema"),
+        ({"read": None}, "lacks 'read_bandwidth'"),
+        ({"copy": None}, "lacks 'copy_bandwidth'"),
+        ({"copy": (25.0, 25.0)}, "not one of each node"),
+        ({"nodes": 2}, "not one of each node"),
+        ({"read": 30.0}, "not one of each node"),
+        ({"read": (30,)}, "not one of each node"),
+        ({"read": (float("nan"),)}, "above 0"),
+        ({"read": (0.0,)}, "above 0"),
+        ({"ranks": 0}, "impossible ranks"),
+        ({"start": 5}, "impossible ranks, nodes, threads or start"),
+    ],
+)
+def test_record_that_is_no_limit(tmp_path, changes, words):
+    write_sweep(tmp_path, plan([1], launches=1), [run()])
+    write_limit(tmp_path / "preflight.h5", **changes)
+    with pytest.raises(FolderError, match=words) as error:
+        load(tmp_path)
+    assert str(error.value).startswith(str(tmp_path / "preflight.h5"))
 
 
 def test_deep_nesting_is_damage(tmp_path):

@@ -36,6 +36,11 @@ def test_table_follows_from_the_sentence_before_it():
         ("5.00 and the value ", "0.0857", laws.karp_flatt(5.0, 8)),
         ("all six has a chance of 2 / 2^6 = ", "3", 100 * 2 / 2**6),
         ("With five it is ", "6", 100 * 2 / 2**5),
+        ("1.2 GB in every repeat. That takes ", "0.040", 1.2 / 30),
+        ("need 0.044 s for it, they move ", "27.3", 1.2 / 0.044),
+        ("27.3 GB/s, or ", "91", 100 * 1.2 / 0.044 / 30),
+        ("make the kernel at most ", "1.10", 0.044 / (1.2 / 30)),
+        ("at 0.030 s it would be ", "133", 100 * 1.2 / 0.030 / 30),
     ],
 )
 def test_numbers_in_the_text(before, written, value):

@@ -19,12 +19,14 @@ from scaling.folder import Sweep, load
 from tests.scaling.examples import (
     analysis,
     failed_point,
+    limited,
     plan,
     point,
     run,
     strong,
     weak,
     write_example,
+    write_limit,
     write_sweep,
 )
 
@@ -144,17 +146,21 @@ def test_terminal_fits_a_batch_log():
         seconds=Estimate(big, big - 1, big + 1),
         speedup=Estimate(9876.5, 9876.0, 9877.0),
         serial_fraction=Estimate(-1.23e-7, -2e-7, 0),
+        kernel_gbs=123456.0,
+        limit_share=1.234,
         failed=(FAILED,) * 10,
         notes=("a long note",) * 20,
     )
     result = analysis(
         strong(points=(wide,), recommendation="word " * 99),
         warnings=("warning " * 30,),
+        limit="limit " * 30,
         failures=(replace(FAILED, output_end="x" * 300),) * 5,
         cost_unit="GPU-hours",
     )
     text = tables.terminal(result)
     assert max(map(len, text.splitlines())) <= 100
+    assert "GB/s" not in text and "GB/s" in tables.markdown(result, {})
     assert text.isascii()
     assert "report.html has the output of all" in text
     assert text.count("launch 1: failed") == 5
@@ -176,6 +182,47 @@ def test_columns_that_say_nothing_are_left_out():
     gpus = tuple(replace(p, gpus=p.ranks, nodes=2) for p in strong().points)
     titles = [column.title for column in tables.columns(strong(points=gpus), "GPU-hours")]
     assert titles[:3] == ["ranks", "nodes", "GPUs"] and "cores" not in titles
+
+
+def test_bandwidth_and_its_share_of_the_limit_are_columns_where_they_are_known():
+    def titles(series):
+        return [column.title for column in tables.columns(series, "core-hours")]
+
+    known = titles(limited(strong()))
+    assert known[-4:] == ["Karp-Flatt", "kernel GB/s", "of limit", "core-hours a run"]
+    assert titles(limited(weak()))[-4:-1] == ["work", "kernel GB/s", "of limit"]
+    points = tuple(replace(p, kernel_gbs=5.0) for p in strong().points)
+    assert titles(strong(points=points)) == [*known[:-2], known[-1]]
+    assert titles(strong()) == [*known[:-3], known[-1]]
+
+
+def test_bandwidth_and_its_share_of_the_limit_are_everywhere():
+    series = limited(strong((1, 2, 4)))
+    series = replace(series, points=(*series.points, failed_point(8, FAILED)))
+    result = analysis(series, limit="Measured limit: 30 GB/s (2 ranks).")
+    text = tables.terminal(result)
+    heads = text.splitlines()[5:7]
+    assert [head.split()[-4:] for head in heads] == [
+        ["Karp-", "kernel", "of", "core-hours"],
+        ["GB/s", "limit", "a", "run"],
+    ]
+    # There is no room for the cores, which are ranks x threads.
+    assert "cores" not in heads[1] and "cores" in tables.terminal(analysis(strong()))
+    row = next(line for line in text.splitlines() if line.split()[:1] == ["4"])
+    assert row.split()[-4:-1] == ["20.0", "66.7", "%"]
+    shown = text, tables.markdown(result, {}), Page(html(result)).words()
+    for text in shown:
+        assert all(word in text for word in ("20.0", "66.7 %", "16.7 %", result.limit))
+    *rows, failed = csv.DictReader(io.StringIO(tables.comma_separated(result)))
+    assert [float(row["kernel_gbs"]) for row in rows] == [5, 10, 20]
+    assert [float(row["limit_share"]) for row in rows] == [1 / 6, 1 / 3, 2 / 3]
+    assert {row["bound"] for row in rows} == {"6.0"}
+    assert {failed[name] for name in ("kernel_gbs", "limit_share", "bound")} == {""}
+    assert "Dash and two dots: what memory" in Page(html(result)).words()
+    assert "Dash and two dots" not in Page(html(analysis(strong()))).words()
+    assert "4 ranks 3.57 (memory allows 6.00); 8 ranks -." in report._alternative(
+        result, "strong-speedup"
+    )
 
 
 @pytest.mark.parametrize(
@@ -213,7 +260,7 @@ def hostile():
     series = strong((1, 2), recommendation=HOSTILE, bottleneck=HOSTILE)
     bad = replace(series.points[1], phases={HOSTILE: 1.0}, notes=(HOSTILE,), failed=(FAILED,))
     series = replace(series, points=(series.points[0], bad))
-    words = {"title": HOSTILE, "machine": HOSTILE, "method": HOSTILE}
+    words = dict.fromkeys(("title", "machine", "limit", "method"), HOSTILE)
     return analysis(series, **words, warnings=(HOSTILE,), missing=(HOSTILE,))
 
 
@@ -355,6 +402,23 @@ def test_report_of_a_folder(tmp_path, capsys):
     }
     linked = re.findall(r"\]\((.*?)\)", (tmp_path / "scaling.md").read_text())
     assert linked and all((tmp_path / path).is_file() for path in linked)
+
+
+def test_limit_in_the_folder_is_in_the_report(tmp_path, capsys):
+    facts = {"devices": ["host"], "kernel_gbs": 24.0, "kernel_bytes": 24 * 10**9, "warnings": ["w"]}
+    runs = [run(ranks=p, launch=k, facts=facts) for p in (1, 2) for k in range(1, 7)]
+    write_sweep(tmp_path, plan([1, 2]), runs)
+    write_limit(tmp_path / "preflight.h5", ranks=8)
+    assert report.main([str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    for text in (printed, Page((tmp_path / "report.html").read_text()).words()):
+        assert "preflight of 2026-11-25" in text and "80 %" in text
+        assert "On 1 and 2 ranks the program warned: w." in text
+    assert "memory bandwidth" in (tmp_path / "figures" / "strong-speedup.svg").read_text()
+    (tmp_path / "preflight.h5").write_text("spoiled")
+    assert report.main([str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "preflight.h5 is not a whole HDF5 file" in error and len(error.splitlines()) == 1
 
 
 def test_second_report_has_the_same_bytes(tmp_path, capsys):

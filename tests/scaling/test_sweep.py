@@ -20,6 +20,7 @@ import pytest
 from scaling import plan, runner, sweep
 from scaling.folder import load
 from scaling.report import sweep_command
+from tests.scaling import examples
 
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
 LIMIT = 100
@@ -88,6 +89,27 @@ def test_job_in_both_modes(scaling, tmp_path):
     # The same problem has the same bits, whatever the ranks.
     strong = {run.facts["results_sha256"] for run in whole.runs if run.mode == "strong"}
     assert len(strong) == 1
+
+
+def test_folder_that_holds_a_limit_alone_is_fresh(scaling, tmp_path):
+    (tmp_path / "s").mkdir()
+    examples.write_limit(tmp_path / "s" / "preflight.h5", read=(1e6,))
+    words = ["--folder", "s", "--ranks", "1,2", "--launches", "1", "--report", *STRONG]
+    done = scaling("sweep", *words, "--", *SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "memory delivers 1000000 GB/s reading" in " ".join(done.stdout.split())
+    whole = load(tmp_path / "s")
+    assert whole.limit.read_gbs == 1e6
+    for run in whole.runs:
+        assert run.facts["kernel_bytes"] > 0
+        assert isinstance(run.facts["warnings"], list)
+
+
+def test_facts_of_a_record():
+    told = ["2 threads on 1 core of vm"]
+    run = runner._of_record(examples.run(), examples.record(warnings=told))
+    assert run.facts["warnings"] == told
+    assert (run.facts["kernel_bytes"], run.facts["kernel_gbs"]) == (8e9, 8.0)
 
 
 def test_lines_of_a_batch_log_tell_the_time_left(scaling):
