@@ -56,8 +56,7 @@ class Rows:
         with agreement(comm, MemoryError):
             zeros = np.zeros((self.counts[comm.rank] + 2, nx + 2))
             # Where MPI puts the rows that come from rank 0.
-            self._arrival = self.device.mpi_buffer(zeros.shape)
-            self.device.update(self._arrival, zeros)
+            self._arrival = self.device.to_device(zeros) if self.device.mpi_reads_device else zeros
             # Halo rows on their way to a device that MPI cannot reach.
             self._landing = np.empty((2, nx + 2))
 

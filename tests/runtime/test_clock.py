@@ -60,3 +60,10 @@ def test_gather_orders_repeats_phases_ranks(comm):
         assert (timings == np.arange(comm.size)).all()
     else:
         assert timings is None
+
+
+def test_total_adds_the_repeats():
+    clock = Clock(3)
+    assert clock.total("kernel") == 0
+    clock.seconds[:, PHASES.index("kernel")] = [1.0, np.nan, 2.5]
+    assert clock.total("kernel") == 3.5

@@ -140,3 +140,19 @@ def test_damage_inside_is_found_while_reading(files):
     rows = np.empty(1000, np.float32)
     with pytest.raises(Stop, match="cannot read"):
         data.read(0, rows)
+
+
+@pytest.mark.parametrize("form", ["a.npy", "a.h5:/a"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.5e10])
+def test_elements_that_are_too_large_are_named(tmp_path, form, bad):
+    values = np.ones((5, 3))
+    values[3, 1] = bad
+    np.save(tmp_path / "a.npy", values)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a"] = values
+    data = Dataset(f"{tmp_path}/{form}", 2, (np.float64,), largest=1e10)
+    data.read(0, np.empty((3, 3)))
+    words = rf"element \(3, 1\) of .* is {bad}: a number is needed, up to 1e\+10"
+    with pytest.raises(Stop, match=words):
+        data.read(2, np.empty((3, 3)))
+    Dataset(f"{tmp_path}/{form}", 2, (np.float64,)).read(2, np.empty((3, 3)))

@@ -319,4 +319,4 @@ def test_the_report_reads_a_record_from_disk(comm, make, tmp_path, start):
 
 
 def test_cores_are_written_as_ranges():
-    assert provenance._ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
+    assert provenance.ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"

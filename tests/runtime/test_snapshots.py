@@ -1,0 +1,96 @@
+import argparse
+import resource
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from runtime import device, record
+from runtime.clock import PHASES, Clock
+from runtime.program import Stop
+from runtime.record import Result
+from runtime.run import Run
+from runtime.snapshots import Snapshots
+
+STATE = {"temperature": Result(np.arange(12.0).reshape(3, 4), "K", "at the points")}
+
+
+def make(comm, folder, every=10, last=35, force=False, repeats=1):
+    args = argparse.Namespace(force=force, repeats=repeats)
+    place = device.choose(comm, "numpy")
+    return Snapshots(comm, Run("job", args, Path(folder, "r.h5"), Clock(1), place, ""), every, last)
+
+
+@pytest.mark.mpi
+def test_each_is_a_file_and_listed(comm, mpi_tmp_path):
+    snapshots = make(comm, mpi_tmp_path, last=100)
+    clock = Clock(1)
+    assert list(snapshots.steps)[:2] == [10, 20] and len(snapshots.steps) == 10
+    for step in (10, 20):
+        snapshots.write(comm, step, STATE if comm.rank == 0 else {}, clock)
+    table = snapshots.table()
+    assert len(table) == (2 if comm.rank == 0 else 0)
+    if comm.rank == 0:
+        assert table["step"].tolist() == [10, 20]
+        assert table["file"].tolist() == [b"r-step010.h5", b"r-step020.h5"]
+        assert {path.name for path in mpi_tmp_path.iterdir()} == {"r-step010.h5", "r-step020.h5"}
+        with h5py.File(mpi_tmp_path / "r-step020.h5") as file:
+            values = file["temperature"][()]
+            np.testing.assert_array_equal(values, STATE["temperature"].values)
+            assert file["temperature"].attrs["units"] == "K"
+            assert (file.attrs["job"], file.attrs["step"], file.attrs["record"]) == (
+                "job", 20, "r.h5",
+            )  # fmt: skip
+            assert file.attrs["sha256"].encode() == table["sha256"][1]
+        assert record.digest(STATE).encode() == table["sha256"][0]
+        assert clock.seconds[0, PHASES.index("snapshot")] > 0
+
+
+@pytest.mark.parametrize(("every", "last"), [(None, 10), (11, 10), (5, 0)])
+def test_none(comm, tmp_path, every, last):
+    snapshots = make(comm, tmp_path, every, last)
+    assert list(snapshots.steps) == [] and len(snapshots.table()) == 0
+    assert 0 not in snapshots.steps
+
+
+def test_a_file_in_the_way_is_kept(comm, tmp_path):
+    (tmp_path / "r-step20.h5").write_text("mine")
+    with pytest.raises(Stop, match=r"r-step20.h5 exists; --force replaces a snapshot"):
+        make(comm, tmp_path)
+    with pytest.raises(Stop, match=r"r-step20.h5 is not a snapshot, and --force replaces nothing"):
+        make(comm, tmp_path, force=True)
+    assert (tmp_path / "r-step20.h5").read_text() == "mine"
+    (tmp_path / "r-step20.h5").unlink()
+    make(comm, tmp_path).write(comm, 20, STATE, Clock(1))
+    make(comm, tmp_path, force=True).write(comm, 20, STATE, Clock(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["r-step20.h5"]
+
+
+def test_a_file_that_appears_meanwhile_is_kept_too(comm, tmp_path):
+    snapshots = make(comm, tmp_path)
+    (tmp_path / "r-step10.h5").write_text("mine")
+    snapshots.write(comm, 10, STATE, Clock(1))
+    (name,) = snapshots.table()["file"].tolist()
+    assert (tmp_path / "r-step10.h5").read_text() == "mine"
+    assert name.startswith(b"r-step10-") and h5py.is_hdf5(tmp_path / name.decode())
+
+
+@pytest.mark.mpi
+def test_repeats_would_write_them_over(comm, mpi_tmp_path):
+    with pytest.raises(Stop, match="not for --repeats"):
+        make(comm, mpi_tmp_path, repeats=2)
+
+
+@pytest.mark.parametrize("limit", [0, 1000])
+def test_a_write_that_fails_leaves_nothing(comm, tmp_path, limit):
+    snapshots = make(comm, tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(Stop, match=r"cannot write .*r-step10.h5: File too large") as caught:
+            snapshots.write(comm, 10, STATE, Clock(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.status == 1
+    assert list(tmp_path.iterdir()) == []
