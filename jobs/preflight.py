@@ -107,11 +107,11 @@ def try_mpi(comm, run, findings):
 
 def out_of_step(values, names):
     """Say which of the values [GB/s] stays behind the others."""
-    worst, half = int(np.argmin(values)), np.median(values)
-    if values[worst] >= OUT_OF_STEP * half:
+    worst, median = int(np.argmin(values)), np.median(values)
+    if values[worst] >= OUT_OF_STEP * median:
         return []
-    return [f"{names[worst]} has {values[worst]:.3g} GB/s, half of them {half:.3g} or more; report "
-            "it to the site, or leave it out (sbatch --exclude)"]  # fmt: skip
+    behind = f"{names[worst]} has {values[worst]:.3g} GB/s, and the median is {median:.3g}"
+    return [f"{behind}; report it to the site, or leave it out (sbatch --exclude)"]
 
 
 def measure_memory(comm, run, hosts, findings):
@@ -203,8 +203,10 @@ def main(comm, argv):
         more = {"hosts": hosts, "checks": findings.checks, "record": str(path)}
         print(json.dumps(facts | more), flush=True)
     with agreement(comm):
-        if findings.of("wrong"):
-            raise Stop(f"{len(findings.of('wrong'))} of {len(findings.checks)} checks are wrong", 1)
+        if wrong := findings.of("wrong"):
+            names = ", ".join(sorted({text.partition(":")[0] for text in wrong}))
+            total = len(findings.checks)
+            raise Stop(f"{len(wrong)} of {total} checks failed: {names}", status=1)
 
 
 if __name__ == "__main__":

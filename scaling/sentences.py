@@ -40,8 +40,8 @@ _PHASES = {
     "to_device": "Data is copied to the GPU: leave it there, or give each rank more work.",
     "kernel": "The computation itself gains less than the ranks cost: they share memory bandwidth, "
     "caches and power, or have too little work each.",
-    "halo": "Ranks wait for rows of their neighbours longer than the computation hides: give each more "
-    "work, or look at the network and at whether all ranks are equally fast.",
+    "halo": "Rows of neighbours arrive after the computation that hides their way: give each rank "
+    "more work, or see whether all ranks are equally fast.",
     "wait": "All ranks wait, in turn: balance the load between one exchange and the next.",
     "gather": "Results are collected on one rank: send less, or combine them on the way.",
     "to_host": "Data is copied from the GPU: leave it there, or give each rank more work.",

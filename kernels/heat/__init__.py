@@ -57,11 +57,13 @@ def ratio(alpha: float, dt: float, dx: float) -> float:
     Raises
     ------
     ValueError
-        ``dt`` exceeds `longest_step`, or ``r`` is too small for a float64.
+        ``dt`` exceeds `longest_step`, or ``r`` is too small or too large for a float64.
     """
     r = alpha * dt / dx / dx
     limit = longest_step(alpha, dx)
-    if not r > 0 or dt > limit:
+    if not 0 < r < math.inf:
+        raise ValueError(f"alpha dt / dx^2 is {r}, which no float64 holds")
+    if dt > limit:
         raise ValueError(f"a time step of {dt} s is not stable: the largest is {limit} s")
     # The limit itself may be rounded to a ratio just above.
     return min(r, STABLE)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernels
+from kernels import heat
 from kernels.heat import (
     LOW,
     MODES,
@@ -274,3 +275,20 @@ def test_steps_are_those_of_the_sine_transform(variant, ny, nx):
     after = fft.idstn(factors * fft.dstn(start[1:-1, 1:-1], type=1), type=1)
     found = walk(start, r, steps, kernels.load("heat", variant).step)[1:-1, 1:-1]
     np.testing.assert_allclose(found, after, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 0.7, 3.0, 1e10])
+@pytest.mark.parametrize("dx", [1e-3, 1 / 3, 0.7, 1e5])
+def test_ratio_up_to_the_longest_step(alpha, dx):
+    limit = heat.longest_step(alpha, dx)
+    assert heat.ratio(alpha, limit, dx) == pytest.approx(heat.STABLE, rel=1e-15)
+    assert heat.ratio(alpha, limit, dx) <= heat.STABLE
+    assert heat.ratio(alpha, limit / 5, dx) == pytest.approx(0.05, rel=1e-15)
+    with pytest.raises(ValueError, match="is not stable: the largest is"):
+        heat.ratio(alpha, limit * (1 + 1e-12), dx)
+
+
+@pytest.mark.parametrize("dx", [1e-200, 1e200])
+def test_ratio_that_is_no_number(dx):
+    with pytest.raises(ValueError, match="no float64 holds"):
+        heat.ratio(1e-4, 1.0, dx)

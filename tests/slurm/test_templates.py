@@ -1,6 +1,7 @@
 """The templates as they are, submitted to a real Slurm."""
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -64,6 +65,50 @@ def test_job_on_two_nodes(submit, clone):
     found = record.read(clone / "out.h5")
     assert (found.attributes["ranks"], found.attributes["nodes"]) == (8, 2)
     assert len({rank["host"] for rank in found.ranks}) == 2
+
+
+def test_preflight_on_two_nodes(submit, clone):
+    (clone / "out").mkdir()
+    words = ["--nodes=2", "--ntasks=4", "slurm/job.sh", "jobs/preflight.py"]
+    tasks, (output,) = submit(*words, "--output", "out/p.h5")
+    assert tasks[0]["JobState"] == "COMPLETED", output
+    hosts = {line.split()[1] for line in output.splitlines() if line.endswith("host")}
+    assert len(hosts) == 2 and all(host.startswith("node") for host in hosts)
+    assert re.search(r"  (OK|warning) +messages +in a node: [\d.]+ us, [\d.]+ GB/s", output)
+    assert re.search(r"  (OK|warning) +messages +between nodes: [\d.]+ us, [\d.]+ GB/s", output)
+    results = record.read(clone / "out" / "p.h5").results
+    assert results["read_bandwidth"].values.shape == (2,)
+    assert results["latency_between"].values.shape == (1,)
+    assert [path.name for path in (clone / "out").iterdir()] == ["p.h5"]
+
+
+@pytest.mark.parametrize("job", ["preflight.py", "sum_squares.py", "heat.py"])
+def test_a_wrong_mpi_type_is_refused_once(submit, job):
+    words = ["--nodes=2", "--ntasks=4", "--export=ALL,SLURM_MPI_TYPE=none", "slurm/job.sh"]
+    tasks, (output,) = submit(*words, f"jobs/{job}")
+    assert (tasks[0]["JobState"], tasks[0]["ExitCode"]) == ("FAILED", "2:0")
+    assert output.count("error: srun started 4 copies of this program, each rank 0 of 1") == 1
+    assert "use srun --mpi=pmi2 (this Slurm offers --mpi=cray_shasta, none, pmi2, pmix)" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("start", ["python", "mpirun -n 1 python", "mpirun -n 3 python"])
+def test_what_a_batch_script_of_four_tasks_starts_itself_is_not_refused(cluster, clone, start):
+    command = f". .venv/bin/activate; {start} {' '.join(SUM)} --output out.h5"
+    job = cluster.sbatch("--ntasks=4", "--output=out.txt", f"--wrap={command}", cwd=clone)
+    (task,) = cluster.wait(job)
+    output = (clone / "out.txt").read_text()
+    assert task["ExitCode"] == "0:0", output
+    assert record.read(clone / "out.h5").attributes["ranks"] == (3 if "3" in start else 1)
+
+
+def test_gpus_that_no_rank_sees_are_warned_of(submit, clone):
+    words = ["--gpus-per-node=2", "slurm/job.sh", "jobs/sum_squares.py", "--n", "1e5"]
+    tasks, (output,) = submit(*words, "--output", "out.h5")
+    assert tasks[0]["JobState"] == "COMPLETED", output
+    asked = "a GPU was asked for (CUDA_VISIBLE_DEVICES=0,1) and no rank sees one"
+    assert output.count(asked) == 1
+    assert any(asked in text for text in record.read(clone / "out.h5").attributes["warnings"])
 
 
 def test_job_takes_cores_over_to_srun(submit):

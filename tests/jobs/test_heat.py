@@ -1,0 +1,319 @@
+"""The heat job as a user runs it, and its main function on the ranks of this test run."""
+
+import importlib.util
+import itertools
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from runtime import device, record, rows
+from runtime.clock import PHASES
+from runtime.program import Stop
+
+JOB = Path(__file__).parents[2] / "jobs" / "heat.py"
+
+
+@pytest.fixture(scope="module")
+def job():
+    """The job as a module; jobs are programs, which nothing imports but its test."""
+    spec = importlib.util.spec_from_file_location("heat_job", JOB)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def state(run):
+    return run.results["temperature"].values
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("variant", ["numpy", "numba"])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 5), (3, 3), (5, 40), (61, 17)])
+@pytest.mark.parametrize("steps", [0, 1, 2, 25])
+def test_built_in_state_decays_by_the_known_factor(comm, job, mpi_tmp_path, shape, steps, variant):
+    ny, nx = shape
+    path = mpi_tmp_path / "r.h5"
+    size = ["--rows", str(ny), "--n", str(nx), "--steps", str(steps)]
+    job.main(comm, [*size, "--variant", variant, "--output", str(path)])
+    if comm.rank == 0:
+        run = record.read(path)
+        r = run.attributes["arguments"]["alpha"] * run.attributes["arguments"]["dt"]
+        r /= run.attributes["arguments"]["dx"] ** 2
+        # The closed form, written down once more.
+        y, x = (np.arange(1, n + 1) / (n + 1) for n in shape)
+        start = np.outer(np.sin(2 * np.pi * y), np.sin(3 * np.pi * x))
+        g = 1 - 4 * r * (np.sin(np.pi / (ny + 1)) ** 2 + np.sin(1.5 * np.pi / (nx + 1)) ** 2)
+        np.testing.assert_allclose(state(run), g**steps * start, rtol=0, atol=1e-13)
+        assert run.check["error"] <= run.check["bound"] < 1e-12
+        assert run.results["hottest"].values == state(run).max()
+        assert run.attributes["work"] == ny * nx * steps
+        assert run.attributes["kernel_bytes"] == 16 * ny * nx * steps
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("form", ["x.npy", "x.h5:/group/x"])
+def test_a_state_from_a_file(comm, job, mpi_tmp_path, form):
+    u = np.random.default_rng(5).normal(size=(23, 9))
+    if comm.rank == 0:
+        np.save(mpi_tmp_path / "x.npy", u)
+        with h5py.File(mpi_tmp_path / "x.h5", "w") as file:
+            file["group/x"] = u
+    path = mpi_tmp_path / "r.h5"
+    options = ["--dx", "0.5", "--dt", "0.125", "--alpha", "0.4", "--steps", "12"]
+    job.main(comm, ["--input", f"{mpi_tmp_path}/{form}", *options, "--output", str(path)])
+    if comm.rank == 0:
+        run = record.read(path)
+        # The plain definition, on the whole plate.
+        padded = np.pad(u, 1)
+        for _ in range(12):
+            around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+            padded[1:-1, 1:-1] += 0.4 * 0.125 / 0.25 * (around - 4 * padded[1:-1, 1:-1])
+        np.testing.assert_allclose(state(run), padded[1:-1, 1:-1], rtol=0, atol=1e-14)
+        assert run.check["error"] <= run.check["bound"] < 1e-10
+        assert run.results["time"].values == 12 * 0.125
+        assert (run.attributes["arguments"]["rows"], run.attributes["arguments"]["n"]) == (23, 9)
+
+
+@pytest.mark.mpi
+def test_a_run_goes_on_from_the_state_of_another(comm, job, mpi_tmp_path):
+    def run(name, *options):
+        path = mpi_tmp_path / f"{name}.h5"
+        job.main(comm, [*options, "--variant", "numpy", "--output", str(path)])
+        return record.read(path) if comm.rank == 0 else None
+
+    whole = run("whole", "--n", "20", "--steps", "30")
+    run("first", "--n", "20", "--steps", "10")
+    second = run(
+        "second", "--input", f"{mpi_tmp_path}/first.h5:/results/temperature", "--steps", "20"
+    )
+    if comm.rank == 0:
+        assert state(second).tobytes() == state(whole).tobytes()
+
+
+@pytest.mark.mpi
+def test_snapshots_are_those_of_shorter_runs(comm, job, mpi_tmp_path):
+    path = mpi_tmp_path / "r.h5"
+    common = ["--n", "15", "--variant", "numpy", "--output"]
+    job.main(comm, ["--steps", "10", "--snapshot-every", "4", *common, str(path)])
+    for steps in (4, 8):
+        job.main(comm, ["--steps", str(steps), *common, str(mpi_tmp_path / f"{steps}.h5")])
+    if comm.rank == 0:
+        run = record.read(path)
+        assert run.snapshots["step"].tolist() == [4, 8]
+        for step, name, digest in run.snapshots.tolist():
+            with h5py.File(mpi_tmp_path / name.decode()) as file:
+                values = file["temperature"][()]
+            shorter = record.read(mpi_tmp_path / f"{step}.h5")
+            assert values.tobytes() == state(shorter).tobytes()
+            only = {"temperature": shorter.results["temperature"]}
+            assert record.digest(only).encode() == digest
+        assert run.timings[0, PHASES.index("snapshot")].max() > 0
+
+
+@pytest.mark.mpi
+def test_weak_gives_every_rank_the_work_of_one(comm, job, mpi_tmp_path):
+    options = ["--steps", "3", "--variant", "numpy", "--output"]
+    job.main(comm, ["--n", "12", "--weak", *options, str(mpi_tmp_path / "weak.h5")])
+    size = ["--n", "12", "--rows", str(12 * comm.size)]
+    job.main(comm, [*size, *options, str(mpi_tmp_path / "strong.h5")])
+    if comm.rank == 0:
+        weak, strong = (record.read(mpi_tmp_path / f"{name}.h5") for name in ("weak", "strong"))
+        assert weak.attributes["work"] == 3 * 144 * comm.size
+        assert weak.attributes["results_sha256"] == strong.attributes["results_sha256"]
+
+
+@pytest.mark.mpi
+def test_repeats_start_anew(comm, job, mpi_tmp_path):
+    for repeats in (1, 3):
+        path = mpi_tmp_path / f"{repeats}.h5"
+        size = ["--n", "20", "--steps", "9", "--repeats", str(repeats)]
+        job.main(comm, [*size, "--output", str(path)])
+    if comm.rank == 0:
+        one, three = (record.read(mpi_tmp_path / f"{repeats}.h5") for repeats in (1, 3))
+        assert one.attributes["results_sha256"] == three.attributes["results_sha256"]
+        assert (three.timings[:, PHASES.index("kernel"), 0] > 0).all()
+        assert (three.timings[:, PHASES.index("halo")] > 0).all()
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("fault", ["no exchange", "stale halo", "one step too few", "other ratio"])
+@pytest.mark.parametrize("kind", ["built-in", "input"])
+def test_what_is_wrong_fails_the_check(comm, job, mpi_tmp_path, monkeypatch, fault, kind):
+    if comm.size == 1 and "step" not in fault and "ratio" not in fault:
+        # One rank has no halo rows: nothing to be wrong with.
+        fault = "other ratio"
+    options = ["--n", "30", "--steps", "20", "--variant", "numpy"]
+    if kind == "input":
+        if comm.rank == 0:
+            u = np.add.outer(np.sqrt(np.arange(30.0)), np.cos(np.arange(30.0)))
+            np.save(mpi_tmp_path / "x.npy", u)
+        options = ["--input", f"{mpi_tmp_path}/x.npy", *options[2:]]
+    if fault == "no exchange":
+        monkeypatch.setattr(rows.Rows, "start_exchange", lambda self, u: None)
+        monkeypatch.setattr(rows.Rows, "finish_exchange", lambda self, u: None)
+    elif fault == "stale halo":
+        # As if the rows at the edge had not waited for the halo.
+        right = rows.Rows.finish_exchange
+
+        def late(self, u):
+            before = u[0].copy()
+            right(self, u)
+            u[0] = before
+
+        monkeypatch.setattr(rows.Rows, "finish_exchange", late)
+    elif fault == "one step too few":
+        monkeypatch.setattr(job.Progress, "over", lambda self, parts: list(parts)[:-1])
+    else:
+        from kernels.heat import numpy_
+
+        right_step = numpy_.step
+        monkeypatch.setattr(numpy_, "step", lambda u, out, r: right_step(u, out, 0.999 * r))
+    with pytest.raises(Stop, match="check failed") as caught:
+        job.main(comm, [*options, "--output", str(mpi_tmp_path / "r.h5")])
+    assert caught.value.status == 1
+    assert not (mpi_tmp_path / "r.h5").exists()
+
+
+@pytest.mark.mpi
+def test_nan_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
+    from kernels.heat import numpy_
+
+    monkeypatch.setattr(numpy_, "step", lambda u, out, r: out.fill(np.nan))
+    with pytest.raises(Stop, match="check failed: off by nan"):
+        job.main(comm, ["--n", "9", "--variant", "numpy", "--output", str(mpi_tmp_path / "r.h5")])
+
+
+@pytest.mark.mpi
+@pytest.mark.cudasim
+def test_cuda_has_the_bits_of_the_reference(comm, job, mpi_tmp_path):
+    digests = []
+    for variant in ("numpy", "cuda"):
+        path = mpi_tmp_path / f"{variant}.h5"
+        size = ["--n", "5", "--rows", "7", "--steps", "2"]
+        job.main(comm, [*size, "--variant", variant, "--output", str(path)])
+        if comm.rank == 0:
+            digests.append(record.read(path).attributes["results_sha256"])
+    assert len(set(digests)) <= 1
+
+
+def test_same_bits_for_every_rank_count_thread_count_and_variant(start, tmp_path):
+    digests = {}
+    threads = itertools.cycle([1, 2])
+    on_gpu = [v for v in ("cuda", "cupy") if device.visible_gpus() and device._installed(v)]
+    for ranks, variant in itertools.product([1, 2, 3, 4, 7], ["numpy", "numba", *on_gpu]):
+        t = next(threads) if variant == "numba" else 1
+        path = tmp_path / f"{variant}-{ranks}.h5"
+        size = ["--n", "101", "--rows", "64", "--steps", "30", "--snapshot-every", "15"]
+        done = start(ranks, JOB, *size, "--variant", variant, "--threads", t, "--output", path)
+        assert done.returncode == 0, done.stderr
+        run = record.read(path)
+        assert (run.attributes["ranks"], run.attributes["threads"]) == (ranks, t)
+        snapshots = tuple(run.snapshots["sha256"].tolist())
+        assert len(snapshots) == 2
+        digests[ranks, variant] = (run.attributes["results_sha256"], *snapshots)
+    assert len(digests) == 5 * (2 + len(on_gpu))
+    assert len(set(digests.values())) == 1
+
+
+def test_more_ranks_than_rows_and_cores(start, tmp_path):
+    digests = set()
+    for ranks in (1, 16):
+        path = tmp_path / f"{ranks}.h5"
+        size = ["--rows", "5", "--n", "256", "--steps", "20", "--variant", "numpy"]
+        done = start(ranks, JOB, *size, "--output", path)
+        assert done.returncode == 0, done.stderr
+        digests.add(record.read(path).attributes["results_sha256"])
+    assert len(digests) == 1
+
+
+def test_progress_in_a_log_and_json_apart(start, tmp_path):
+    script = tmp_path / "quick.py"
+    script.write_text(
+        "import runpy, sys; from runtime import progress; progress._LOG_SECONDS = 0.01\n"
+        f"sys.argv[0] = {str(JOB)!r}; runpy.run_path({str(JOB)!r}, run_name='__main__')"
+    )
+    done = start(2, script, "--n", "500", "--steps", "200", "--variant", "numpy", "--json")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["results"]["hottest"] < 1
+    lines = done.stderr.splitlines()
+    assert len(lines) > 3
+    assert all(words.startswith("step ") and words.endswith(" left") for words in lines)
+    assert " of 200, " in lines[0]
+
+
+def test_a_plate_that_is_cold_is_told(start, tmp_path):
+    done = start(1, JOB, "--n", "10", "--steps", "1000", "--variant", "numpy", "--output", "r.h5")
+    assert done.returncode == 0, done.stderr
+    assert "heat.py: warning: the heat has nearly gone" in done.stderr
+    (text,) = record.read(tmp_path / "r.h5").attributes["warnings"]
+    assert f"heat.py: warning: {text}\n" == done.stderr
+
+
+MISTAKES = {
+    "no points": (["--n", "0"], "not a whole number from 1 to"),
+    "no rows": (["--rows", "0"], "not a whole number from 1 to"),
+    "negative steps": (["--steps", "-1"], "not a whole number from 0"),
+    "not stable": (["--dt", "1"], "a time step of 1.0 s is not stable: the largest is 0.00"),
+    "dt is no number": (["--dt", "soon"], "'soon' is not a number above 0"),
+    "dt is 0": (["--dt", "0"], "'0' is not a number above 0"),
+    "alpha is not finite": (["--alpha", "inf"], "'inf' is not a number above 0"),
+    "dx is negative": (["--dx", "-1"], "'-1' is not a number above 0"),
+    "dx is far too large": (["--dx", "1e200"], "which no float64 holds"),
+    "dx is far too small": (["--dx", "1e-200", "--dt", "1"], "which no float64 holds"),
+    "too large for the machine": (["--n", "1e7"], "Unable to allocate"),
+    "no snapshots": (["--snapshot-every", "0"], "not a whole number from 1 to"),
+    "snapshots of repeats": (["--snapshot-every", "5", "--repeats", "2"], "not for --repeats"),
+    "snapshot exists": (["--snapshot-every", "5", "--output", "s.h5"], "s-step005.h5 exists"),
+    "rows and an input": (["--input", "x.h5:/x", "--rows", "5"], "--rows is for the built-in"),
+    "weak with an input": (["--input", "x.h5:/x", "--weak"], "the size of an --input is fixed"),
+    "input missing": (["--input", "/nonexistent.h5:/x"], "/nonexistent.h5: no such file"),
+    "input of rank 1": (["--input", "x.h5:/line"], "2-D data are needed"),
+    "input of float32": (["--input", "x.h5:/single"], "float64 is needed"),
+    "input without points": (["--input", "x.h5:/empty"], "there is no point in it"),
+    "input with NaN": (["--input", "x.h5:/nan"], "element (2, 1) of x.h5:/nan is nan"),
+    "input too large": (["--input", "x.h5:/huge"], "element (0, 0) of x.h5:/huge is 1e+300"),
+    "no GPU": (["--variant", "cuda"], "--variant cuda: "),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    with h5py.File(folder / "x.h5", "w") as file:
+        file["x"] = np.ones((4, 3))
+        file["line"] = np.ones(3)
+        file["single"] = np.ones((3, 3), "f4")
+        file["empty"] = np.ones((0, 3))
+        file["nan"] = np.where(np.arange(12).reshape(4, 3) == 7, np.nan, 1.0)
+        file["huge"] = np.full((2, 2), 1e300)
+    (folder / "s-step005.h5").write_text("mine")
+    return folder
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
+    arguments, message = MISTAKES[mistake]
+    before = {path.name: path.stat().st_mtime_ns for path in inputs.iterdir()}
+    if "--output" not in arguments:
+        arguments = [*arguments, "--output", "r.h5"]
+    if "--variant" not in arguments:
+        arguments = [*arguments, "--variant", "numpy"]
+    done = start(2, JOB, *arguments, cwd=inputs, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("heat.py: error: ") == 1
+    assert done.stderr.count("usage:") <= 1
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert {path.name: path.stat().st_mtime_ns for path in inputs.iterdir()} == before
+
+
+def test_help_shows_examples(start):
+    done = start(2, JOB, "--help")
+    assert done.returncode == 0
+    assert done.stdout.count("usage:") == 1
+    assert "mpirun -n 4 python jobs/heat.py" in done.stdout

@@ -1,0 +1,247 @@
+"""Preflight as a user runs it, and its judgement on figures that this machine does not have."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime import device, device_buffers, measure, record
+from runtime.measure import Connection
+from runtime.program import Stop
+
+JOB = Path(__file__).parents[2] / "jobs" / "preflight.py"
+SMALL = {"_LEAST_BYTES": 2**22, "_CACHES": 0, "_ROUND_TRIP_SECONDS": 0.02, "_FILE_BYTES": 2**20}
+CORES = sorted(os.sched_getaffinity(0))
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """The job as a module, which measures with little."""
+    for name, value in SMALL.items():
+        monkeypatch.setattr(measure, name, value)
+    spec = importlib.util.spec_from_file_location("preflight_job", JOB)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_line_has_a_verdict_and_the_record_the_figures(start, tmp_path):
+    done = start(2, JOB, "--output", "p.h5")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    found = {words[1]: words[0] for words in lines if words[0] in ("OK", "warning", "wrong")}
+    assert set(found) == {"launch", "MPI", "GPU", "memory", "messages", "imports", "files"}
+    assert "wrong" not in found.values()
+    assert (tmp_path / "p.h5").exists() and "p.h5" in done.stdout
+    assert done.stdout.count(os.uname().nodename) >= 2
+    run = record.read(tmp_path / "p.h5")
+    for name in ("read_bandwidth", "copy_bandwidth", "latency_within", "bandwidth_within"):
+        assert run.results[name].values.shape == (1,)
+        assert run.results[name].values[0] > 0
+    assert run.results["latency_between"].values.shape == (0,)
+    assert run.results["write_bandwidth"].values > 0
+    assert 0 < run.results["import_seconds"].values < 60
+    assert run.attributes["threads"] == max(1, len({*map(device.physical_core, CORES)}) // 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["p.h5"]
+
+
+def test_figures_are_near_what_numpy_measures(start, tmp_path):
+    done = start(1, JOB, "--variant", "numpy", "--threads", "1", "--output", "p.h5")
+    assert done.returncode == 0, done.stderr
+    # The same by hand, on twice 256 MiB.
+    by_hand = (
+        "import time, numpy as np; x = np.ones(2**25); y = np.zeros(2**25)\n"
+        "def best(f):\n"
+        "    times = []\n"
+        "    for _ in range(7):\n"
+        "        start = time.perf_counter(); f(); times.append(time.perf_counter() - start)\n"
+        "    return min(times)\n"
+        "print(2**28 / best(lambda: np.dot(x, x)), 2**29 / best(lambda: np.copyto(y, x)))"
+    )
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    shown = subprocess.check_output([sys.executable, "-c", by_hand], env=env, text=True)
+    read, copied = (float(figure) / 1e9 for figure in shown.split())
+    results = record.read(tmp_path / "p.h5").results
+    # A factor of two, since other programs may run meanwhile: enough to find a wrong unit.
+    assert 0.5 < results["read_bandwidth"].values[0] / read < 2
+    assert 0.5 < results["copy_bandwidth"].values[0] / copied < 2
+
+
+def test_json_is_one_line_for_other_tools(start):
+    done = start(2, JOB, "--json", "--variant", "numpy")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    facts = json.loads(line)
+    assert (facts["job"], facts["ranks"], facts["hosts"]) == ("preflight", 2, [os.uname().nodename])
+    assert {check["check"] for check in facts["checks"]} >= {"launch", "memory", "files"}
+    assert {check["verdict"] for check in facts["checks"]} <= {"OK", "warning"}
+    assert facts["results"]["read_bandwidth"][0] > 0
+    assert facts["record"].startswith("results/preflight-")
+
+
+def test_ranks_on_one_core_are_wrong_and_the_rest_is_measured(start, tmp_path):
+    bind = f"import os, sys; os.sched_setaffinity(0, [{CORES[0]}]); os.execv(sys.executable, "
+    wrapped = ["-c", f"{bind}[sys.executable, *sys.argv[1:]])", JOB, "--variant", "numpy"]
+    done = start(2, *wrapped, "--output", "p.h5")
+    assert done.returncode == 1
+    assert done.stderr == "preflight.py: error: 1 of 7 checks failed: launch\n"
+    assert "  wrong    launch    all 2 ranks on" in done.stdout
+    assert "--bind-to core" in done.stdout
+    run = record.read(tmp_path / "p.h5")
+    assert run.attributes["warnings"][0].startswith("launch: all 2 ranks on")
+    assert run.results["read_bandwidth"].values[0] > 0
+
+
+def test_copies_are_refused(start):
+    env = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}
+    done = start(None, JOB, env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("preflight.py: error: srun started 4 copies") == 1
+
+
+@pytest.mark.mpi
+def test_a_bit_that_a_message_loses_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
+    right = measure._round_trips
+    monkeypatch.setattr(measure, "_round_trips", lambda *args: (right(*args)[0], 1))
+    options = ["--variant", "numpy", "--output", str(mpi_tmp_path / "r.h5")]
+    if comm.size == 1:
+        job.main(comm, options)
+        return
+    with pytest.raises(Stop, match="check failed: off by 2") as caught:
+        job.main(comm, options)
+    assert caught.value.status == 1
+
+
+@pytest.mark.mpi
+def test_memory_that_copies_wrong_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
+    monkeypatch.setattr(measure.Memory, "copy", lambda self: 1.0)
+    with pytest.raises(Stop, match="check failed: off by"):
+        job.main(comm, ["--variant", "numpy", "--output", str(mpi_tmp_path / "r.h5")])
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("works", [True, False])
+def test_gpus_are_shown_and_tried(comm, job, mpi_tmp_path, monkeypatch, capsys, works):
+    gpus = [f"NVIDIA X100 GPU-{i:08d}-0000" for i in range(4)]
+    tried = []
+    monkeypatch.setattr(device, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(device, "_installed", lambda variant: True)
+    monkeypatch.setattr(device, "_select_gpu", lambda variant, number: None)
+    monkeypatch.setattr(device._CuPy, "synchronize", lambda self: None)
+    monkeypatch.setattr(device_buffers, "work", lambda variant: tried.append(variant) or works)
+    job.main(comm, ["--variant", "cupy", "--output", str(mpi_tmp_path / "r.h5")])
+    shown = capsys.readouterr().out
+    assert tried == (["cupy"] if comm.rank == 0 else [])
+    if comm.rank == 0:
+        for rank in range(comm.size):
+            assert gpus[rank % 4] in shown.splitlines()[1 + rank]
+        assert "4 in sight of rank 0" in shown
+        assert ("--device-buffers works" in shown) == works
+        assert ("warning  GPU       --device-buffers fails: data pass" in shown) == (not works)
+        run = record.read(mpi_tmp_path / "r.h5")
+        assert [row.decode() for row in run.ranks["device"]] == [
+            gpus[rank % 4] for rank in range(comm.size)
+        ]
+
+
+@pytest.mark.mpi
+def test_a_folder_that_fails_is_wrong(comm, job, mpi_tmp_path, monkeypatch):
+    def refuse(folder):
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(measure, "file_system", refuse)
+    with pytest.raises(Stop, match=r"1 of \d checks failed: files") as caught:
+        job.main(comm, ["--variant", "numpy", "--output", str(mpi_tmp_path / "r.h5")])
+    assert caught.value.status == 1
+    if comm.rank == 0:
+        warnings = record.read(mpi_tmp_path / "r.h5").attributes["warnings"]
+        assert any("Disk quota exceeded; choose another place" in text for text in warnings)
+
+
+def verdicts(findings):
+    return [(row["verdict"], row["text"]) for row in findings.checks]
+
+
+def test_slow_messages_are_told(job):
+    for latency, bandwidth, verdict in (
+        (1e-6, 10, "OK"),
+        (1e-4, 10, "warning"),
+        (1e-6, 1, "warning"),
+    ):
+        findings = job.Findings(False)
+        connection = Connection("n1 - n2", latency, bandwidth, 0)
+        job.judge_messages([connection], "between nodes", findings)
+        ((found, text),) = verdicts(findings)
+        assert found == verdict
+        assert ("UCX_TLS" in text) == (verdict == "warning")
+
+
+def test_a_slow_connection_is_named(job):
+    findings, speeds = job.Findings(False), [12.0, 12.0, 12.0, 4.0, 12.0, 12.0]
+    connections = [Connection(f"n{i} - n{i + 1}", 1e-6, x, 0) for i, x in enumerate(speeds)]
+    latency, bandwidth, wrong = job.judge_messages(connections, "between nodes", findings)
+    ((found, text),) = verdicts(findings)
+    assert found == "warning"
+    assert "n3 - n4 has 4 GB/s, and the median is 12" in text and "--exclude" in text
+    assert (latency.shape, bandwidth.tolist(), wrong) == ((6,), speeds, 0)
+
+
+def test_no_connection_is_no_check(job):
+    findings = job.Findings(False)
+    latency, _, wrong = job.judge_messages([], "between nodes", findings)
+    assert (findings.checks, latency.size, wrong) == ([], 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, None),
+        ({"speed": 0.01}, "slow; write to the parallel file system"),
+        ({"free": 2**20}, "nearly full"),
+        ({"locks": False}, "HDF5_USE_FILE_LOCKING=FALSE"),
+    ],
+)
+def test_file_systems_are_judged(job, monkeypatch, tmp_path, changes, words):
+    figures = {"speed": 1.0, "rename": 1e-3, "locks": True, "free": 10**12, **changes}
+    values = (figures["speed"], figures["rename"], figures["locks"], 0)
+    monkeypatch.setattr(measure, "file_system", lambda folder: values)
+    usage = type(job.shutil.disk_usage(tmp_path))(10**13, 0, figures["free"])
+    monkeypatch.setattr(job.shutil, "disk_usage", lambda folder: usage)
+    findings = job.Findings(False)
+    assert job.try_files(tmp_path, findings) == (figures["speed"], 1e-3, 0)
+    ((verdict, text),) = verdicts(findings)
+    assert verdict == ("warning" if words else "OK")
+    assert (words or str(tmp_path)) in text
+
+
+def test_a_node_out_of_step_is_named(job):
+    assert job.out_of_step(np.array([30.0, 31.0, 29.0]), ["a", "b", "c"]) == []
+    (text,) = job.out_of_step(np.array([30.0, 31.0, 15.0]), ["a", "b", "c"])
+    assert text.startswith("c has 15 GB/s, and the median is 30")
+
+
+def test_the_limit_beside_a_sweep_is_what_preflight_writes(start, tmp_path):
+    # Here, since the stages under MPI have no libraries of the report.
+    from scaling.folder import load
+    from tests.scaling.examples import plan, run, write_sweep
+
+    write_sweep(tmp_path / "sweep", plan([1]), [run()])
+    done = start(2, JOB, "--variant", "numpy", "--output", tmp_path / "sweep" / "preflight.h5")
+    assert done.returncode == 0, done.stderr
+    limit = load(tmp_path / "sweep").limit
+    results = record.read(tmp_path / "sweep" / "preflight.h5").results
+    assert limit.read_gbs == results["read_bandwidth"].values[0]
+    assert limit.copy_gbs == results["copy_bandwidth"].values[0]
+    assert (limit.ranks, limit.nodes) == (2, 1)
+
+
+def test_help_shows_examples(start):
+    done = start(2, JOB, "--help")
+    assert done.returncode == 0
+    assert "mpirun -n 4 python jobs/preflight.py" in done.stdout
