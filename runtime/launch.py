@@ -367,7 +367,7 @@ def _crowd(node: Sequence[Facts]) -> tuple[float, str]:
     where = f"core {min(cores)}" if len(cores) == 1 else f"{len(cores)} cores"
     return load[cores], (
         f"{threads} threads of {ranks} rank{'s' * (ranks > 1)} share {where} of {node[0].host} and "
-        "take turns: ask for more cores, or start fewer ranks or threads"
+        "take turns, so that times mean little: ask for more cores, or start fewer ranks or threads"
     )
 
 

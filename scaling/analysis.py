@@ -59,13 +59,13 @@ class Point:
         More ranks x threads than cores.
     kernel_gbs : float
         Bytes of the kernels of all ranks over the seconds of the slowest, median over launches
-        [GB/s]; NaN without records.
+        [GB/s]; NaN without records and where `oversubscribed`.
     limit_share : float
         `kernel_gbs` over what the memory of all nodes delivers to reads; NaN if that was not
-        measured, and for GPUs, which it does not limit.
+        measured, for GPUs, which it does not limit, and where `kernel_gbs` is.
     bound : float
         The speedup there would be if a repeat only moved the kernel's bytes, as fast as memory
-        delivers them; NaN where `limit_share` is.
+        delivers them; NaN if that was not measured, and for GPUs.
     notes : tuple of str
         What a referee would ask about this point, each a few words: "oversubscribed",
         "superlinear", "cache-resident", "2 of 6 launches failed", ...
@@ -340,7 +340,8 @@ def _bare(runs: Sequence[Run]) -> Point:
         busiest=_phases(good, _of_busiest),
         imbalance=_imbalance(good),
         oversubscribed=oversubscribed,
-        kernel_gbs=_median_fact(good, "kernel_gbs"),
+        # Ranks that take turns on a core are not in their kernels at the same time.
+        kernel_gbs=math.nan if oversubscribed else _median_fact(good, "kernel_gbs"),
         limit_share=math.nan,
         bound=math.nan,
         notes=notes,

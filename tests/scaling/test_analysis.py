@@ -624,6 +624,14 @@ def test_kernel_faster_than_memory_is_cache_resident():
     )
 
 
+def test_ranks_that_take_turns_have_no_bandwidth():
+    # Each is in its kernel at another time, so the sum over them would be more than there was.
+    points = by_ranks(only(hosted(cores=4, gbs=lambda p: 20.0 * p), limit=examples.LIMIT))
+    assert points[4].kernel_gbs == 80 and "cache-resident" in points[4].notes
+    assert math.isnan(points[8].kernel_gbs) and math.isnan(points[8].limit_share)
+    assert points[8].bound > 0 and "cache-resident" not in points[8].notes
+
+
 def test_limit_that_fewer_cores_measured_may_be_too_low():
     limit = replace(examples.LIMIT, ranks=4, nodes=2)
     found = analysed(hosted(gbs=lambda p: 40.0), limit=limit)
