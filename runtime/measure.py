@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -105,9 +106,31 @@ def _cache_bytes() -> int:
 
 
 def _free_bytes() -> int:
+    """Return how much memory this machine has to spare, or this job may have at most."""
     with open("/proc/meminfo") as file:
         fields = dict(line.split(":") for line in file)
-    return 1024 * int(fields["MemAvailable"].split()[0])
+    return min([1024 * int(fields["MemAvailable"].split()[0]), *_job_limits()])
+
+
+def _job_limits(root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Yield the limits that the groups of this process set to its memory: see cgroups(7).
+
+    A job that goes beyond its own, which Slurm sets, is killed.
+    """
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            # Version 2 has one tree for all controllers.
+            tree, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            tree, name = root / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = Path(path.strip("/"))
+        for each in (group, *group.parents):
+            with suppress(OSError, ValueError):
+                # "max" is no number.
+                yield int((tree / each / name).read_text())
 
 
 def of_nodes(comm: "MPI.Comm", node: "MPI.Comm", value: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,25 @@ def test_sizes_are_those_of_the_machine():
     assert 0 <= measure._cache_bytes() < 2**34
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert 2**26 < measure._free_bytes() <= total
+
+
+def test_memory_of_the_job_counts(tmp_path, monkeypatch):
+    real = Path.read_text
+    groups = {2: "0::/slurm/job_1\n", 1: "3:cpuset:/x\n4:hugetlb,memory:/slurm/job_1\n"}
+    files = {2: ("", "memory.max"), 1: ("memory", "memory.limit_in_bytes")}
+    for version, (tree, name) in files.items():
+        job = tmp_path / tree / "slurm" / "job_1"
+        job.mkdir(parents=True)
+        (job / name).write_text("max\n" if version == 2 else "9223372036854771712\n")
+        (job.parent / name).write_text(f"{2**27}\n")
+
+        def read(path, *args, content=groups[version]):
+            return content if str(path) == "/proc/self/cgroup" else real(path, *args)
+
+        monkeypatch.setattr(Path, "read_text", read)
+        assert min(measure._job_limits(tmp_path)) == 2**27
+    monkeypatch.setattr(measure, "_job_limits", lambda: [2**27])
+    assert measure._free_bytes() == 2**27
 
 
 @pytest.mark.mpi
