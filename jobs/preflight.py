@@ -10,7 +10,8 @@ wrong. Start it as the long run is going to be started: the same ranks, threads 
 Communication: the ranks of a node read and copy memory at once; the first and the last rank of each
     node, then the first ranks of neighbouring nodes, send messages to and fro; rank 0 collects the
     figures, and writes a file.
-Check: what was copied, sent and read back is compared with what it was.
+Check: what was copied, sent and read back is compared with what it was; `error` is how many bytes
+    differ, and `bound` 0.
 """
 
 # First: from here on a rank that fails takes the others with it.
@@ -54,7 +55,7 @@ class Findings:
 
     def add(self, check, text, *problems, verdict="warning"):
         """Note and print how a check went; a problem says what to do about it."""
-        for problem in problems or [""]:
+        for problem in [problem for problem in problems if problem] or [""]:
             found = verdict if problem else "OK"
             words = ": ".join(part for part in (text, problem) if part)
             self.checks.append({"check": check, "verdict": found, "text": words})
@@ -102,7 +103,7 @@ def try_mpi(comm, run, findings):
     works = comm.allreduce(works, min)
     slow = "data pass through host memory; load an MPI built for GPUs if the site has one"
     findings.add("GPU", f"{len(run.device.gpus)} in sight of rank 0")
-    findings.add("GPU", f"--device-buffers {'works' if works else 'fails'}", *[slow][works:])
+    findings.add("GPU", f"--device-buffers {'works' if works else 'fails'}", not works and slow)
 
 
 def out_of_step(values, names):
@@ -123,10 +124,14 @@ def measure_memory(comm, run, hosts, findings):
                 read = memory.read()
             copied = memory.copy()
     figures = np.array(measure.of_nodes(comm, run.device.node, (read, copied))).reshape(-1, 2).T
+    cached = comm.allreduce(memory.cached, max)
     if comm.rank == 0:
         read, copied = figures.min(axis=1)
+        problems = out_of_step(figures[0], hosts)
+        if cached:
+            problems.append("too high, since arrays that leave the caches need more memory (--mem)")
         text = f"all ranks of a node read {read:.3g} GB/s and copy {copied:.3g} GB/s"
-        findings.add("memory", text, *out_of_step(figures[0], hosts))
+        findings.add("memory", text, *problems)
     octets = comm.allreduce(memory.octets) * measure.SAMPLES
     return *figures, octets, comm.allreduce(memory.wrong())
 
@@ -138,8 +143,10 @@ def judge_messages(connections, where, findings):
     if connections:
         problems = out_of_step(bandwidth, [each.hosts for each in connections])
         if latency.max() > SLOW_LATENCY or bandwidth.min() < SLOW_BANDWIDTH:
-            problems.append("slow; do ranks share a core? does this MPI know the network (another "
-                            "module; UCX_TLS, FI_PROVIDER)?")  # fmt: skip
+            problems.append(
+                "slow; do ranks share a core? does this MPI know the network (another module; "
+                "UCX_TLS, FI_PROVIDER)?"
+            )
         text = f"{where}: {1e6 * latency.max():.3g} us, {bandwidth.min():.3g} GB/s"
         findings.add("messages", text, *problems)
     return latency, bandwidth, sum(each.wrong for each in connections)
@@ -150,9 +157,9 @@ def try_files(folder, findings):
     try:
         speed, rename, locks, wrong = measure.file_system(folder)
     except OSError as error:
-        problem = f"{error.strerror}; choose another place with --output"
-        findings.add("files", str(folder), problem, verdict="wrong")
-        return np.nan, np.nan, 0
+        problem = f"{error.strerror or error}; choose another place with --output"
+        findings.add("files", f"{folder}/", problem, verdict="wrong")
+        return None, None, 0
     free, problems = shutil.disk_usage(folder).free, []
     if speed < SLOW_WRITE:
         problems.append("slow; write to the parallel file system of the site, with --output")
@@ -165,6 +172,25 @@ def try_files(folder, findings):
     return speed, rename, wrong
 
 
+def finish(comm, run, results, check, octets, hosts, findings):
+    """Write the record, print the line for other tools, and end as the checks ended."""
+    run.warnings[:] = findings.of("wrong") + findings.of("warning")
+    try:
+        facts, path = runs.keep(comm, run, results, check, octets, octets)
+        findings.show(f"  record   {path}")
+    except Stop as stop:
+        facts, path = {"job": run.job}, None
+        findings.add("record", "", str(stop), verdict="wrong")
+    if comm.rank == 0 and run.args.json:
+        facts["results"] = {name: result.values.tolist() for name, result in results.items()}
+        more = {"hosts": hosts, "checks": findings.checks, "record": path and str(path)}
+        print(json.dumps(facts | more), flush=True)
+    with agreement(comm):
+        if wrong := findings.of("wrong"):
+            names = ", ".join(sorted({text.partition(":")[0] for text in wrong}))
+            raise Stop(f"{len(wrong)} of {len(findings.checks)} checks failed: {names}", status=1)
+
+
 def main(comm, argv):
     run = runs.begin(comm, "preflight", arguments(), argv, refuse=False)
     # Memory is measured with all cores, whatever the variant would use.
@@ -173,40 +199,34 @@ def main(comm, argv):
     node, findings = run.device.node, Findings(comm.rank == 0 and not run.args.json)
     hosts = see_launch(comm, run, findings)
     try_mpi(comm, run, findings)
-    read, copied, octets, wrong = measure_memory(comm, run, hosts, findings)
+    read, copied, octets, miscopied = measure_memory(comm, run, hosts, findings)
     inside = judge_messages(measure.messages_within(comm, node), "in a node", findings)
     between = judge_messages(measure.messages_between(comm, node), "between nodes", findings)
     imports = comm.allreduce(run.clock.total("import"), max)
     slow = "slow; keep the environment on a local disk, or in a container image"
-    findings.add("imports", f"{imports:.3g} s, the slowest rank", *[slow][imports < SLOW_IMPORT :])
-    results, checked = {}, {}
-    with agreement(comm):
-        if comm.rank == 0:
-            speed, rename, wrong_too = try_files(run.path.parent, findings)
-            checked = runs.checked(wrong + inside[2] + between[2] + wrong_too, 0)
-            results = {
-                "read_bandwidth": Result(read, "GB/s", "of each node's memory, all ranks at once"),
-                "copy_bandwidth": Result(copied, "GB/s", "the same, bytes read and written"),
-                "latency_within": Result(inside[0], "s", "one way in each node, 8 bytes"),
-                "bandwidth_within": Result(inside[1], "GB/s", "one way in each node, 16 MiB"),
-                "latency_between": Result(between[0], "s", "one way from each node to the next"),
-                "bandwidth_between": Result(between[1], "GB/s", "one way from each to the next"),
+    findings.add("imports", f"{imports:.3g} s, the slowest rank", imports > SLOW_IMPORT and slow)
+    results, check = {}, {}
+    if comm.rank == 0:
+        speed, rename, misread = try_files(run.path.parent, findings)
+        wrong = miscopied + inside[2] + between[2] + misread
+        check = {"error": float(wrong), "bound": 0.0}
+        damage = f"{wrong} bytes arrived otherwise than they went; report it to the site"
+        findings.add("data", "copied, sent, read back", wrong and damage, verdict="wrong")
+        results = {
+            "read_bandwidth": Result(read, "GB/s", "of each node's memory, all ranks at once"),
+            "copy_bandwidth": Result(copied, "GB/s", "the same, bytes read and written"),
+            "latency_within": Result(inside[0], "s", "one way in each node, 8 bytes"),
+            "bandwidth_within": Result(inside[1], "GB/s", "one way in each node, 16 MiB"),
+            "latency_between": Result(between[0], "s", "one way from each node to the next"),
+            "bandwidth_between": Result(between[1], "GB/s", "one way from each to the next"),
+            "import_seconds": Result(np.float64(imports), "s", "of the slowest rank"),
+        }
+        if speed is not None:
+            results |= {
                 "write_bandwidth": Result(np.float64(speed), "GB/s", "of an HDF5 file of 64 MiB"),
                 "rename_seconds": Result(np.float64(rename), "s", "of giving it another name"),
-                "import_seconds": Result(np.float64(imports), "s", "of the slowest rank"),
             }
-            run.warnings[:] = findings.of("wrong") + findings.of("warning")
-    facts, path = runs.keep(comm, run, results, checked, octets, octets)
-    findings.show(f"  record   {path}")
-    if comm.rank == 0 and run.args.json:
-        facts["results"] = {name: result.values.tolist() for name, result in results.items()}
-        more = {"hosts": hosts, "checks": findings.checks, "record": str(path)}
-        print(json.dumps(facts | more), flush=True)
-    with agreement(comm):
-        if wrong := findings.of("wrong"):
-            names = ", ".join(sorted({text.partition(":")[0] for text in wrong}))
-            total = len(findings.checks)
-            raise Stop(f"{len(wrong)} of {total} checks failed: {names}", status=1)
+    finish(comm, run, results, check, octets, hosts, findings)
 
 
 if __name__ == "__main__":

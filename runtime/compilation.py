@@ -68,7 +68,7 @@ def private_folder() -> str:
 def _code_digest() -> str:
     """Return a digest of Numba's version and of all kernels."""
     digest = hashlib.sha256(importlib.metadata.version("numba").encode())
-    for source in sorted(Path(__file__).parents[1].glob("kernels/**/*.py")):
+    for source in sorted(Path(__file__).parents[1].glob("kernels/**/[!.]*.py")):
         digest.update(str(source).encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]

@@ -10,7 +10,11 @@ import sys
 import numpy as np
 
 # What makes a process believe that a launcher has started it: the child must be rank 0 of 1.
-_LAUNCHER = ("PMI", "PMIX", "OMPI_", "PRTE", "HYDI_", "MPI_LOCAL", "PALS_", "FLUX_", "SLURM_")
+# Settings of the library stay: some turn its support of GPUs on.
+_LAUNCHER = (
+    *("PMI", "PRTE_", "HYDI_", "MPI_LOCAL", "PALS_", "FLUX_", "SLURM_"),
+    *("OMPI_COMM_", "OMPI_UNIVERSE", "OMPI_MCA_ess", "OMPI_MCA_orte", "OMPI_MCA_pmix"),
+)
 _SECONDS = 60
 
 
@@ -22,7 +26,8 @@ def work(variant: str) -> bool:
     variant : str
         ``cuda`` or ``cupy``: whose arrays are tried.
     """
-    child = [sys.executable, "-m", "runtime.device_buffers", variant]
+    # -P: not what may lie under this name in the working folder.
+    child = [sys.executable, "-P", "-m", "runtime.device_buffers", variant]
     kept = {name: x for name, x in os.environ.items() if not name.startswith(_LAUNCHER)}
     try:
         done = subprocess.run(

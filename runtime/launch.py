@@ -36,7 +36,8 @@ _GPU_WISHES = (
     "SLURM_GPUS_PER_NODE",
     "SLURM_GPUS_PER_TASK",
 )
-_MPI_LIBRARY = re.compile(r"/libmpi\.so\.\d+$")
+# The libraries proper, also under the names of vendors; not their C++ and Fortran parts.
+_MPI_LIBRARY = re.compile(r"/lib(mpi|mpich|mpi_(amd|cray|gnu|intel|nvidia)\w*)\.so[.\d]*$")
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Facts:
     host : str
     node : int
         World rank of the first rank of its node.
-    cores : frozenset of int
-        Cores that it may run on; hardware threads count once.
+    cpus, cores : frozenset of int
+        Logical CPUs that it may run on, and their cores, where hardware threads count once.
     permitted : int
         Cores that it could have been given.
     threads : int
@@ -71,6 +72,7 @@ class Facts:
 
     host: str
     node: int
+    cpus: frozenset[int]
     cores: frozenset[int]
     permitted: int
     threads: int
@@ -100,6 +102,9 @@ def refuse_copies(comm: "MPI.Comm") -> None:
         appears once.
     """
     told = {name: int(os.environ[name]) for name in _COUNTS if _is_number(os.environ.get(name))}
+    # A shell that `srun --pty` has opened, in which a user starts a program by hand.
+    if "SLURM_PTY_PORT" in os.environ:
+        told.pop("SLURM_STEP_NUM_TASKS", None)
     mpirun = [count for name, count in told.items() if name != "SLURM_STEP_NUM_TASKS"]
     # A launcher of one process inside another of many is what the user wanted.
     copies = min(mpirun) if mpirun else told.get("SLURM_STEP_NUM_TASKS", 1)
@@ -116,24 +121,32 @@ def _is_number(text: str | None) -> bool:
 
 def _copies_message(copies: int) -> str:
     library, wanted = _library()
-    by_srun = "SLURM_STEP_NUM_TASKS" in os.environ and "MPI_LOCALNRANKS" not in os.environ
-    by_srun = by_srun and "OMPI_COMM_WORLD_SIZE" not in os.environ
-    launcher = "srun" if by_srun else "mpirun"
+    launcher = _launcher()
     started = (
         f"{launcher} started {copies} copies of this program, each rank 0 of 1: it and the MPI "
         f"library, {library}, do not fit together; "
     )
     mpirun = f"start it with {_mpirun()}"
-    if not by_srun:
+    if launcher != "srun":
         return started + mpirun
-    offered = _offered()
-    if not offered:
+    used, offered = os.environ.get("SLURM_MPI_TYPE"), _offered()
+    if "Intel" in library and used == "pmi2":
+        return f"{started}export I_MPI_PMI_LIBRARY, the path of Slurm's libpmi2.so"
+    if not offered and used != wanted[0]:
         return f"{started}use srun --mpi={wanted[0]} (`srun --mpi=list` shows what there is)"
-    fitting = [kind for want in wanted for kind in offered if kind == want]
+    fitting = [kind for kind in wanted if kind in offered and kind != used]
     list_of_all = f"this Slurm offers --mpi={', '.join(offered)}"
     if fitting:
         return f"{started}use srun --mpi={fitting[0]} ({list_of_all})"
     return f"{started}{mpirun} inside the allocation ({list_of_all}; it wants {wanted[0]})"
+
+
+def _launcher() -> str:
+    """Return what started this process, as far as it can be told."""
+    # Of MPICH and its relatives, and of Open MPI.
+    if {"MPI_LOCALNRANKS", "OMPI_COMM_WORLD_SIZE"} & set(os.environ):
+        return "mpirun"
+    return "srun" if "SLURM_STEP_NUM_TASKS" in os.environ else "the launcher"
 
 
 def _library() -> tuple[str, tuple[str, ...]]:
@@ -166,9 +179,14 @@ def _mpirun() -> str:
 
 def mpi_files() -> tuple[str, ...]:
     """Return the files of all MPI libraries that this process has loaded."""
+    found = {}
     with open("/proc/self/maps") as maps:
-        files = {line.rstrip().partition("/")[2] for line in maps if ".so" in line}
-    return tuple(sorted(f"/{file}" for file in files if _MPI_LIBRARY.search(f"/{file}")))
+        for line in maps:
+            # Address, permissions, offset, device, inode, path: see proc_pid_maps(5).
+            fields = line.rstrip("\n").split(maxsplit=5)
+            if len(fields) == 6 and _MPI_LIBRARY.search(fields[5]):
+                found[fields[3], fields[4]] = fields[5]
+    return tuple(sorted(found.values()))
 
 
 def look(comm: "MPI.Comm", device: Device, variant: str) -> tuple[list[str], list[str]]:
@@ -187,6 +205,11 @@ def look(comm: "MPI.Comm", device: Device, variant: str) -> tuple[list[str], lis
     -------
     errors, warnings : lists of str
         Known on rank 0, empty elsewhere.
+
+    Raises
+    ------
+    Stop
+        Ranks differ in their code or libraries, so that they may wait for different things.
     """
     from mpi4py import MPI
 
@@ -194,6 +217,7 @@ def look(comm: "MPI.Comm", device: Device, variant: str) -> tuple[list[str], lis
     facts = Facts(
         host=MPI.Get_processor_name(),
         node=device.node.bcast(comm.rank),
+        cpus=frozenset(device.cores),
         cores=cores,
         permitted=len(cores) if len(cores) > 1 else _permitted(),
         threads=device.threads,
@@ -206,6 +230,7 @@ def look(comm: "MPI.Comm", device: Device, variant: str) -> tuple[list[str], lis
         code=_code_digest(),
     )
     every = comm.gather(facts)
+    refuse(comm, list(_different(every or [])))
     return ([], []) if every is None else judge(every, variant, device.variant)
 
 
@@ -232,14 +257,16 @@ def _gpu_wish() -> str:
 
 
 def _permitted() -> int:
-    """Return the number of cores that the system would let this process use.
+    """Return the number of cores that the system, and Slurm, would let this process use.
 
     The kernel cuts a wish down to the cpuset of the job, so one that is too large tells its size.
     """
     bound = os.sched_getaffinity(0)
+    allotted = os.environ.get("SLURM_CPUS_ON_NODE")
     try:
         os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
-        return len({physical_core(cpu) for cpu in os.sched_getaffinity(0)})
+        cores = len({physical_core(cpu) for cpu in os.sched_getaffinity(0)})
+        return min(cores, int(allotted)) if allotted and _is_number(allotted) else cores
     except OSError:
         return 1
     finally:
@@ -250,7 +277,8 @@ def _code_digest() -> str:
     """Return a digest of the program, of `kernels` and of `runtime`, wherever they are."""
     root = Path(__file__).parents[1]
     program = getattr(sys.modules["__main__"], "__file__", None)
-    sources = sorted([*root.glob("runtime/*.py"), *root.glob("kernels/**/*.py")])
+    # Not what editors keep under hidden names, which may be no files at all.
+    sources = sorted([*root.glob("runtime/[!.]*.py"), *root.glob("kernels/**/[!.]*.py")])
     digest = hashlib.sha256()
     for source in [*([Path(program)] if program else []), *sources]:
         digest.update(f"{source.name}\n".encode())
@@ -259,7 +287,7 @@ def _code_digest() -> str:
 
 
 def judge(ranks: Sequence[Facts], wanted: str, variant: str) -> tuple[list[str], list[str]]:
-    """Return the errors and the warnings that the facts of all ranks give rise to.
+    """Return the errors and the warnings that the facts of ranks of the same code give rise to.
 
     Parameters
     ----------
@@ -268,8 +296,7 @@ def judge(ranks: Sequence[Facts], wanted: str, variant: str) -> tuple[list[str],
     wanted, variant : str
         The variant that the user asked for, and the one that runs.
     """
-    errors = [*_different(ranks)]
-    warnings = [*_two_libraries(ranks)]
+    errors, warnings = [], [*_two_libraries(ranks)]
     nodes: dict[int, list[Facts]] = {}
     for facts in ranks:
         nodes.setdefault(facts.node, []).append(facts)
@@ -299,8 +326,8 @@ def _elsewhere(nodes: Sequence[object]) -> str:
 
 def _different(ranks: Sequence[Facts]) -> Iterator[str]:
     """Say what rank 0 has otherwise than another rank."""
-    first = ranks[0]
     for rank, facts in enumerate(ranks):
+        first = ranks[0]
         if facts.mpi != first.mpi:
             yield (
                 f"the MPI library is {first.mpi} on {_place(ranks, 0)} and {facts.mpi} on "
@@ -325,7 +352,7 @@ def _different(ranks: Sequence[Facts]) -> Iterator[str]:
 
 def _two_libraries(ranks: Sequence[Facts]) -> Iterator[str]:
     for rank, facts in enumerate(ranks):
-        if len({Path(file).name for file in facts.loaded}) > 1:
+        if len(facts.loaded) > 1:
             files = " and ".join(facts.loaded)
             yield (
                 f"{_place(ranks, rank)} has loaded two MPI libraries, {files}: a package here was "
@@ -335,7 +362,8 @@ def _two_libraries(ranks: Sequence[Facts]) -> Iterator[str]:
 
 
 def _on_one_core(node: Sequence[Facts]) -> bool:
-    one = len({facts.cores for facts in node}) == 1 and len(node[0].cores) == 1
+    # Different hardware threads of the one core that a job has are no mistake of the launcher.
+    one = len({facts.cpus for facts in node}) == 1 and len(node[0].cores) == 1
     return one and len(node) > 1 and max(facts.permitted for facts in node) > 1
 
 

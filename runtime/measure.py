@@ -50,12 +50,14 @@ class Memory:
         octets = min(wanted, int(_SHARE_OF_MEMORY * _free_bytes() / 2)) // node.size
         # The same on every rank, whatever each finds to be free.
         elements = node.allreduce(octets, min) // 8
-        self.node, self.threads = node, threads
+        self.node = node
+        # Too little memory for more: then the figures are those of caches.
+        self.cached = 8 * elements * node.size < _CACHES * _cache_bytes()
         self.source, self.target = np.empty(elements), np.empty(elements)
         bounds = np.linspace(0, elements, threads + 1).astype(int)
         self.parts = [slice(*pair) for pair in pairwise(bounds)]
-        self.pool = ThreadPoolExecutor(threads)
-        # Each thread touches its own part first, which places the pages near it.
+        # Each part has a thread of its own, which touches it first: that places its pages near by.
+        self.threads = [ThreadPoolExecutor(1) for _ in self.parts]
         self._each(self._touch)
 
     def read(self) -> float:
@@ -80,8 +82,9 @@ class Memory:
         self.source[part], self.target[part] = 1.0, 0.0
 
     def _each(self, work: Callable[[slice], object]) -> None:
-        for _ in self.pool.map(work, self.parts):
-            pass
+        pairs = zip(self.threads, self.parts, strict=True)
+        for done in [thread.submit(work, part) for thread, part in pairs]:
+            done.result()
 
     def _best(self, work: Callable[[slice], object]) -> float:
         best = np.inf
@@ -222,24 +225,24 @@ def _ping_pong(comm: "MPI.Comm", partner: int) -> Connection | None:
 def _round_trips(comm: "MPI.Comm", partner: int, octets: int) -> tuple[list[float], int]:
     """Return the seconds of each round trip, the first left out, and the bytes that were wrong."""
     leads = comm.rank < partner
-    message = np.arange(octets, dtype=np.uint8)
-    expected = message.copy()
+    message, back = np.arange(octets, dtype=np.uint8), np.zeros(octets, np.uint8)
     seconds: list[float] = []
     end = time.perf_counter() + _ROUND_TRIP_SECONDS
     while True:
         if leads:
-            # The first byte tells whether another one comes.
-            message[0] = len(seconds) < _ROUNDS and time.perf_counter() < end
+            # The first byte tells whether another one comes; two are the least.
+            more = len(seconds) < _ROUNDS and time.perf_counter() < end
+            message[0] = more or len(seconds) < 2
             start = time.perf_counter()
             comm.Send(message, partner)
-            comm.Recv(message, partner)
+            comm.Recv(back, partner)
             seconds.append(time.perf_counter() - start)
         else:
-            comm.Recv(message, partner)
-            comm.Send(message, partner)
-        if not message[0]:
+            comm.Recv(back, partner)
+            comm.Send(back, partner)
+        if not (message if leads else back)[0]:
             break
-    return (seconds[1:], int(np.count_nonzero(message != expected))) if leads else ([], 0)
+    return (seconds[1:], int(np.count_nonzero(back != message))) if leads else ([], 0)
 
 
 def file_system(folder: Path) -> tuple[float, float, bool, int]:

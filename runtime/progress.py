@@ -59,8 +59,11 @@ class Progress:
             # A run of days gets about a hundred lines.
             self.next = now + max(_LOG_SECONDS, elapsed / 10)
 
-    def close(self) -> None:
-        """Take the line off the terminal."""
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Take the line off the terminal, for the result or for what has failed."""
         if self.width:
             self._print(f"\r{'':<{self.width}}\r")
 

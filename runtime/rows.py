@@ -146,6 +146,9 @@ class Rows:
         every = None
         with self.clock.phase("to_host"):
             rows = self.device.for_mpi(u[1:-1])
+        # Before the agreement, in which waiting would not be counted.
+        with self.clock.phase("wait"):
+            self.comm.Barrier()
         with agreement(self.comm, MemoryError):
             if self.comm.rank == 0:
                 every = np.empty((sum(self.counts), rows.shape[1]))

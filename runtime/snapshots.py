@@ -9,14 +9,17 @@ One HDF5 file for each step that is kept::
 The record lists all of a run, with their digests.
 """
 
+import glob
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from runtime import files
-from runtime.clock import Clock
 from runtime.program import Stop, agreement
+from runtime.provenance import printable
 from runtime.record import SNAPSHOT, Result, digest
 from runtime.run import Run
 
@@ -51,53 +54,70 @@ class Snapshots:
     """
 
     def __init__(self, comm: "MPI.Comm", run: Run, every: int | None, last: int) -> None:
-        self.run, self.steps = run, range(every, last + 1, every) if every else range(0)
+        self.comm, self.run = comm, run
+        self.steps = range(every, last + 1, every) if every else range(0)
         self._written: list[tuple[int, bytes, bytes]] = []
         with agreement(comm):
             if every and run.args.repeats > 1:
                 raise Stop("snapshots are for a single run of the steps, not for --repeats")
-            if comm.rank == 0:
-                for step in self.steps:
-                    path, force = self._path(step), run.args.force
-                    # One look at the folder is enough where no file is in the way.
-                    if path.exists() or step == self.steps[0]:
-                        files.require_writable(path, force, "snapshot", _is_snapshot, "snapshot")
+            if comm.rank == 0 and self.steps:
+                for path in {self._path(self.steps[0]), *self._in_the_way()}:
+                    files.require_writable(
+                        path, run.args.force, "snapshot", _is_snapshot, "snapshot"
+                    )
+
+    def _in_the_way(self) -> Iterator[Path]:
+        """Yield the files that have the name of a snapshot."""
+        stem = f"{self.run.path.stem}-step"
+        for path in self.run.path.parent.glob(f"{glob.escape(stem)}*.h5"):
+            number = path.stem.removeprefix(stem)
+            if number.isdecimal() and int(number) in self.steps and path == self._path(int(number)):
+                yield path
 
     def _path(self, step: int) -> Path:
         digits = len(str(self.steps[-1]))
         return self.run.path.with_name(f"{self.run.path.stem}-step{step:0{digits}}.h5")
 
-    def write(self, comm: "MPI.Comm", step: int, results: dict[str, Result], clock: Clock) -> None:
-        """Write one snapshot. Collective over `comm`.
+    def write(self, step: int, results: dict[str, Result]) -> None:
+        """Write one snapshot. Collective over the ranks of the job.
+
+        Rank 0 spends the phase ``snapshot``, the others wait for it.
 
         Parameters
         ----------
-        comm : MPI.Comm
-            All ranks of the job.
         step : int
         results : dict of str to Result
             Significant on rank 0.
-        clock : Clock
-            Phase ``snapshot``.
 
         Raises
         ------
         Stop
             The file system failed; status 1, and no file is left behind.
         """
-        with agreement(comm), clock.phase("snapshot"):
-            if comm.rank == 0:
-                path, whole = self._path(step), digest(results)
-                try:
-                    image = files.hdf5_image(lambda file: self._fill(file, step, results, whole))
-                    path = files.write(path, image, self.run.args.force)
-                except (OSError, MemoryError) as error:
-                    reason = getattr(error, "strerror", "too little memory")
-                    raise Stop(f"cannot write {path}: {reason}", status=1) from None
-                self._written.append((step, path.name.encode(), whole.encode()))
+        failure = None
+        if self.comm.rank == 0:
+            with self.run.clock.phase("snapshot"):
+                failure = self._write(step, results)
+        with self.run.clock.phase("wait"):
+            self.comm.Barrier()
+        with agreement(self.comm):
+            if failure is not None:
+                raise failure
+
+    def _write(self, step: int, results: dict[str, Result]) -> Stop | None:
+        """Write the file, or return what the run is to end with."""
+        path, whole = self._path(step), digest(results)
+        try:
+            image = files.hdf5_image(lambda file: self._fill(file, step, results, whole))
+            path = files.write(path, image, self.run.args.force)
+        except (OSError, MemoryError) as error:
+            reason = getattr(error, "strerror", "too little memory")
+            return Stop(f"cannot write {path}: {reason}", status=1)
+        self._written.append((step, os.fsencode(path.name), whole.encode()))
+        return None
 
     def _fill(self, file: Any, step: int, results: dict[str, Result], whole: str) -> None:
-        facts = {"snapshot": VERSION, "job": self.run.job, "record": self.run.path.name}
+        facts = {"snapshot": VERSION, "job": self.run.job, "record": printable(self.run.path.name)}
         file.attrs.update({**facts, "step": step, "sha256": whole})
         for name, result in results.items():
             result.put(file, name)

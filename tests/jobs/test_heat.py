@@ -32,7 +32,7 @@ def state(run):
 @pytest.mark.mpi
 @pytest.mark.parametrize("variant", ["numpy", "numba"])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 5), (3, 3), (5, 40), (61, 17)])
-@pytest.mark.parametrize("steps", [0, 1, 2, 25])
+@pytest.mark.parametrize("steps", [1, 2, 25])
 def test_built_in_state_decays_by_the_known_factor(comm, job, mpi_tmp_path, shape, steps, variant):
     ny, nx = shape
     path = mpi_tmp_path / "r.h5"
@@ -110,7 +110,7 @@ def test_snapshots_are_those_of_shorter_runs(comm, job, mpi_tmp_path):
             assert values.tobytes() == state(shorter).tobytes()
             only = {"temperature": shorter.results["temperature"]}
             assert record.digest(only).encode() == digest
-        assert run.timings[0, PHASES.index("snapshot")].max() > 0
+        assert run.timings[0, PHASES.index("snapshot"), 0] > 0
 
 
 @pytest.mark.mpi
@@ -175,6 +175,34 @@ def test_what_is_wrong_fails_the_check(comm, job, mpi_tmp_path, monkeypatch, fau
         job.main(comm, [*options, "--output", str(mpi_tmp_path / "r.h5")])
     assert caught.value.status == 1
     assert not (mpi_tmp_path / "r.h5").exists()
+
+
+@pytest.mark.mpi
+def test_points_inside_are_updated_while_halo_rows_are_on_their_way(
+    comm, job, mpi_tmp_path, monkeypatch
+):
+    from kernels.heat import numpy_
+
+    calls = []
+    for name in ("start_exchange", "finish_exchange"):
+        right = getattr(rows.Rows, name)
+
+        def noted(self, u, name=name, right=right):
+            calls.append(name)
+            right(self, u)
+
+        monkeypatch.setattr(rows.Rows, name, noted)
+    right_step = numpy_.step
+
+    def step(u, out, r):
+        calls.append(len(u) - 2)
+        right_step(u, out, r)
+
+    monkeypatch.setattr(numpy_, "step", step)
+    size = ["--rows", str(10 * comm.size), "--n", "5", "--steps", "1"]
+    job.main(comm, [*size, "--variant", "numpy", "--output", str(mpi_tmp_path / "r.h5")])
+    # Eight of ten rows, then the first and the last.
+    assert calls[-5:] == ["start_exchange", 8, "finish_exchange", 1, 1]
 
 
 @pytest.mark.mpi
@@ -248,7 +276,7 @@ def test_progress_in_a_log_and_json_apart(start, tmp_path):
 def test_a_plate_that_is_cold_is_told(start, tmp_path):
     done = start(1, JOB, "--n", "10", "--steps", "1000", "--variant", "numpy", "--output", "r.h5")
     assert done.returncode == 0, done.stderr
-    assert "heat.py: warning: the heat has nearly gone" in done.stderr
+    assert "heat.py: warning: little heat is left" in done.stderr
     (text,) = record.read(tmp_path / "r.h5").attributes["warnings"]
     assert f"heat.py: warning: {text}\n" == done.stderr
 
@@ -256,14 +284,14 @@ def test_a_plate_that_is_cold_is_told(start, tmp_path):
 MISTAKES = {
     "no points": (["--n", "0"], "not a whole number from 1 to"),
     "no rows": (["--rows", "0"], "not a whole number from 1 to"),
-    "negative steps": (["--steps", "-1"], "not a whole number from 0"),
+    "no steps": (["--steps", "0"], "not a whole number from 1 to"),
     "not stable": (["--dt", "1"], "a time step of 1.0 s is not stable: the largest is 0.00"),
     "dt is no number": (["--dt", "soon"], "'soon' is not a number above 0"),
     "dt is 0": (["--dt", "0"], "'0' is not a number above 0"),
     "alpha is not finite": (["--alpha", "inf"], "'inf' is not a number above 0"),
     "dx is negative": (["--dx", "-1"], "'-1' is not a number above 0"),
-    "dx is far too large": (["--dx", "1e200"], "which no float64 holds"),
-    "dx is far too small": (["--dx", "1e-200", "--dt", "1"], "which no float64 holds"),
+    "dx is far too large": (["--dx", "1e200"], "out of range"),
+    "dx is far too small": (["--dx", "1e-200", "--dt", "1"], "out of range"),
     "too large for the machine": (["--n", "1e7"], "Unable to allocate"),
     "no snapshots": (["--snapshot-every", "0"], "not a whole number from 1 to"),
     "snapshots of repeats": (["--snapshot-every", "5", "--repeats", "2"], "not for --repeats"),

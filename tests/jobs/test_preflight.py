@@ -36,7 +36,8 @@ def test_every_line_has_a_verdict_and_the_record_the_figures(start, tmp_path):
     assert done.stderr == ""
     lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
     found = {words[1]: words[0] for words in lines if words[0] in ("OK", "warning", "wrong")}
-    assert set(found) == {"launch", "MPI", "GPU", "memory", "messages", "imports", "files"}
+    assert set(found) == {"launch", "MPI", "GPU", "memory", "messages", "imports", "files",
+                          "data"}  # fmt: skip
     assert "wrong" not in found.values()
     assert (tmp_path / "p.h5").exists() and "p.h5" in done.stdout
     assert done.stdout.count(os.uname().nodename) >= 2
@@ -90,7 +91,7 @@ def test_ranks_on_one_core_are_wrong_and_the_rest_is_measured(start, tmp_path):
     wrapped = ["-c", f"{bind}[sys.executable, *sys.argv[1:]])", JOB, "--variant", "numpy"]
     done = start(2, *wrapped, "--output", "p.h5")
     assert done.returncode == 1
-    assert done.stderr == "preflight.py: error: 1 of 7 checks failed: launch\n"
+    assert done.stderr == "preflight.py: error: 1 of 8 checks failed: launch\n"
     assert "  wrong    launch    all 2 ranks on" in done.stdout
     assert "--bind-to core" in done.stdout
     run = record.read(tmp_path / "p.h5")
@@ -106,23 +107,49 @@ def test_copies_are_refused(start):
 
 
 @pytest.mark.mpi
-def test_a_bit_that_a_message_loses_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
+@pytest.mark.parametrize("fault", ["message", "copy"])
+def test_bytes_that_are_wrong_are_found(comm, job, mpi_tmp_path, monkeypatch, fault):
     right = measure._round_trips
-    monkeypatch.setattr(measure, "_round_trips", lambda *args: (right(*args)[0], 1))
-    options = ["--variant", "numpy", "--output", str(mpi_tmp_path / "r.h5")]
-    if comm.size == 1:
+    if fault == "message":
+        monkeypatch.setattr(measure, "_round_trips", lambda *args: (right(*args)[0], 1))
+    else:
+        monkeypatch.setattr(measure.Memory, "copy", lambda self: 1.0)
+    path = mpi_tmp_path / "r.h5"
+    options = ["--variant", "numpy", "--output", str(path)]
+    if comm.size == 1 and fault == "message":
         job.main(comm, options)
         return
-    with pytest.raises(Stop, match="check failed: off by 2") as caught:
+    with pytest.raises(Stop, match=r"1 of \d checks failed: data") as caught:
         job.main(comm, options)
     assert caught.value.status == 1
+    if comm.rank == 0:
+        run = record.read(path)
+        assert run.check["error"] == 2 if fault == "message" else run.check["error"] > 1000
+        assert "bytes arrived otherwise than they went" in run.attributes["warnings"][0]
 
 
 @pytest.mark.mpi
-def test_memory_that_copies_wrong_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
-    monkeypatch.setattr(measure.Memory, "copy", lambda self: 1.0)
-    with pytest.raises(Stop, match="check failed: off by"):
-        job.main(comm, ["--variant", "numpy", "--output", str(mpi_tmp_path / "r.h5")])
+def test_a_record_that_cannot_be_written_is_one_more_finding(
+    comm, job, mpi_tmp_path, monkeypatch, capsys
+):
+    def refuse(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record.files, "write", refuse)
+    monkeypatch.setattr(measure, "file_system", full)
+    options = ["--variant", "numpy", "--json", "--output", str(mpi_tmp_path / "r.h5")]
+    with pytest.raises(Stop, match=r"2 of \d checks failed: files, record"):
+        job.main(comm, options)
+    shown = capsys.readouterr().out
+    if comm.rank == 0:
+        # Strict: no NaN.
+        facts = json.loads(shown, parse_constant=lambda text: pytest.fail(text))
+        assert facts["record"] is None
+        wrong = [check["check"] for check in facts["checks"] if check["verdict"] == "wrong"]
+        assert wrong == ["files", "record"]
 
 
 @pytest.mark.mpi

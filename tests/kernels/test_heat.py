@@ -290,5 +290,5 @@ def test_ratio_up_to_the_longest_step(alpha, dx):
 
 @pytest.mark.parametrize("dx", [1e-200, 1e200])
 def test_ratio_that_is_no_number(dx):
-    with pytest.raises(ValueError, match="no float64 holds"):
+    with pytest.raises(ValueError, match="out of range"):
         heat.ratio(1e-4, 1.0, dx)

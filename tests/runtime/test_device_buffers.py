@@ -72,6 +72,22 @@ def test_the_child_takes_itself_for_no_rank_of_ours(pretend, monkeypatch, name):
     assert dict(os.environ) == before
 
 
+def test_settings_of_the_library_reach_the_child(pretend, monkeypatch, tmp_path):
+    pretend()
+    monkeypatch.setenv("OMPI_MCA_opal_cuda_support", "true")
+    with open(tmp_path / "sitecustomize.py", "a") as file:
+        file.write("import os; assert os.environ['OMPI_MCA_opal_cuda_support'] == 'true'\n")
+    assert device_buffers.work("cupy")
+
+
+def test_a_folder_of_that_name_is_not_run(pretend, monkeypatch, tmp_path):
+    pretend()
+    (tmp_path / "here" / "runtime").mkdir(parents=True)
+    (tmp_path / "here" / "runtime" / "device_buffers.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path / "here")
+    assert device_buffers.work("cupy")
+
+
 def test_a_child_that_hangs_is_ended(pretend, monkeypatch, tmp_path):
     pretend()
     (tmp_path / "cupy.py").write_text("import time; time.sleep(60)")

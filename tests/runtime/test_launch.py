@@ -1,7 +1,9 @@
 """Every launch that is refused or warned of is provoked here, in earnest where that is possible."""
 
+import _ctypes
 import dataclasses
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -81,6 +83,8 @@ def test_copies_by_the_mpirun_of_another_mpi_are_refused_once(start):
         (2, {"SLURM_STEP_NUM_TASKS": "4"}),
         (None, {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}),
         (None, {"SLURM_STEP_NUM_TASKS": "1(x2)"}),
+        # By hand, in the shell of srun -n 4 --pty.
+        (None, {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0", "SLURM_PTY_PORT": "9"}),
     ],
 )
 def test_a_launch_that_is_meant_so_is_not_refused(start, ranks, variables):
@@ -92,21 +96,25 @@ LIST = "MPI plugin types are...\n\tpmix\n\tnone\n{}specific pmix plugin versions
 
 
 @pytest.mark.parametrize(
-    ("library", "offered", "advice"),
+    ("library", "used", "offered", "advice"),
     [
-        ("MPICH Version: 5.0.2", "\tpmi2\n", "use srun --mpi=pmi2 (this Slurm offers --mpi=none, "),
-        ("MPICH Version: 5.0.2", "", "use srun --mpi=pmix ("),
-        ("Open MPI v5.0.11, package", "\tpmi2\n", "use srun --mpi=pmix ("),
-        ("CRAY MPICH version 8.1", "\tcray_shasta\n", "use srun --mpi=cray_shasta ("),
-        ("CRAY MPICH version 8.1", "", "inside the allocation (this Slurm offers"),
+        ("MPICH Version: 5.0.2", "none", "\tpmi2\n", "use srun --mpi=pmi2 (this Slurm offers"),
+        ("MPICH Version: 5.0.2", "none", "", "use srun --mpi=pmix ("),
+        ("MPICH Version: 5.0.2", "pmi2", "\tpmi2\n", "use srun --mpi=pmix ("),
+        ("Open MPI v5.0.11, package", "pmi2", "\tpmi2\n", "use srun --mpi=pmix ("),
+        ("Open MPI v5.0.11, package", "pmix", "", "inside the allocation (this Slurm offers"),
+        ("CRAY MPICH version 8.1", "none", "\tcray_shasta\n", "use srun --mpi=cray_shasta ("),
+        ("CRAY MPICH version 8.1", "none", "", "inside the allocation (this Slurm offers"),
+        ("Intel(R) MPI Library 2021.9", "pmi2", "\tpmi2\n", "export I_MPI_PMI_LIBRARY, the path"),
     ],
-)
-def test_the_fix_is_one_that_this_slurm_has(monkeypatch, tmp_path, library, offered, advice):
+)  # fmt: skip
+def test_the_fix_is_one_that_this_slurm_has(monkeypatch, tmp_path, library, used, offered, advice):
     fake = tmp_path / "srun"
     fake.write_text(f"#!/bin/sh\ncat >&2 <<END\n{LIST.format(offered)}\nEND\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.setenv("SLURM_MPI_TYPE", used)
     for name in ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(provenance, "mpi_library", lambda: library)
@@ -168,18 +176,41 @@ def test_other_libraries_are_refused(odd_one, change, words):
 
 
 def test_a_second_mpi_library_in_a_process_is_a_warning(odd_one, tmp_path):
-    # Any library of that name will do.
-    copy = f"import _ctypes, ctypes, shutil; shutil.copy(_ctypes.__file__, {str(tmp_path)!r} + "
-    done = odd_one(f"{copy}'/libmpi.so.40'); ctypes.CDLL({str(tmp_path)!r} + '/libmpi.so.40')")
+    # Any library of that name will do; behind the name is a version, as on most systems.
+    shutil.copy(_ctypes.__file__, tmp_path / "libmpi.so.40.40.5")
+    (tmp_path / "libmpi.so.40").symlink_to("libmpi.so.40.40.5")
+    done = odd_one(f"import ctypes; ctypes.CDLL({str(tmp_path / 'libmpi.so.40')!r})")
     assert done.returncode == 0, done.stderr
     text = next(x for x in record.read(tmp_path / "r.h5").attributes["warnings"] if "MPI" in x)
     assert "rank 1 (" in text and "has loaded two MPI libraries" in text
-    assert f"{tmp_path}/libmpi.so.40" in text
+    assert f"{tmp_path}/libmpi.so.40.40.5" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("libmpi.so", True),
+        ("libmpi.so.12", True),
+        ("libmpi.so.12.1.1", True),
+        ("libmpich.so.12.1.1", True),
+        ("libmpi_gnu_123.so.12.0.0", True),
+        ("libmpi_cray.so.12", True),
+        ("libmpi_mpifh.so.40", False),
+        ("libmpi_cxx.so.40", False),
+        ("libmpifort.so.12", False),
+        ("libmpiP.so", False),
+        # In front of another library, which is loaded too.
+        ("libmpi_abi.so.1", False),
+    ],
+)
+def test_names_of_mpi_libraries(name, counts):
+    assert bool(launch._MPI_LIBRARY.search(f"/opt/mpi/lib/{name}")) == counts
 
 
 PLAIN = Facts(
     host="n1",
     node=0,
+    cpus=frozenset({0}),
     cores=frozenset({0}),
     permitted=4,
     threads=1,
@@ -196,8 +227,8 @@ PLAIN = Facts(
 def ranks_on(*cores, threads=1, **changes):
     """Return the facts of ranks of one node, one for each set of cores."""
     return [
-        dataclasses.replace(PLAIN, cores=frozenset(own), threads=threads, **changes)
-        for own in cores
+        dataclasses.replace(PLAIN, **{"cpus": own, "cores": own, "threads": threads, **changes})
+        for own in map(frozenset, cores)
     ]
 
 
@@ -225,6 +256,12 @@ def test_threads_without_a_core(ranks, words):
     assert [text.startswith(words or "") for text in warnings] == ([True] if words else [])
 
 
+def test_hardware_threads_of_the_only_core_are_no_mistake_of_the_launcher():
+    ranks = [dataclasses.replace(PLAIN, cpus=frozenset({cpu})) for cpu in (0, 64)]
+    errors, (text,) = judge(ranks, "numpy", "numpy")
+    assert errors == [] and text.startswith("2 threads of 2 ranks share core 0 ")
+
+
 def test_nodes_are_looked_at_one_by_one():
     crowded = ranks_on(*[{0, 1}] * 4)
     others = [dataclasses.replace(facts, host="n2", node=4) for facts in ranks_on({0}, {1})]
@@ -240,10 +277,10 @@ def test_nodes_are_looked_at_one_by_one():
 def test_many_ranks_are_looked_at_quickly():
     import time
 
-    bound = [
-        dataclasses.replace(PLAIN, node=rank // 128, cores=frozenset({rank % 128}))
-        for rank in range(20_000)
-    ]
+    bound = []
+    for rank in range(20_000):
+        one = frozenset({rank % 128})
+        bound.append(dataclasses.replace(PLAIN, node=rank // 128, cpus=one, cores=one))
     begin = time.process_time()
     assert judge(bound, "numpy", "numpy") == ([], [])
     assert time.process_time() - begin < 5
@@ -302,6 +339,26 @@ def test_looking_at_the_launch_leaves_the_binding(monkeypatch):
         assert os.sched_getaffinity(0) == set(CORES[:1])
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_no_more_is_permitted_than_slurm_has_given(monkeypatch):
+    for allotted in ("1", "1000000"):
+        monkeypatch.setenv("SLURM_CPUS_ON_NODE", allotted)
+        cores = len({device.physical_core(cpu) for cpu in CORES})
+        assert launch._permitted() == min(int(allotted), cores)
+
+
+def test_what_an_editor_leaves_is_no_code(monkeypatch, tmp_path):
+    for name in ("runtime", "kernels/x"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.py").write_text("a")
+    monkeypatch.setattr(launch, "__file__", str(tmp_path / "runtime" / "launch.py"))
+    before = launch._code_digest()
+    for name in ("runtime", "kernels/x"):
+        (tmp_path / name / ".#a.py").symlink_to("user@host.1234")
+    assert launch._code_digest() == before
+    (tmp_path / "kernels" / "x" / "b.py").touch()
+    assert launch._code_digest() != before
 
 
 def test_python_of_the_tests_loads_one_mpi():

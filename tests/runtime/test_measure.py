@@ -1,7 +1,9 @@
 import os
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from runtime import device, measure
@@ -46,8 +48,10 @@ def test_arrays_are_larger_than_the_caches(comm, monkeypatch):
     assert Memory(comm, 1).source.nbytes == 2**28
     monkeypatch.setattr(measure, "_cache_bytes", lambda: 2**27)
     assert Memory(comm, 1).source.nbytes == 2**29
+    assert not Memory(comm, 1).cached
     monkeypatch.setattr(measure, "_free_bytes", lambda: 2**26)
     assert Memory(comm, 1).source.nbytes == 2**23
+    assert Memory(comm, 1).cached
 
 
 def test_sizes_are_those_of_the_machine():
@@ -105,7 +109,7 @@ def test_wrong_bytes_are_counted(comm, small):
         def Recv(self, message, partner):
             comm.Recv(message, partner)
             if self.rank == 0:
-                message[5] ^= 1
+                message[5] = 99
 
         Send, sendrecv = staticmethod(comm.Send), staticmethod(comm.sendrecv)
 
@@ -113,7 +117,41 @@ def test_wrong_bytes_are_counted(comm, small):
         found = measure._ping_pong(Broken(), 1 - comm.rank)
         assert (found is None) == (comm.rank == 1)
         if comm.rank == 0:
-            assert found.wrong > 0
+            # Of the short and of the long messages.
+            assert found.wrong == 2
+
+
+@pytest.mark.mpi
+def test_bytes_that_never_travel_are_wrong(comm, small):
+    class Forgetful:
+        """A communicator that delivers the first byte only."""
+
+        rank, size = comm.rank, comm.size
+
+        def Recv(self, message, partner):
+            whole = np.empty_like(message)
+            comm.Recv(whole, partner)
+            message[0] = whole[0]
+
+        Send, sendrecv = staticmethod(comm.Send), staticmethod(comm.sendrecv)
+
+    if comm.rank < 2 <= comm.size:
+        found = measure._ping_pong(Forgetful(), 1 - comm.rank)
+        assert comm.rank == 1 or found.wrong > 2**17
+
+
+@pytest.mark.mpi
+def test_figures_of_a_connection(comm, monkeypatch):
+    # Round trips of 2, 4 and 6 us, then of 8 and 4 ms.
+    taken = {8: [2e-6, 6e-6, 4e-6], measure._LONG_MESSAGE: [8e-3, 4e-3]}
+    seconds = (lambda octets: taken[octets]) if comm.rank == 0 else (lambda octets: [])
+    monkeypatch.setattr(measure, "_round_trips", lambda c, p, octets: (seconds(octets), 0))
+    if comm.rank < 2 <= comm.size:
+        found = measure._ping_pong(comm, 1 - comm.rank)
+        assert (found is None) == (comm.rank == 1)
+        if comm.rank == 0:
+            assert found.latency == 2e-6
+            assert found.bandwidth == pytest.approx(2**24 / 2e-3 / 1e9)
 
 
 def test_a_file_is_written_renamed_and_removed(tmp_path):
@@ -121,6 +159,22 @@ def test_a_file_is_written_renamed_and_removed(tmp_path):
     assert speed > 0 and 0 < rename < 1
     assert (locks, wrong) == (True, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_of_a_file_system(tmp_path, monkeypatch):
+    # Written from 10 s to 10.5 s, renamed until 10.75 s.
+    times = iter([10.0, 10.5, 10.75])
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(times))
+    speed, rename, _, _ = measure.file_system(tmp_path)
+    assert (speed, rename) == (pytest.approx(2**26 / 0.5 / 1e9), 0.25)
+
+
+def test_each_part_has_one_thread(comm, small):
+    memory, seen = Memory(comm, 3), {}
+    for _ in range(20):
+        memory._each(lambda part: seen.setdefault(part.start, set()).add(threading.get_ident()))
+    assert [len(threads) for threads in seen.values()] == [1, 1, 1]
+    assert len(set.union(*seen.values())) == 3
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):

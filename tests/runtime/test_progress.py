@@ -18,15 +18,14 @@ import runtime.guard
 from mpi4py import MPI
 from runtime import progress
 progress._LOG_SECONDS = progress._TERMINAL_SECONDS = 0.1
-bar = progress.Progress(5, "step", MPI.COMM_WORLD.rank == 0)
-for _ in bar.over(range(5)):
-    time.sleep(0.15)
-bar.close()
+with progress.Progress(5, "step", MPI.COMM_WORLD.rank == 0) as bar:
+    for n in bar.over(range(5)):
+        time.sleep(0.15)
 """
 MPIRUN = Path(sys.executable).parent / "mpirun"
 
 
-def on_a_terminal(*command):
+def on_a_terminal(*command, status=0):
     """Run a command with its standard error on a terminal, and return what came out there."""
     outer, inner = pty.openpty()
     try:
@@ -39,7 +38,7 @@ def on_a_terminal(*command):
                     shown += os.read(outer, 4096)
                 except OSError:
                     break
-        assert process.wait(10) == 0
+        assert process.wait(10) == status
         return shown.decode()
     finally:
         os.close(outer)
@@ -54,6 +53,14 @@ def test_on_a_terminal_one_line_changes(launcher):
                      (1, 2, 3, 4)]  # fmt: skip
     # Nothing of it stays.
     assert shown.endswith("\r")
+
+
+def test_a_failure_leaves_no_line_on_a_terminal():
+    shown = on_a_terminal(sys.executable, "-c", JOB.replace("0.15)", "0.15); n > 2 and 1 / 0", 1)
+                          + "\n", status=1)  # fmt: skip
+    before, _, error = shown.partition("Traceback")
+    assert "40 %" in before and before.endswith("\r")
+    assert "ZeroDivisionError" in error
 
 
 @pytest.mark.parametrize("ranks", [None, 2])
@@ -85,9 +92,8 @@ def test_a_long_run_leaves_a_short_log(monkeypatch, capsys):
 
 
 def test_a_run_of_seconds_says_nothing(capsys):
-    bar = Progress(100, "step", True)
-    assert list(bar.over(range(100))) == list(range(100))
-    bar.close()
+    with Progress(100, "step", True) as bar:
+        assert list(bar.over(range(100))) == list(range(100))
     assert capsys.readouterr().err == ""
 
 

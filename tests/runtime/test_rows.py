@@ -1,5 +1,7 @@
 import argparse
+import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,8 +13,8 @@ from runtime.rows import Rows
 from runtime.run import Run
 
 
-def make(comm, ny, nx, variant="numpy", direct=False):
-    place = device.choose(comm, variant, device_buffers=direct)
+def make(comm, ny, nx, variant="numpy", place=None):
+    place = place or device.choose(comm, variant)
     clock = Clock(1)
     clock.synchronize = place.synchronize
     return Rows(comm, Run("job", argparse.Namespace(), Path("r.h5"), clock, place, ""), ny, nx)
@@ -92,6 +94,85 @@ def test_halo_rows_on_a_device(comm, shape):
     every = rows.gather(u)
     if comm.rank == 0:
         np.testing.assert_array_equal(every, whole(*shape))
+
+
+class DeviceArray:
+    """Host memory that presents itself as a GPU's: what mpi4py sees of a device array."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+        self.__cuda_array_interface__ = {**array.__array_interface__, "version": 3}
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getitem__(self, rows):
+        return DeviceArray(self.array[rows])
+
+
+class Pretended(device.Device):
+    """A GPU, as far as arrays and the order of calls are concerned; MPI reaches it or not."""
+
+    calls: ClassVar[list] = []
+
+    def to_device(self, x):
+        return x if isinstance(x, DeviceArray) else DeviceArray(x.copy())
+
+    def to_host(self, x):
+        self.calls.append("copy")
+        return x if isinstance(x, np.ndarray) else x.array.copy()
+
+    def update(self, x, host):
+        x.array[...] = host
+
+    def synchronize(self):
+        self.calls.append("synchronize")
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3), (7, 5)])
+def test_halo_rows_in_memory_of_a_device(comm, shape, direct, monkeypatch):
+    host = device.choose(comm, "numpy")
+    place = Pretended("cupy", "A GPU", 1, host.cores, host.node, 1, ("A GPU",), direct)
+    rows = make(comm, *shape, place=place)
+    u = rows.scatter(fill(*shape) if comm.rank == 0 else None)
+    assert isinstance(u, DeviceArray)
+
+    class Noted:
+        """The communicator, which notes when it is given something to send."""
+
+        rank, size, Irecv = comm.rank, comm.size, staticmethod(comm.Irecv)
+
+        def Isend(self, *args):
+            place.calls.append("send")
+            return comm.Isend(*args)
+
+    rows.comm = Noted()
+    place.calls.clear()
+    rows.start_exchange(u)
+    # MPI must not read what the device has not finished.
+    copies = [] if direct else ["copy", "copy"]
+    assert place.calls[: len(copies) + 3] == [*copies, "synchronize", "send", "send"]
+    rows.finish_exchange(u)
+    rows.comm = comm
+    expect_halo(comm, rows, u.array, shape)
+    every = rows.gather(u)
+    if comm.rank == 0:
+        np.testing.assert_array_equal(every, whole(*shape))
+
+
+@pytest.mark.mpi
+def test_waiting_for_the_slowest_rank_is_told_apart(comm):
+    rows = make(comm, 20, 3)
+    u = rows.scatter(fill(20, 3) if comm.rank == 0 else None)
+    rows.clock.seconds[:] = np.nan
+    if comm.rank == comm.size - 1:
+        time.sleep(0.2)
+    rows.gather(u)
+    seconds = dict(zip(PHASES, rows.clock.seconds[0], strict=True))
+    assert seconds["gather"] < 0.15
+    assert (seconds["wait"] > 0.15) == (comm.rank < comm.size - 1)
 
 
 @pytest.mark.mpi

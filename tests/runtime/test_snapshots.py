@@ -1,5 +1,8 @@
 import argparse
+import dataclasses
+import os
 import resource
+import time
 from pathlib import Path
 
 import h5py
@@ -25,10 +28,10 @@ def make(comm, folder, every=10, last=35, force=False, repeats=1):
 @pytest.mark.mpi
 def test_each_is_a_file_and_listed(comm, mpi_tmp_path):
     snapshots = make(comm, mpi_tmp_path, last=100)
-    clock = Clock(1)
+    clock = snapshots.run.clock
     assert list(snapshots.steps)[:2] == [10, 20] and len(snapshots.steps) == 10
     for step in (10, 20):
-        snapshots.write(comm, step, STATE if comm.rank == 0 else {}, clock)
+        snapshots.write(step, STATE if comm.rank == 0 else {})
     table = snapshots.table()
     assert len(table) == (2 if comm.rank == 0 else 0)
     if comm.rank == 0:
@@ -45,6 +48,9 @@ def test_each_is_a_file_and_listed(comm, mpi_tmp_path):
             assert file.attrs["sha256"].encode() == table["sha256"][1]
         assert record.digest(STATE).encode() == table["sha256"][0]
         assert clock.seconds[0, PHASES.index("snapshot")] > 0
+    # The others wait for rank 0.
+    assert np.isnan(clock.seconds[0, PHASES.index("snapshot")]) == (comm.rank > 0)
+    assert clock.seconds[0, PHASES.index("wait")] > 0
 
 
 @pytest.mark.parametrize(("every", "last"), [(None, 10), (11, 10), (5, 0)])
@@ -62,15 +68,36 @@ def test_a_file_in_the_way_is_kept(comm, tmp_path):
         make(comm, tmp_path, force=True)
     assert (tmp_path / "r-step20.h5").read_text() == "mine"
     (tmp_path / "r-step20.h5").unlink()
-    make(comm, tmp_path).write(comm, 20, STATE, Clock(1))
-    make(comm, tmp_path, force=True).write(comm, 20, STATE, Clock(1))
+    make(comm, tmp_path).write(20, STATE)
+    make(comm, tmp_path, force=True).write(20, STATE)
     assert [path.name for path in tmp_path.iterdir()] == ["r-step20.h5"]
+
+
+def test_other_files_are_not_in_the_way(comm, tmp_path):
+    for name in ("r-step15.h5", "r-step020.h5", "r-step20.h5.bak", "r-stepx.h5", "s-step20.h5"):
+        (tmp_path / name).write_text("mine")
+    assert make(comm, tmp_path).steps
+    begin = time.monotonic()
+    make(comm, tmp_path, every=1, last=10**12)
+    assert time.monotonic() - begin < 1
+
+
+def test_a_name_that_is_not_utf8(comm, tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    os.mkdir(folder)
+    snapshots = make(comm, folder)
+    snapshots.run = dataclasses.replace(snapshots.run, path=Path(folder, "r\udcff.h5"))
+    snapshots.write(10, STATE)
+    (name,) = snapshots.table()["file"].tolist()
+    assert name == b"r\xff-step10.h5"
+    with h5py.File(os.fsencode(folder) + b"/" + name) as file:
+        assert file.attrs["record"] == "r\\udcff.h5"
 
 
 def test_a_file_that_appears_meanwhile_is_kept_too(comm, tmp_path):
     snapshots = make(comm, tmp_path)
     (tmp_path / "r-step10.h5").write_text("mine")
-    snapshots.write(comm, 10, STATE, Clock(1))
+    snapshots.write(10, STATE)
     (name,) = snapshots.table()["file"].tolist()
     assert (tmp_path / "r-step10.h5").read_text() == "mine"
     assert name.startswith(b"r-step10-") and h5py.is_hdf5(tmp_path / name.decode())
@@ -89,7 +116,7 @@ def test_a_write_that_fails_leaves_nothing(comm, tmp_path, limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         with pytest.raises(Stop, match=r"cannot write .*r-step10.h5: File too large") as caught:
-            snapshots.write(comm, 10, STATE, Clock(1))
+            snapshots.write(10, STATE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.status == 1
