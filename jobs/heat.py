@@ -43,15 +43,18 @@ def arguments():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--n", type=side, default=1024, help="points of a side, without the edges (default: 1024)")
+    source = parser.add_mutually_exclusive_group()
+    meaning = "points of a side, without the edges (default: 1024)"
+    source.add_argument("--n", type=side, default=1024, help=meaning)
+    meaning = "initial state: FILE.h5:/dataset or FILE.npy, float64, 2-D"
+    source.add_argument("--input", metavar="FILE", help=meaning)
     add("--rows", type=side, metavar="N", help="rows of points (default: as many as --n)")
-    add("--input", metavar="FILE", help="initial state: FILE.h5:/dataset or FILE.npy, float64, 2-D")
     add("--steps", type=steps, default=500, help="time steps (default: 500)")
     add("--alpha", type=positive, default=1e-4, help="diffusivity [m2/s] (default: 1e-4)")
     add("--dx", type=positive, help="distance of points [m] (default: a plate 1 m wide)")
     add("--dt", type=positive, help="time step [s] (default: 0.8 of the largest stable one)")
-    every = "write the state to a file of its own after every K steps"
-    add("--snapshot-every", type=steps, metavar="K", help=every)
+    meaning = "write the state to a file of its own after every K steps"
+    add("--snapshot-every", type=steps, metavar="K", help=meaning)
     return parser
 
 
@@ -74,9 +77,9 @@ def open_state(comm, args):
     """Return what fills rows with the initial state on rank 0, and how many rows and columns."""
     fill, shape = None, (args.rows or args.n, args.n)
     with agreement(comm):
-        if args.input and args.rows:
+        if args.input is not None and args.rows:
             raise Stop("--rows is for the built-in state; the size of an --input is fixed")
-        if comm.rank == 0 and args.input:
+        if comm.rank == 0 and args.input is not None:
             data = Dataset(args.input, 2, (np.float64,), largest=LARGEST)
             fill, shape = data.read, data.shape
             if 0 in shape:
@@ -117,7 +120,7 @@ def temperature(values):
 
 def check(fill, final, r, run):
     """Return the distance of the last state from what is known of it, and its bound."""
-    if run.args.input:
+    if run.args.input is not None:
         return runs.checked(*amplitude_error(fill, final, r, run.args.steps))
     error, bound = decay_error(final, r, run.args.steps)
     if np.abs(final).max() < 1000 * bound:
@@ -136,7 +139,7 @@ def main(comm, argv):
     with agreement(comm, ValueError):
         r = heat.ratio(args.alpha, args.dt, args.dx)
     step = functools.partial(kernel.step, r=r)
-    snapshots = Snapshots(comm, run, args.snapshot_every, args.steps)
+    snapshots = Snapshots(comm, run, args.snapshot_every, args.steps, 8 * ny * nx)
     rows = Rows(comm, run, ny, nx)
     out, small = rows.zeros(), [device.to_device(np.zeros((3, 3))) for _ in range(2)]
     with run.clock.phase("compile"):

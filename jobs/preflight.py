@@ -20,11 +20,12 @@ import runtime.guard  # noqa: F401  # isort: skip
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
 
-from runtime import device_buffers, measure, program, provenance
+from runtime import collectives, device_buffers, measure, program, provenance
 from runtime import run as runs
 from runtime.device import share_of_cores
 from runtime.program import Stop, agreement
@@ -35,6 +36,8 @@ OUT_OF_STEP = 0.8
 # One way through shared memory takes about 1 us, through a fast network 1 to 3 us, through Ethernet
 # and TCP 20 us and more; 10 Gbit/s are 1.25 GB/s.
 SLOW_LATENCY, SLOW_BANDWIDTH = 20e-6, 2.0
+# More than an idle system takes.
+BUSY_CORES, BUSY_SHARE = 0.5, 0.1
 # GB/s, seconds and bytes from which on people complain of a file system.
 SLOW_WRITE, SLOW_IMPORT, LITTLE_SPACE = 0.05, 10.0, 2**30
 
@@ -71,6 +74,19 @@ class Findings:
         ]
 
 
+def begin(comm, argv):
+    """Begin the run; what keeps it from beginning is a finding, too."""
+    try:
+        return runs.begin(comm, "preflight", arguments(), argv, refuse=False)
+    except Stop as stop:
+        if comm.rank == 0 and str(stop):
+            findings = Findings("--json" not in argv)
+            findings.add("start", "", str(stop), verdict="wrong")
+            if not findings.tell:
+                print(json.dumps({"job": "preflight", "checks": findings.checks, "record": None}))
+        raise
+
+
 def see_launch(comm, run, findings):
     """Show where the ranks are, and what is wrong with it; return the hosts of the nodes."""
     from mpi4py import MPI
@@ -86,6 +102,12 @@ def see_launch(comm, run, findings):
         findings.add("launch", "", warning)
     if not run.errors and not run.warnings:
         findings.add("launch", "a core for each thread; the same code and libraries on all ranks")
+    # Asleep, since ranks that wait in MPI keep cores busy.
+    collectives.sleep_until_all(comm)
+    busy, all_cores = comm.allreduce((measure.busy_cores(), os.cpu_count()), max)
+    other = busy > max(BUSY_CORES, BUSY_SHARE * all_cores)
+    text = f"{busy:.2g} of {all_cores} cores are busy with something else, on the busiest node"
+    findings.add("load", text, other and "figures are too low; ask for whole nodes (--exclusive)")
     return measure.of_nodes(comm, run.device.node, host)
 
 
@@ -108,11 +130,11 @@ def try_mpi(comm, run, findings):
 
 def out_of_step(values, names):
     """Say which of the values [GB/s] stays behind the others."""
-    worst, median = int(np.argmin(values)), np.median(values)
-    if values[worst] >= OUT_OF_STEP * median:
+    worst = int(np.argmin(values))
+    if values[worst] >= OUT_OF_STEP * np.median(values):
         return []
-    behind = f"{names[worst]} has {values[worst]:.3g} GB/s, and the median is {median:.3g}"
-    return [f"{behind}; report it to the site, or leave it out (sbatch --exclude)"]
+    behind = f"{names[worst]} has {values[worst]:.3g} GB/s, the fastest {np.max(values):.3g}"
+    return [f"{behind}; if it does so again, report it, or leave it out (sbatch --exclude)"]
 
 
 def measure_memory(comm, run, hosts, findings):
@@ -192,7 +214,7 @@ def finish(comm, run, results, check, octets, hosts, findings):
 
 
 def main(comm, argv):
-    run = runs.begin(comm, "preflight", arguments(), argv, refuse=False)
+    run = begin(comm, argv)
     # Memory is measured with all cores, whatever the variant would use.
     threads = run.args.threads or share_of_cores(run.device.node, run.device.cores)
     run = dataclasses.replace(run, device=dataclasses.replace(run.device, threads=threads))

@@ -133,12 +133,16 @@ def _copies_message(copies: int) -> str:
     if "Intel" in library and used == "pmi2":
         return f"{started}export I_MPI_PMI_LIBRARY, the path of Slurm's libpmi2.so"
     if not offered and used != wanted[0]:
-        return f"{started}use srun --mpi={wanted[0]} (`srun --mpi=list` shows what there is)"
+        return f"{started}{_with_type(wanted[0])} (`srun --mpi=list` shows what there is)"
     fitting = [kind for kind in wanted if kind in offered and kind != used]
     list_of_all = f"this Slurm offers --mpi={', '.join(offered)}"
     if fitting:
-        return f"{started}use srun --mpi={fitting[0]} ({list_of_all})"
+        return f"{started}{_with_type(fitting[0])} ({list_of_all})"
     return f"{started}{mpirun} inside the allocation ({list_of_all}; it wants {wanted[0]})"
+
+
+def _with_type(kind: str) -> str:
+    return f"use srun --mpi={kind}, or export SLURM_MPI_TYPE={kind}"
 
 
 def _launcher() -> str:
@@ -372,7 +376,7 @@ def _one_core(node: Sequence[Facts]) -> str:
     return (
         f"all {len(node)} ranks on {node[0].host} are bound to core {core}, of {permitted} that "
         "they may use, and would take turns: bind each to cores of its own (srun --cpu-bind=cores, "
-        "mpirun --bind-to core) or to none (--bind-to none)"
+        "mpirun --bind-to core)"
     )
 
 

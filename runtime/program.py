@@ -126,6 +126,9 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
         status = stop.status
     except KeyboardInterrupt:
         abort(130)
+    except BrokenPipeError:
+        # Who read the output, as `head` does, has seen enough.
+        abort(1)
     except BaseException:
         lines = traceback.format_exc()
         host = MPI.Get_processor_name()

@@ -31,12 +31,14 @@ class Progress:
     def __init__(self, total: int, unit: str, tell: bool) -> None:
         self.total, self.unit, self.tell, self.done = total, unit, tell, 0
         self.terminal = _on_terminal()
-        self.start = time.monotonic()
-        self.next = self.start + (_TERMINAL_SECONDS if self.terminal else _LOG_SECONDS)
+        self.start = self.next = 0.0
         self.width = 0
 
     def over(self, parts: Iterable[Part]) -> Iterator[Part]:
         """Yield parts of the run, and count each when it is done."""
+        if self.done == 0:
+            self.start = time.monotonic()
+            self.next = self.start + (_TERMINAL_SECONDS if self.terminal else _LOG_SECONDS)
         for part in parts:
             yield part
             self._advance()

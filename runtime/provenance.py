@@ -84,7 +84,7 @@ def collect(
         "job": run.job,
         "command": printable(shlex.join(sys.argv)),
         "folder": printable(str(Path.cwd())),
-        "arguments": {name: _plain(value) for name, value in vars(run.args).items()},
+        "arguments": {name: plain(value) for name, value in vars(run.args).items()},
         "ranks": comm.size,
         "nodes": device.nodes,
         "threads": device.threads,
@@ -113,7 +113,8 @@ def mpi_library() -> str:
     return " ".join(MPI.Get_library_version().splitlines()[0].strip("\0").split())
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return an argument in a form that JSON holds."""
     return printable(str(value)) if isinstance(value, str | Path) else value
 
 

@@ -5,6 +5,7 @@ Use: ``python -m runtime.report results/FILE.h5``
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def summary(record: Record) -> dict[str, Any]:
         **{name: facts[name] for name in ("job", "ranks", "nodes", "threads", "variant", "mpi")},
         "auto": facts["arguments"].get("variant") == "auto",
         "devices": sorted({name.decode() for name in record.ranks["device"]}),
+        "hosts": sorted({name.decode() for name in record.ranks["host"]}),
         "results": {
             name: result.values.item()
             for name, result in record.results.items()
@@ -49,6 +51,7 @@ def summary(record: Record) -> dict[str, Any]:
         "work": facts["work"],
         "kernel_bytes": facts["kernel_bytes"],
         "warnings": facts["warnings"],
+        "snapshots": [os.fsdecode(name) for name in record.snapshots["file"]],
         "repeats": len(record.timings),
         "seconds": float(np.median(np.nansum(record.timings[:, each], axis=1).max(axis=1))),
         "phases": _phases(record),
@@ -100,6 +103,7 @@ def text(facts: dict[str, Any], path: Path) -> str:
         f"  memory    {_mebibytes(facts['peak_memory_rank'])} the largest rank, "
         f"{_mebibytes(facts['peak_memory_node'])} the largest node",
         *(f"  warning   {text}" for text in facts["warnings"]),
+        *_snapshots(facts["snapshots"]),
         f"  record    {path}",
         "",
         f"  {'seconds':<10}{'min':>10}{'median':>10}{'max':>10}   over ranks, "
@@ -115,6 +119,13 @@ def show(facts: dict[str, Any], path: Path, as_json: bool, warned: bool = False)
     line = json.dumps({**facts, "record": str(path)})
     shown = facts | {"warnings": []} if warned else facts
     print(line if as_json else printable(text(shown, path)), flush=True)
+
+
+def _snapshots(names: list[str]) -> list[str]:
+    if not names:
+        return []
+    to = f" to {names[-1]}" if len(names) > 1 else ""
+    return [f"  snapshots {len(names)}, beside the record: {names[0]}{to}"]
 
 
 def _number(n: int, thing: str) -> str:

@@ -74,6 +74,8 @@ class Rows:
     def scatter(self, fill: Fill | None) -> Any:
         """Send each rank its rows from rank 0, and return its part. Collective.
 
+        On the host this is the same array each time: the next call writes over it.
+
         Parameters
         ----------
         fill : callable

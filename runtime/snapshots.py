@@ -3,14 +3,17 @@
 One HDF5 file for each step that is kept::
 
     /                  attributes: snapshot (int, version of this layout), job, record (name of its
-                       file), step, sha256 (`runtime.record.digest` of the datasets)
+                       file), arguments (JSON object), step, sha256 (`runtime.record.digest` of
+                       the datasets)
     /<name>            datasets with attributes `units` and `description`
 
 The record lists all of a run, with their digests.
 """
 
 import glob
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +22,7 @@ import numpy as np
 
 from runtime import files
 from runtime.program import Stop, agreement
-from runtime.provenance import printable
+from runtime.provenance import plain, printable
 from runtime.record import SNAPSHOT, Result, digest
 from runtime.run import Run
 
@@ -40,6 +43,8 @@ class Snapshots:
         From `runtime.run.begin`.
     every, last : int
         A snapshot is kept after every so many steps, up to the last one; none if `every` is None.
+    octets : int
+        Size of a snapshot [bytes].
 
     Attributes
     ----------
@@ -49,21 +54,31 @@ class Snapshots:
     Raises
     ------
     Stop
-        A file of that name exists, and ``--force`` was not given or it is no snapshot. Or the run
-        repeats its steps, which would write them over.
+        A file of that name exists, and ``--force`` was not given or it is no snapshot; there is too
+        little space; no step is kept; or the run repeats its steps, which would write them over.
     """
 
-    def __init__(self, comm: "MPI.Comm", run: Run, every: int | None, last: int) -> None:
+    def __init__(
+        self, comm: "MPI.Comm", run: Run, every: int | None, last: int, octets: int
+    ) -> None:
         self.comm, self.run = comm, run
         self.steps = range(every, last + 1, every) if every else range(0)
         self._written: list[tuple[int, bytes, bytes]] = []
         with agreement(comm):
             if every and run.args.repeats > 1:
                 raise Stop("snapshots are for a single run of the steps, not for --repeats")
+            if every and not self.steps:
+                raise Stop(f"a snapshot every {every} steps is none, since there are {last} steps")
             if comm.rank == 0 and self.steps:
                 for path in {self._path(self.steps[0]), *self._in_the_way()}:
                     files.require_writable(
                         path, run.args.force, "snapshot", _is_snapshot, "snapshot"
+                    )
+                need, free = len(self.steps) * octets, shutil.disk_usage(run.path.parent).free
+                if need > free:
+                    raise Stop(
+                        f"{len(self.steps)} snapshots need {need / 1e9:.3g} GB in "
+                        f"{run.path.parent}, which has {free / 1e9:.3g} GB left"
                     )
 
     def _in_the_way(self) -> Iterator[Path]:
@@ -75,8 +90,8 @@ class Snapshots:
                 yield path
 
     def _path(self, step: int) -> Path:
-        digits = len(str(self.steps[-1]))
-        return self.run.path.with_name(f"{self.run.path.stem}-step{step:0{digits}}.h5")
+        # As many digits for every run, so that names sort by step.
+        return self.run.path.with_name(f"{self.run.path.stem}-step{step:09}.h5")
 
     def write(self, step: int, results: dict[str, Result]) -> None:
         """Write one snapshot. Collective over the ranks of the job.
@@ -117,8 +132,13 @@ class Snapshots:
         return None
 
     def _fill(self, file: Any, step: int, results: dict[str, Result], whole: str) -> None:
-        facts = {"snapshot": VERSION, "job": self.run.job, "record": printable(self.run.path.name)}
-        file.attrs.update({**facts, "step": step, "sha256": whole})
+        arguments = {name: plain(value) for name, value in vars(self.run.args).items()}
+        file.attrs["snapshot"] = VERSION
+        file.attrs["job"] = self.run.job
+        file.attrs["record"] = printable(self.run.path.name)
+        file.attrs["arguments"] = json.dumps(arguments)
+        file.attrs["step"] = step
+        file.attrs["sha256"] = whole
         for name, result in results.items():
             result.put(file, name)
 

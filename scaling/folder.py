@@ -143,6 +143,10 @@ class Limit:
         That measured it: ranks on all nodes together, threads of each.
     start : str
         UTC, ISO 8601.
+    hosts : tuple of str
+        Names of the nodes.
+    warnings : tuple of str
+        What was warned of, or wrong, when it was measured.
     """
 
     read_gbs: float
@@ -151,6 +155,8 @@ class Limit:
     nodes: int
     threads: int
     start: str
+    hosts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -288,7 +294,10 @@ def _limit(folders: list[Path]) -> Limit | None:
         raise FolderError(f"{path} is damaged: impossible ranks, nodes, threads or start")
     if not all(_bandwidths(values, nodes) for values in (read, copy)):
         raise FolderError(f"{path} is no record of bandwidths: not one of each node, above 0")
-    return Limit(float(np.median(read)), float(np.median(copy)), ranks, nodes, threads, start)
+    hosts = tuple(sorted({name.decode() for name in record.ranks["host"]}))
+    warnings = tuple(facts["warnings"])
+    read_gbs, copy_gbs = float(np.median(read)), float(np.median(copy))
+    return Limit(read_gbs, copy_gbs, ranks, nodes, threads, start, hosts, warnings)
 
 
 def _bandwidths(values: Any, nodes: int) -> bool:
@@ -386,6 +395,9 @@ def read_run(folder: Path) -> Run:
         raise FolderError(f"{path} is damaged: 'phases' are not seconds of each rank")
     if not isinstance(run.facts.get("devices", []), list):
         raise FolderError(f"{path} is damaged: 'devices' is not a list")
+    hosts = run.facts.get("hosts", [])
+    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
+        raise FolderError(f"{path} is damaged: 'hosts' is not a list of names")
     told = run.facts.get("warnings", [])
     if not isinstance(told, list) or not all(isinstance(text, str) for text in told):
         raise FolderError(f"{path} is damaged: 'warnings' is not a list of sentences")

@@ -177,7 +177,7 @@ def _of_record(run: Run, record: records.Record) -> Run:
 
 
 _FACTS = ("job", "variant", "devices", "mpi", "results_sha256", "kernel_gbs", "kernel_bytes",
-          "warnings")  # fmt: skip
+          "warnings", "hosts")  # fmt: skip
 
 
 def _clear(folder: Path) -> None:

@@ -393,6 +393,7 @@ def warnings(
     for one in series:
         found += _of_points(one)
     found += _low_limit(measured, series)
+    found += _other_limit(measured, runs)
     found += _of_program(runs)
     return tuple(dict.fromkeys(found))
 
@@ -502,6 +503,21 @@ def _low_limit(measured: Limit | None, series: Sequence["Series"]) -> list[str]:
         "The limit of memory was measured with fewer cores of a node than were used on "
         f"{_ranks(more)}, and may be too low."
     ]
+
+
+def _other_limit(measured: Limit | None, runs: Sequence[Run]) -> list[str]:
+    """Say what makes the limit of memory another than that of the runs."""
+    if measured is None:
+        return []
+    found = [f"When the limit of memory was measured: {text}." for text in measured.warnings]
+    hosts = {host for run in runs if run.outcome == OK for host in run.facts.get("hosts") or ()}
+    if hosts and measured.hosts and not hosts & set(measured.hosts):
+        there, here = (", ".join(sorted(names)[:3]) for names in (measured.hosts, hosts))
+        found.append(
+            f"The limit of memory was measured on other nodes ({there}) than the program ran on "
+            f"({here}), which may deliver more or less."
+        )
+    return found
 
 
 def _of_program(runs: Sequence[Run]) -> list[str]:

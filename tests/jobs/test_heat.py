@@ -273,6 +273,22 @@ def test_progress_in_a_log_and_json_apart(start, tmp_path):
     assert " of 200, " in lines[0]
 
 
+def test_snapshots_are_named(start, tmp_path):
+    arguments = ["--n", "20", "--steps", "30", "--snapshot-every", "10", "--variant", "numpy"]
+    done = start(2, JOB, *arguments, "--output", "r.h5")
+    names = [f"r-step0000000{step}.h5" for step in (10, 20, 30)]
+    assert f"  snapshots 3, beside the record: {names[0]} to {names[2]}\n" in done.stdout
+    done = start(None, "-m", "runtime.report", "r.h5", "--json")
+    assert json.loads(done.stdout)["snapshots"] == names
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "r.h5"]
+    # Each can be the start of another run.
+    again = ["--input", f"{names[0]}:/temperature", "--steps", "20", "--variant", "numpy"]
+    done = start(2, JOB, *again, "--output", "again.h5")
+    assert done.returncode == 0, done.stderr
+    one, other = (record.read(tmp_path / name) for name in ("r.h5", "again.h5"))
+    assert state(one).tobytes() == state(other).tobytes()
+
+
 def test_a_plate_that_is_cold_is_told(start, tmp_path):
     done = start(1, JOB, "--n", "10", "--steps", "1000", "--variant", "numpy", "--output", "r.h5")
     assert done.returncode == 0, done.stderr
@@ -293,9 +309,12 @@ MISTAKES = {
     "dx is far too large": (["--dx", "1e200"], "out of range"),
     "dx is far too small": (["--dx", "1e-200", "--dt", "1"], "out of range"),
     "too large for the machine": (["--n", "1e7"], "Unable to allocate"),
+    "snapshots of no step": (["--snapshot-every", "501"], "since there are 500 steps"),
+    "empty input": (["--input", ""], "neither FILE.h5:/dataset nor FILE.npy"),
+    "n and an input": (["--input", "x.h5:/x", "--n", "5"], "not allowed with"),
     "no snapshots": (["--snapshot-every", "0"], "not a whole number from 1 to"),
     "snapshots of repeats": (["--snapshot-every", "5", "--repeats", "2"], "not for --repeats"),
-    "snapshot exists": (["--snapshot-every", "5", "--output", "s.h5"], "s-step005.h5 exists"),
+    "snapshot exists": (["--snapshot-every", "5", "--output", "s.h5"], "s-step000000005.h5 exists"),
     "rows and an input": (["--input", "x.h5:/x", "--rows", "5"], "--rows is for the built-in"),
     "weak with an input": (["--input", "x.h5:/x", "--weak"], "the size of an --input is fixed"),
     "input missing": (["--input", "/nonexistent.h5:/x"], "/nonexistent.h5: no such file"),
@@ -318,7 +337,7 @@ def inputs(tmp_path_factory):
         file["empty"] = np.ones((0, 3))
         file["nan"] = np.where(np.arange(12).reshape(4, 3) == 7, np.nan, 1.0)
         file["huge"] = np.full((2, 2), 1e300)
-    (folder / "s-step005.h5").write_text("mine")
+    (folder / "s-step000000005.h5").write_text("mine")
     return folder
 
 

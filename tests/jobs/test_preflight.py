@@ -36,7 +36,7 @@ def test_every_line_has_a_verdict_and_the_record_the_figures(start, tmp_path):
     assert done.stderr == ""
     lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
     found = {words[1]: words[0] for words in lines if words[0] in ("OK", "warning", "wrong")}
-    assert set(found) == {"launch", "MPI", "GPU", "memory", "messages", "imports", "files",
+    assert set(found) == {"launch", "load", "MPI", "GPU", "memory", "messages", "imports", "files",
                           "data"}  # fmt: skip
     assert "wrong" not in found.values()
     assert (tmp_path / "p.h5").exists() and "p.h5" in done.stdout
@@ -91,12 +91,43 @@ def test_ranks_on_one_core_are_wrong_and_the_rest_is_measured(start, tmp_path):
     wrapped = ["-c", f"{bind}[sys.executable, *sys.argv[1:]])", JOB, "--variant", "numpy"]
     done = start(2, *wrapped, "--output", "p.h5")
     assert done.returncode == 1
-    assert done.stderr == "preflight.py: error: 1 of 8 checks failed: launch\n"
+    assert done.stderr == "preflight.py: error: 1 of 9 checks failed: launch\n"
     assert "  wrong    launch    all 2 ranks on" in done.stdout
     assert "--bind-to core" in done.stdout
     run = record.read(tmp_path / "p.h5")
     assert run.attributes["warnings"][0].startswith("launch: all 2 ranks on")
     assert run.results["read_bandwidth"].values[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output", "/sys/p.h5"], "cannot write to /sys"),
+        (["--variant", "cuda"], "--variant cuda: "),
+    ],
+)
+def test_what_keeps_it_from_beginning_is_a_finding(start, arguments, message):
+    done = start(2, JOB, *arguments, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 2
+    assert done.stderr.startswith("preflight.py: error: ") and message in done.stderr
+    assert done.stdout.startswith("  wrong    start ") and message in done.stdout
+    done = start(2, JOB, *arguments, "--json", env={"CUDA_VISIBLE_DEVICES": ""})
+    (check,) = json.loads(done.stdout)["checks"]
+    assert check["verdict"] == "wrong" and message in check["text"]
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("busy", [0.1, 1.5])
+def test_a_busy_node_is_told(comm, job, mpi_tmp_path, monkeypatch, capsys, busy):
+    last = comm.rank == comm.size - 1
+    monkeypatch.setattr(measure, "busy_cores", lambda: busy if last else 0.0)
+    monkeypatch.setattr(job.os, "cpu_count", lambda: 2)
+    job.main(comm, ["--variant", "numpy", "--output", str(mpi_tmp_path / "r.h5")])
+    if comm.rank == 0:
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if " load " in line]
+        assert f"{busy} of 2 cores are busy with something else" in line
+        assert line.startswith("  OK " if busy < 0.5 else "  warning ")
+        assert ("--exclusive" in line) == (busy > 0.5)
 
 
 def test_copies_are_refused(start):
@@ -215,7 +246,7 @@ def test_a_slow_connection_is_named(job):
     latency, bandwidth, wrong = job.judge_messages(connections, "between nodes", findings)
     ((found, text),) = verdicts(findings)
     assert found == "warning"
-    assert "n3 - n4 has 4 GB/s, and the median is 12" in text and "--exclude" in text
+    assert "n3 - n4 has 4 GB/s, the fastest 12" in text and "--exclude" in text
     assert (latency.shape, bandwidth.tolist(), wrong) == ((6,), speeds, 0)
 
 
@@ -250,7 +281,7 @@ def test_file_systems_are_judged(job, monkeypatch, tmp_path, changes, words):
 def test_a_node_out_of_step_is_named(job):
     assert job.out_of_step(np.array([30.0, 31.0, 29.0]), ["a", "b", "c"]) == []
     (text,) = job.out_of_step(np.array([30.0, 31.0, 15.0]), ["a", "b", "c"])
-    assert text.startswith("c has 15 GB/s, and the median is 30")
+    assert text.startswith("c has 15 GB/s, the fastest 31")
 
 
 def test_the_limit_beside_a_sweep_is_what_preflight_writes(start, tmp_path):

@@ -98,12 +98,12 @@ LIST = "MPI plugin types are...\n\tpmix\n\tnone\n{}specific pmix plugin versions
 @pytest.mark.parametrize(
     ("library", "used", "offered", "advice"),
     [
-        ("MPICH Version: 5.0.2", "none", "\tpmi2\n", "use srun --mpi=pmi2 (this Slurm offers"),
-        ("MPICH Version: 5.0.2", "none", "", "use srun --mpi=pmix ("),
-        ("MPICH Version: 5.0.2", "pmi2", "\tpmi2\n", "use srun --mpi=pmix ("),
-        ("Open MPI v5.0.11, package", "pmi2", "\tpmi2\n", "use srun --mpi=pmix ("),
-        ("Open MPI v5.0.11, package", "pmix", "", "inside the allocation (this Slurm offers"),
-        ("CRAY MPICH version 8.1", "none", "\tcray_shasta\n", "use srun --mpi=cray_shasta ("),
+        ("MPICH Version: 5", "none", "\tpmi2\n", "SLURM_MPI_TYPE=pmi2 (this Slurm offers"),
+        ("MPICH Version: 5", "none", "", "--mpi=pmix, or export SLURM_MPI_TYPE=pmix ("),
+        ("MPICH Version: 5", "pmi2", "\tpmi2\n", "--mpi=pmix, or export SLURM_MPI_TYPE=pmix ("),
+        ("Open MPI v5", "pmi2", "\tpmi2\n", "--mpi=pmix, or export SLURM_MPI_TYPE=pmix ("),
+        ("Open MPI v5", "pmix", "", "inside the allocation (this Slurm offers"),
+        ("CRAY MPICH version 8.1", "none", "\tcray_shasta\n", "use srun --mpi=cray_shasta, or "),
         ("CRAY MPICH version 8.1", "none", "", "inside the allocation (this Slurm offers"),
         ("Intel(R) MPI Library 2021.9", "pmi2", "\tpmi2\n", "export I_MPI_PMI_LIBRARY, the path"),
     ],

@@ -1,7 +1,9 @@
 import argparse
 import dataclasses
+import json
 import os
 import resource
+import shutil
 import time
 from pathlib import Path
 
@@ -19,10 +21,12 @@ from runtime.snapshots import Snapshots
 STATE = {"temperature": Result(np.arange(12.0).reshape(3, 4), "K", "at the points")}
 
 
-def make(comm, folder, every=10, last=35, force=False, repeats=1):
+def make(comm, folder, every=10, last=35, force=False, repeats=1, octets=96):
     args = argparse.Namespace(force=force, repeats=repeats)
     place = device.choose(comm, "numpy")
-    return Snapshots(comm, Run("job", args, Path(folder, "r.h5"), Clock(1), place, ""), every, last)
+    return Snapshots(
+        comm, Run("job", args, Path(folder, "r.h5"), Clock(1), place, ""), every, last, octets
+    )
 
 
 @pytest.mark.mpi
@@ -36,9 +40,12 @@ def test_each_is_a_file_and_listed(comm, mpi_tmp_path):
     assert len(table) == (2 if comm.rank == 0 else 0)
     if comm.rank == 0:
         assert table["step"].tolist() == [10, 20]
-        assert table["file"].tolist() == [b"r-step010.h5", b"r-step020.h5"]
-        assert {path.name for path in mpi_tmp_path.iterdir()} == {"r-step010.h5", "r-step020.h5"}
-        with h5py.File(mpi_tmp_path / "r-step020.h5") as file:
+        assert table["file"].tolist() == [b"r-step000000010.h5", b"r-step000000020.h5"]
+        assert {path.name for path in mpi_tmp_path.iterdir()} == {
+            "r-step000000010.h5",
+            "r-step000000020.h5",
+        }
+        with h5py.File(mpi_tmp_path / "r-step000000020.h5") as file:
             values = file["temperature"][()]
             np.testing.assert_array_equal(values, STATE["temperature"].values)
             assert file["temperature"].attrs["units"] == "K"
@@ -46,6 +53,7 @@ def test_each_is_a_file_and_listed(comm, mpi_tmp_path):
                 "job", 20, "r.h5",
             )  # fmt: skip
             assert file.attrs["sha256"].encode() == table["sha256"][1]
+            assert json.loads(file.attrs["arguments"]) == {"force": False, "repeats": 1}
         assert record.digest(STATE).encode() == table["sha256"][0]
         assert clock.seconds[0, PHASES.index("snapshot")] > 0
     # The others wait for rank 0.
@@ -53,7 +61,7 @@ def test_each_is_a_file_and_listed(comm, mpi_tmp_path):
     assert clock.seconds[0, PHASES.index("wait")] > 0
 
 
-@pytest.mark.parametrize(("every", "last"), [(None, 10), (11, 10), (5, 0)])
+@pytest.mark.parametrize(("every", "last"), [(None, 10), (None, 0)])
 def test_none(comm, tmp_path, every, last):
     snapshots = make(comm, tmp_path, every, last)
     assert list(snapshots.steps) == [] and len(snapshots.table()) == 0
@@ -61,24 +69,30 @@ def test_none(comm, tmp_path, every, last):
 
 
 def test_a_file_in_the_way_is_kept(comm, tmp_path):
-    (tmp_path / "r-step20.h5").write_text("mine")
-    with pytest.raises(Stop, match=r"r-step20.h5 exists; --force replaces a snapshot"):
+    (tmp_path / "r-step000000020.h5").write_text("mine")
+    with pytest.raises(Stop, match=r"step000000020.h5 exists; --force replaces a snapshot"):
         make(comm, tmp_path)
-    with pytest.raises(Stop, match=r"r-step20.h5 is not a snapshot, and --force replaces nothing"):
+    with pytest.raises(Stop, match=r"step000000020.h5 is not a snapshot, and --force replaces"):
         make(comm, tmp_path, force=True)
-    assert (tmp_path / "r-step20.h5").read_text() == "mine"
-    (tmp_path / "r-step20.h5").unlink()
+    assert (tmp_path / "r-step000000020.h5").read_text() == "mine"
+    (tmp_path / "r-step000000020.h5").unlink()
     make(comm, tmp_path).write(20, STATE)
     make(comm, tmp_path, force=True).write(20, STATE)
-    assert [path.name for path in tmp_path.iterdir()] == ["r-step20.h5"]
+    assert [path.name for path in tmp_path.iterdir()] == ["r-step000000020.h5"]
 
 
 def test_other_files_are_not_in_the_way(comm, tmp_path):
-    for name in ("r-step15.h5", "r-step020.h5", "r-step20.h5.bak", "r-stepx.h5", "s-step20.h5"):
+    for name in (
+        "r-step000000015.h5",
+        "r-step20.h5",
+        "r-step000000020.h5.bak",
+        "r-stepx.h5",
+        "s-step20.h5",
+    ):
         (tmp_path / name).write_text("mine")
     assert make(comm, tmp_path).steps
     begin = time.monotonic()
-    make(comm, tmp_path, every=1, last=10**12)
+    make(comm, tmp_path, every=1, last=10**12, octets=0)
     assert time.monotonic() - begin < 1
 
 
@@ -89,18 +103,32 @@ def test_a_name_that_is_not_utf8(comm, tmp_path):
     snapshots.run = dataclasses.replace(snapshots.run, path=Path(folder, "r\udcff.h5"))
     snapshots.write(10, STATE)
     (name,) = snapshots.table()["file"].tolist()
-    assert name == b"r\xff-step10.h5"
+    assert name == b"r\xff-step000000010.h5"
     with h5py.File(os.fsencode(folder) + b"/" + name) as file:
         assert file.attrs["record"] == "r\\udcff.h5"
 
 
 def test_a_file_that_appears_meanwhile_is_kept_too(comm, tmp_path):
     snapshots = make(comm, tmp_path)
-    (tmp_path / "r-step10.h5").write_text("mine")
+    (tmp_path / "r-step000000010.h5").write_text("mine")
     snapshots.write(10, STATE)
     (name,) = snapshots.table()["file"].tolist()
-    assert (tmp_path / "r-step10.h5").read_text() == "mine"
-    assert name.startswith(b"r-step10-") and h5py.is_hdf5(tmp_path / name.decode())
+    assert (tmp_path / "r-step000000010.h5").read_text() == "mine"
+    assert name.startswith(b"r-step000000010-") and h5py.is_hdf5(tmp_path / name.decode())
+
+
+@pytest.mark.mpi
+def test_too_little_space_is_told_before_the_run(comm, mpi_tmp_path):
+    free = shutil.disk_usage(mpi_tmp_path).free
+    with pytest.raises(Stop, match=r"3 snapshots need .* GB in .*, which has .* GB left"):
+        make(comm, mpi_tmp_path, octets=free)
+    make(comm, mpi_tmp_path, octets=free // 10)
+
+
+@pytest.mark.mpi
+def test_no_step_that_is_kept_is_a_mistake(comm, mpi_tmp_path):
+    with pytest.raises(Stop, match="every 11 steps is none, since there are 10 steps"):
+        make(comm, mpi_tmp_path, every=11, last=10)
 
 
 @pytest.mark.mpi
@@ -115,7 +143,9 @@ def test_a_write_that_fails_leaves_nothing(comm, tmp_path, limit):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        with pytest.raises(Stop, match=r"cannot write .*r-step10.h5: File too large") as caught:
+        with pytest.raises(
+            Stop, match=r"cannot write .*step000000010.h5: File too large"
+        ) as caught:
             snapshots.write(10, STATE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -648,6 +648,19 @@ def test_limit_that_fewer_cores_measured_may_be_too_low():
         assert not any("too low" in each for each in found.warnings)
 
 
+def test_limit_of_another_machine_is_told():
+    limit = replace(examples.LIMIT, hosts=("n1", "n2"), warnings=("launch: all on one core",))
+    here = [replace(run, facts={**run.facts, "hosts": ["login"]}) for run in hosted()]
+    other = "measured on other nodes (n1, n2) than the program ran on (login)"
+    found = analysed(here, limit=limit).warnings
+    assert "When the limit of memory was measured: launch: all on one core." in found
+    assert any(other in text for text in found)
+    # One node in common, records of an earlier version, and no limit.
+    same = [replace(run, facts={**run.facts, "hosts": ["n2", "n7"]}) for run in hosted()]
+    for some, given in ((same, limit), (hosted(), limit), (here, examples.LIMIT), (here, None)):
+        assert not any("other nodes" in text for text in analysed(some, limit=given).warnings)
+
+
 def test_sentence_on_the_limit():
     some = [*hosted(noise=0), *hosted(noise=0, mode="weak", gbs=lambda p: 3.0 * p)]
     found = analysed(some, limit=replace(examples.LIMIT, ranks=16, nodes=2))

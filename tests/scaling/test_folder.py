@@ -114,7 +114,7 @@ def test_limit_is_the_median_of_the_nodes(tmp_path):
     counts = {"ranks": 6, "nodes": 3, "threads": 4}
     write_limit(tmp_path / "preflight.h5", (30.0, 10.0, 29.0), (25.0, 24.0, 5.0), **counts)
     start = "2026-11-25T01:02:03.000+00:00"
-    assert load(tmp_path).limit == Limit(29.0, 24.0, 6, 3, 4, start)
+    assert load(tmp_path).limit == Limit(29.0, 24.0, 6, 3, 4, start, ("n001",))
 
 
 def test_limit_of_several_folders_is_the_one_beside_them_or_in_the_first(tmp_path):

@@ -88,7 +88,8 @@ def test_a_wrong_mpi_type_is_refused_once(submit, job):
     tasks, (output,) = submit(*words, f"jobs/{job}")
     assert (tasks[0]["JobState"], tasks[0]["ExitCode"]) == ("FAILED", "2:0")
     assert output.count("error: srun started 4 copies of this program, each rank 0 of 1") == 1
-    assert "use srun --mpi=pmi2 (this Slurm offers --mpi=cray_shasta, none, pmi2, pmix)" in output
+    assert "or export SLURM_MPI_TYPE=pmi2 (this Slurm offers --mpi=" in output
+    assert "offers --mpi=cray_shasta, none, pmi2, pmix)" in output
     assert "Traceback" not in output
 
 
