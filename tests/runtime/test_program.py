@@ -1,5 +1,7 @@
 import argparse
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -110,6 +112,15 @@ def test_a_full_disk_behind_stdout_ends_all_ranks(start, tmp_path, body):
     done = start(2, wrap, env={"PYTHONUNBUFFERED": ""})
     assert done.returncode == 1
     assert time.monotonic() - begin < 7
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path):
+    job = tmp_path / "job.py"
+    job.write_text(PROGRAM.format(body="[print('x' * 1000, flush=True) for _ in range(1000)]"))
+    command = f"{sys.executable} {job} | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "x" * 1000 + "\n"
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 
 
 def test_reading_records_changes_nothing_in_the_process(start, tmp_path):
