@@ -134,6 +134,12 @@ def ranges(numbers: tuple[int, ...]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
 
 
+def numbers(text: str) -> list[int]:
+    """Read what `ranges` writes."""
+    ends = [part.partition("-") for part in text.split(",")]
+    return [n for first, _, last in ends for n in range(int(first), int(last or first) + 1)]
+
+
 def _process_start() -> float:
     return time.time() - since_process_start()
 

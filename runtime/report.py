@@ -6,6 +6,7 @@ Use: ``python -m runtime.report results/FILE.h5``
 import argparse
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from runtime import record as records
 from runtime.clock import REPEATED
-from runtime.provenance import printable
+from runtime.provenance import numbers, printable
 from runtime.record import Record
 
 
@@ -31,7 +32,8 @@ def summary(record: Record) -> dict[str, Any]:
         For JSON. ``phases`` holds, for each phase [s], the minimum, median and maximum over ranks
         of a rank's median over repeats; ``seconds`` is that of the slowest rank's repeat, median
         over repeats; ``kernel_gbs`` [GB/s] counts the bytes of all ranks over the kernel seconds
-        of the slowest rank, median over repeats.
+        of the slowest rank, median over repeats; where ``oversubscribed``, ranks take turns on the
+        CPUs of a node, and were not in their kernels at the same time.
     """
     facts = record.attributes
     each = np.array([phase in REPEATED for phase in record.phases])
@@ -56,6 +58,7 @@ def summary(record: Record) -> dict[str, Any]:
         "seconds": float(np.median(np.nansum(record.timings[:, each], axis=1).max(axis=1))),
         "phases": _phases(record),
         "kernel_gbs": float(bandwidth),
+        "oversubscribed": _oversubscribed(record),
         "peak_memory_rank": facts["peak_memory_rank"],
         "peak_memory_node": facts["peak_memory_node"],
         "results_sha256": facts["results_sha256"],
@@ -72,6 +75,15 @@ def seconds_of_ranks(record: Record) -> dict[str, list[float]]:
         if name in REPEATED and not np.isnan(samples).all():
             found[name] = np.median(np.nan_to_num(samples), axis=0).tolist()
     return found
+
+
+def _oversubscribed(record: Record) -> bool:
+    threads: Counter[bytes] = Counter()
+    cpus: dict[bytes, set[int]] = {}
+    for host, cores, number in record.ranks[["host", "cores", "threads"]].tolist():
+        threads[host] += number
+        cpus.setdefault(host, set()).update(numbers(cores.decode()))
+    return any(threads[host] > len(cpus[host]) for host in threads)
 
 
 def _phases(record: Record) -> dict[str, dict[str, float]]:
@@ -91,6 +103,9 @@ def _phases(record: Record) -> dict[str, dict[str, float]]:
 def text(facts: dict[str, Any], path: Path) -> str:
     """Write the figures of `summary`, and where the record is, for people."""
     chosen = ", chosen by auto" if facts["auto"] else ""
+    bandwidth = f"{facts['kernel_gbs']:.2f} GB/s"
+    if facts["oversubscribed"]:
+        bandwidth = "no GB/s, since ranks take turns"
     lines = [
         f"{facts['job']} on {_number(facts['ranks'], 'rank')}, {_number(facts['nodes'], 'node')}, "
         f"{_number(facts['threads'], 'thread')} per rank",
@@ -99,7 +114,7 @@ def text(facts: dict[str, Any], path: Path) -> str:
         *(f"  {name:<9} {value!r}" for name, value in facts["results"].items()),
         f"  check     off by {facts['check']['error']:.3g}, "
         f"rounding explains {facts['check']['bound']:.3g}",
-        f"  kernel    {facts['kernel_gbs']:.2f} GB/s",
+        f"  kernel    {bandwidth}",
         f"  memory    {_mebibytes(facts['peak_memory_rank'])} the largest rank, "
         f"{_mebibytes(facts['peak_memory_node'])} the largest node",
         *(f"  warning   {text}" for text in facts["warnings"]),

@@ -320,3 +320,22 @@ def test_the_report_reads_a_record_from_disk(comm, make, tmp_path, start):
 
 def test_cores_are_written_as_ranges():
     assert provenance.ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
+    assert provenance.numbers("0-2,5,7-8") == [0, 1, 2, 5, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([(b"a", b"0-1", 1), (b"a", b"0-1", 1), (b"b", b"0", 1)], False),
+        ([(b"a", b"0-1", 1), (b"a", b"0-1", 2), (b"b", b"0-7", 1)], True),
+        ([(b"a", b"0-3", 4)], False),
+        ([(b"a", b"0", 1), (b"a", b"0", 1)], True),
+    ],
+)
+def test_no_bandwidth_where_ranks_take_turns(comm, make, rows, expected):
+    made = make()
+    kinds = [("host", "S1"), ("cores", "S3"), ("threads", "i8"), ("device", "S4")]
+    made.ranks = np.array([(*row, b"host") for row in rows], kinds)
+    facts = report.summary(made)
+    assert facts["oversubscribed"] == expected
+    assert ("no GB/s, since ranks take turns" in report.text(facts, Path("x.h5"))) == expected

@@ -102,7 +102,10 @@ def record(results=(), **attributes):
         check={"error": 0.0, "bound": 0.0},
         phases=("kernel", "write"),
         timings=np.array([[[1.0], [math.nan]]]),
-        ranks=np.array([(0, b"n001", b"host")], [("rank", "i8"), ("host", "S4"), ("device", "S4")]),
+        ranks=np.array(
+            [(0, b"n001", b"0", 1, b"host")],
+            [("rank", "i8"), ("host", "S4"), ("cores", "S1"), ("threads", "i8"), ("device", "S4")],
+        ),
     )
 
 
