@@ -7,6 +7,7 @@ from runtime import partition
 from runtime.clock import Clock
 from runtime.collectives import gather, scatter
 from runtime.program import Stop
+from tests.runtime.pretended import DeviceArray
 
 pytestmark = pytest.mark.mpi
 
@@ -17,20 +18,6 @@ LIMITS = [1, 100, 2**26]
 
 def array(shape, dtype):
     return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-
-
-class DeviceArray:
-    """Host memory that presents itself as a GPU's: what mpi4py sees of a device array."""
-
-    def __init__(self, array):
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
-        self.__cuda_array_interface__ = {**array.__array_interface__, "version": 3}
-
-    def __len__(self):
-        return len(self.array)
-
-    def __getitem__(self, rows):
-        return DeviceArray(self.array[rows])
 
 
 @pytest.mark.parametrize("limit", LIMITS)

@@ -11,6 +11,7 @@ from runtime.clock import PHASES, Clock
 from runtime.program import Stop
 from runtime.rows import Rows
 from runtime.run import Run
+from tests.runtime.pretended import DeviceArray
 
 
 def make(comm, ny, nx, variant="numpy", place=None):
@@ -94,20 +95,6 @@ def test_halo_rows_on_a_device(comm, shape):
     every = rows.gather(u)
     if comm.rank == 0:
         np.testing.assert_array_equal(every, whole(*shape))
-
-
-class DeviceArray:
-    """Host memory that presents itself as a GPU's: what mpi4py sees of a device array."""
-
-    def __init__(self, array):
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
-        self.__cuda_array_interface__ = {**array.__array_interface__, "version": 3}
-
-    def __len__(self):
-        return len(self.array)
-
-    def __getitem__(self, rows):
-        return DeviceArray(self.array[rows])
 
 
 class Pretended(device.Device):
