@@ -147,6 +147,8 @@ def main(comm, argv):
     with Progress(args.steps * args.repeats, "step", comm.rank == 0) as progress:
         for repeat in run.clock.repeats():
             numbers = progress.over(range(1, args.steps + 1)) if repeat >= 0 else WARM_UP_STEPS
+            # Else rank 0 would hold this state while it gathers the next.
+            results = None
             results = solve(rows, fill, out, step, numbers, run.clock, snapshots)
     with agreement(comm):
         if comm.rank == 0:

@@ -138,13 +138,13 @@ def out_of_step(values, names):
 
 
 def measure_memory(comm, run, hosts, findings):
-    """Return GB/s by node of reading and of copying, the bytes read, and elements copied wrong."""
-    memory = measure.Memory(run.device.node, run.device.threads)
+    """Return GB/s by node of reading and of copying, the bytes read, and those copied wrong."""
+    memory, read, copied = measure.Memory(run.device.node, run.device.threads), 0.0, 0.0
     for repeat in run.clock.repeats():
         if repeat >= 0:
             with run.clock.phase("kernel"):
-                read = memory.read()
-            copied = memory.copy()
+                read = max(read, memory.read())
+            copied = max(copied, memory.copy())
     figures = np.array(measure.of_nodes(comm, run.device.node, (read, copied))).reshape(-1, 2).T
     cached = comm.allreduce(memory.cached, max)
     if comm.rank == 0:

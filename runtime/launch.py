@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +52,7 @@ class Facts:
     cpus, cores : frozenset of int
         Logical CPUs that it may run on, and their cores, where hardware threads count once.
     permitted : int
-        Cores that it could have been given.
+        Cores that it could have been given; looked up only where it has a single one.
     threads : int
     device : str
         The GPU's name and UUID, or ``host``.
@@ -234,7 +234,8 @@ def look(comm: "MPI.Comm", device: Device, variant: str) -> tuple[list[str], lis
         code=_code_digest(),
     )
     every = comm.gather(facts)
-    refuse(comm, list(_different(every or [])))
+    difference = _difference(every or [])
+    refuse(comm, [difference] if difference else [])
     return ([], []) if every is None else judge(every, variant, device.variant)
 
 
@@ -300,23 +301,27 @@ def judge(ranks: Sequence[Facts], wanted: str, variant: str) -> tuple[list[str],
     wanted, variant : str
         The variant that the user asked for, and the one that runs.
     """
-    errors, warnings = [], [*_two_libraries(ranks)]
     nodes: dict[int, list[Facts]] = {}
     for facts in ranks:
         nodes.setdefault(facts.node, []).append(facts)
-    bound = [node for node in nodes.values() if _on_one_core(node)]
-    if bound:
-        errors.append(_one_core(bound[0]) + _elsewhere(bound))
-    crowds = sorted(_crowd(node) for node in nodes.values() if node not in bound)
-    crowds = [(load, words) for load, words in crowds if load > 1]
+    bound, crowds, shared = [], [], []
+    for node in nodes.values():
+        load, words = _crowd(node)
+        if _on_one_core(node):
+            bound.append(_one_core(node))
+        elif load > 1:
+            crowds.append((load, words))
+        if gpu := _shared_gpu(node):
+            shared.append(gpu)
+    errors = [bound[0] + _elsewhere(bound)] if bound else []
+    warnings = [_two_libraries(ranks)]
     if crowds:
-        warnings.append(crowds[-1][1] + _elsewhere(crowds))
-    shared = [node for node in nodes.values() if _shared_gpu(node)]
+        warnings.append(max(crowds)[1] + _elsewhere(crowds))
     if shared:
-        warnings.append(_shared_gpu(shared[0]) + _elsewhere(shared))
+        warnings.append(shared[0] + _elsewhere(shared))
     if wanted == "auto":
-        warnings += _unused_gpus(ranks, variant)
-    return errors, warnings
+        warnings.append(_unused_gpus(ranks, variant))
+    return errors, [text for text in warnings if text]
 
 
 def _place(ranks: Sequence[Facts], rank: int) -> str:
@@ -328,41 +333,35 @@ def _elsewhere(nodes: Sequence[object]) -> str:
     return f"; {others} other node{'s' * (others > 1)} likewise" if others else ""
 
 
-def _different(ranks: Sequence[Facts]) -> Iterator[str]:
-    """Say what rank 0 has otherwise than another rank."""
+def _difference(ranks: Sequence[Facts]) -> str:
+    """Say what a rank has otherwise than rank 0; empty if there is nothing."""
     for rank, facts in enumerate(ranks):
-        first = ranks[0]
+        first, here, there = ranks[0], _place(ranks, 0), _place(ranks, rank)
         if facts.mpi != first.mpi:
-            yield (
-                f"the MPI library is {first.mpi} on {_place(ranks, 0)} and {facts.mpi} on "
-                f"{_place(ranks, rank)}: load the same module on every node"
+            return (
+                f"the MPI library is {first.mpi} on {here} and {facts.mpi} on {there}: load the "
+                "same module on every node"
             )
-            return
         for name in sorted({*first.versions, *facts.versions}):
             one, other = (each.versions.get(name, "absent") for each in (first, facts))
             if one != other:
-                yield (
-                    f"{name} is {one} on {_place(ranks, 0)} and {other} on {_place(ranks, rank)}: "
-                    "give every node the same environment"
+                return (
+                    f"{name} is {one} on {here} and {other} on {there}: give every node the same "
+                    "environment"
                 )
-                return
         if facts.code != first.code:
-            yield (
-                f"the code on {_place(ranks, rank)} is not that on {_place(ranks, 0)}: give every "
-                "node the same clone"
-            )
-            return
+            return f"the code on {there} is not that on {here}: give every node the same clone"
+    return ""
 
 
-def _two_libraries(ranks: Sequence[Facts]) -> Iterator[str]:
+def _two_libraries(ranks: Sequence[Facts]) -> str:
     for rank, facts in enumerate(ranks):
         if len(facts.loaded) > 1:
-            files = " and ".join(facts.loaded)
-            yield (
-                f"{_place(ranks, rank)} has loaded two MPI libraries, {files}: a package here was "
-                "built with another MPI than mpi4py"
+            return (
+                f"{_place(ranks, rank)} has loaded two MPI libraries, {' and '.join(facts.loaded)}"
+                ": a package here was built with another MPI than mpi4py"
             )
-            return
+    return ""
 
 
 def _on_one_core(node: Sequence[Facts]) -> bool:
@@ -414,25 +413,26 @@ def _shared_gpu(node: Sequence[Facts]) -> str:
     )
 
 
-def _unused_gpus(ranks: Sequence[Facts], variant: str) -> Iterator[str]:
-    """Say why ``auto`` did not take the GPUs."""
+def _unused_gpus(ranks: Sequence[Facts], variant: str) -> str:
+    """Say why ``auto`` did not take the GPUs; empty if it did, or there are none."""
     with_gpu = [rank for rank, facts in enumerate(ranks) if facts.gpus]
     without = [rank for rank, facts in enumerate(ranks) if not facts.gpus]
     wish = next((facts.wish for facts in ranks if facts.wish), "")
     if variant in ("cuda", "cupy"):
-        return
+        return ""
     if with_gpu and without:
-        yield (
+        return (
             f"{_place(ranks, with_gpu[0])} sees a GPU and {_place(ranks, without[0])} none, so all "
             f"run on the CPU ({variant}): give every rank a GPU"
         )
-    elif with_gpu:
-        yield (
+    if with_gpu:
+        return (
             f"{_place(ranks, 0)} sees a GPU that stays idle, since not every rank has a library "
             "for it: pip install -e '.[cuda13]' (or '.[cuda12]', to match the driver)"
         )
-    elif wish:
-        yield (
+    if wish:
+        return (
             f"a GPU was asked for ({wish}) and no rank sees one, so all run on the CPU "
             f"({variant}): see what nvidia-smi says on that node"
         )
+    return ""

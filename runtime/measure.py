@@ -75,8 +75,8 @@ class Memory:
         return self.source.nbytes + self.target.nbytes
 
     def wrong(self) -> int:
-        """Return how many elements of this rank were copied wrong."""
-        return int(np.count_nonzero(self.target != self.source))
+        """Return how many bytes of this rank lie in elements that were copied wrong."""
+        return self.target.itemsize * int(np.count_nonzero(self.target != self.source))
 
     def _touch(self, part: slice) -> None:
         self.source[part], self.target[part] = 1.0, 0.0

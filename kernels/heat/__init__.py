@@ -1,7 +1,7 @@
 """Heat conduction in a plate: one explicit step, in an order of terms that is part of the result.
 
 ``du/dt = alpha (d2u/dx2 + d2u/dy2)`` on a grid of the same spacing ``dx`` both ways, forward in
-time and centred in space (FTCS; [1]_, sec. 9.7), with ``r = alpha dt / dx^2``::
+time and centred in space (FTCS; [1]_, ch. 9), with ``r = alpha dt / dx^2``::
 
     out[i, j] = u[i, j] + r (((u[i-1, j] + u[i+1, j]) + (u[i, j-1] + u[i, j+1])) - 4 u[i, j])
 
@@ -10,7 +10,7 @@ points of the step before and on nothing else, whoever computes which rows.
 
 The ring around the plate is held at 0 (homogeneous Dirichlet). Then the sines
 ``sin(p pi i / (ny + 1)) sin(q pi j / (nx + 1))`` are eigenvectors: a step multiplies each by its
-`factor` ([1]_, sec. 3.4), which is the known answer. Up to ``r = STABLE`` the weights ``r``, four
+`factor` ([1]_, ch. 3), which is the known answer. Up to ``r = STABLE`` the weights ``r``, four
 times, and ``1 - 4 r`` are not negative and their sum is 1, so that a step enlarges neither
 ``M = max |u|`` nor an error: those of all steps at most add up. In units of `UNIT`, the relative
 error of a rounded sum or product ([2]_, eq. 2.4), one step has these: 2 M for each sum of two
@@ -106,8 +106,8 @@ def initial(ny: int, nx: int) -> Callable[[int, np.ndarray], None]:
 def factor(ny: int, nx: int, modes: tuple[int, int], r: float) -> float:
     """Return by what one step multiplies the sine of ``modes`` half waves along y and x.
 
-    ``1 - 4 r (sin(p pi / (2 ny + 2))^2 + sin(q pi / (2 nx + 2))^2)``: [1]_ of `kernels.heat`, sec.
-    3.4. What is subtracted has a relative error of at most 19 `UNIT`: 2.36 of the argument x, times
+    ``1 - 4 r (sin(p pi / (2 ny + 2))^2 + sin(q pi / (2 nx + 2))^2)``: [1]_ of `kernels.heat`, ch.
+    3. What is subtracted has a relative error of at most 19 `UNIT`: 2.36 of the argument x, times
     ``|x cot x| < 2.4`` for `LOW` and `MODES`, and 2 of the sine, both doubled by the square, and
     three more roundings.
     """

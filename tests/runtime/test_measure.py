@@ -27,7 +27,7 @@ def test_memory_is_read_and_copied(comm, small, threads):
     memory = Memory(comm, threads)
     assert comm.allreduce(memory.octets) == pytest.approx(2 * 2**22, rel=0.01)
     assert 0 < memory.read() < 1000
-    assert memory.wrong() == len(memory.source)
+    assert memory.wrong() == memory.source.nbytes
     assert 0 < memory.copy() < 1000
     assert memory.wrong() == 0
     # The same figure on every rank.
