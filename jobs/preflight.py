@@ -28,7 +28,8 @@ import numpy as np
 from runtime import collectives, device_buffers, measure, program, provenance
 from runtime import run as runs
 from runtime.device import share_of_cores
-from runtime.program import Stop, agreement
+from runtime.findings import Findings
+from runtime.program import Stop
 from runtime.record import Result
 
 # A node or a connection with less than this part of the median is out of step with the others.
@@ -48,30 +49,6 @@ def arguments():
         description=__doc__.partition("Communication")[0],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-
-class Findings:
-    """What was checked and what came of it, on rank 0."""
-
-    def __init__(self, tell):
-        self.tell, self.checks = tell, []
-
-    def add(self, check, text, *problems, verdict="warning"):
-        """Note and print how a check went; a problem says what to do about it."""
-        for problem in [problem for problem in problems if problem] or [""]:
-            found = verdict if problem else "OK"
-            words = ": ".join(part for part in (text, problem) if part)
-            self.checks.append({"check": check, "verdict": found, "text": words})
-            self.show(f"  {found:<8} {check:<9} {words}")
-
-    def show(self, line):
-        if self.tell:
-            print(provenance.printable(line), flush=True)
-
-    def of(self, verdict):
-        return [
-            f"{row['check']}: {row['text']}" for row in self.checks if row["verdict"] == verdict
-        ]
 
 
 def begin(comm, argv):
@@ -102,13 +79,18 @@ def see_launch(comm, run, findings):
         findings.add("launch", "", warning)
     if not run.errors and not run.warnings:
         findings.add("launch", "a core for each thread; the same code and libraries on all ranks")
+    return measure.of_nodes(comm, run.device.node, host)
+
+
+def see_load(comm, findings):
+    """Say how busy the nodes are with something else."""
     # Asleep, since ranks that wait in MPI keep cores busy.
     collectives.sleep_until_all(comm)
     busy, all_cores = comm.allreduce((measure.busy_cores(), os.cpu_count()), max)
-    other = busy > max(BUSY_CORES, BUSY_SHARE * all_cores)
     text = f"{busy:.2g} of {all_cores} cores are busy with something else, on the busiest node"
-    findings.add("load", text, other and "figures are too low; ask for whole nodes (--exclusive)")
-    return measure.of_nodes(comm, run.device.node, host)
+    problem = "figures are too low; ask for whole nodes (--exclusive)"
+    other = busy > max(BUSY_CORES, BUSY_SHARE * all_cores)
+    findings.add("load", text, problem if other else None)
 
 
 def try_mpi(comm, run, findings):
@@ -123,9 +105,10 @@ def try_mpi(comm, run, findings):
         return
     works = device_buffers.work(run.device.variant) if run.device.node.rank == 0 else True
     works = comm.allreduce(works, min)
-    slow = "data pass through host memory; load an MPI built for GPUs if the site has one"
     findings.add("GPU", f"{len(run.device.gpus)} in sight of rank 0")
-    findings.add("GPU", f"--device-buffers {'works' if works else 'fails'}", not works and slow)
+    text = f"--device-buffers {'works' if works else 'fails'}"
+    problem = "data pass through host memory; load an MPI built for GPUs if the site has one"
+    findings.add("GPU", text, None if works else problem)
 
 
 def out_of_step(values, names):
@@ -207,10 +190,7 @@ def finish(comm, run, results, check, octets, hosts, findings):
         facts["results"] = {name: result.values.tolist() for name, result in results.items()}
         more = {"hosts": hosts, "checks": findings.checks, "record": path and str(path)}
         print(json.dumps(facts | more), flush=True)
-    with agreement(comm):
-        if wrong := findings.of("wrong"):
-            names = ", ".join(sorted({text.partition(":")[0] for text in wrong}))
-            raise Stop(f"{len(wrong)} of {len(findings.checks)} checks failed: {names}", status=1)
+    findings.end(comm)
 
 
 def main(comm, argv):
@@ -220,20 +200,23 @@ def main(comm, argv):
     run = dataclasses.replace(run, device=dataclasses.replace(run.device, threads=threads))
     node, findings = run.device.node, Findings(comm.rank == 0 and not run.args.json)
     hosts = see_launch(comm, run, findings)
+    see_load(comm, findings)
     try_mpi(comm, run, findings)
     read, copied, octets, miscopied = measure_memory(comm, run, hosts, findings)
     inside = judge_messages(measure.messages_within(comm, node), "in a node", findings)
     between = judge_messages(measure.messages_between(comm, node), "between nodes", findings)
     imports = comm.allreduce(run.clock.total("import"), max)
-    slow = "slow; keep the environment on a local disk, or in a container image"
-    findings.add("imports", f"{imports:.3g} s, the slowest rank", imports > SLOW_IMPORT and slow)
+    problem = "slow; keep the environment on a local disk, or in a container image"
+    text = f"{imports:.3g} s, the slowest rank"
+    findings.add("imports", text, problem if imports > SLOW_IMPORT else None)
     results, check = {}, {}
     if comm.rank == 0:
         speed, rename, misread = try_files(run.path.parent, findings)
         wrong = miscopied + inside[2] + between[2] + misread
         check = {"error": float(wrong), "bound": 0.0}
-        damage = f"{wrong} bytes arrived otherwise than they went; report it to the site"
-        findings.add("data", "copied, sent, read back", wrong and damage, verdict="wrong")
+        problem = f"{wrong} bytes arrived otherwise than they went; report it to the site"
+        text = "copied, sent, read back"
+        findings.add("data", text, problem if wrong else None, verdict="wrong")
         results = {
             "read_bandwidth": Result(read, "GB/s", "of each node's memory, all ranks at once"),
             "copy_bandwidth": Result(copied, "GB/s", "the same, bytes read and written"),
