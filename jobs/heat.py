@@ -2,11 +2,13 @@
 
     mpirun -n 4 python jobs/heat.py
     mpirun -n 4 python jobs/heat.py --n 4096 --steps 2000 --snapshot-every 500
+    mpirun -n 4 python jobs/heat.py --n 4096 --steps 20000 --checkpoint c.h5
     mpirun -n 4 python jobs/heat.py --input start.h5:/temperature --steps 1000
 
 Communication: rank 0 makes or reads the initial state and sends each rank its rows; in each step
     ranks exchange their outermost rows with those before and after them, and meanwhile update the
-    points that need no halo; the rows gather to rank 0 for each snapshot and at the end.
+    points that need no halo; the rows gather to rank 0 for each snapshot and checkpoint and at the
+    end.
 Check: the built-in state is a product of sines, which each step multiplies by a known factor; of a
     state from a file, nine low sine amplitudes decay so. Rounding explains what is left, see
     `kernels.heat.error_bound` and `kernels.heat.amplitude_bound`.
@@ -23,6 +25,7 @@ import numpy as np
 import kernels
 from kernels import heat
 from kernels.heat.check import LARGEST, amplitude_error, decay_error
+from runtime import checkpoint as checkpoints
 from runtime import compilation, program
 from runtime import run as runs
 from runtime.dataset import Dataset
@@ -32,6 +35,8 @@ from runtime.record import Result
 from runtime.rows import Rows
 from runtime.snapshots import Snapshots
 
+# What the state after a number of steps depends on.
+PROBLEM = ("rows", "n", "alpha", "dx", "dt", "input")
 # Their numbers are those of no snapshot.
 WARM_UP_STEPS = range(-1, 1)
 
@@ -55,6 +60,7 @@ def arguments():
     add("--dt", type=positive, help="time step [s] (default: 0.8 of the largest stable one)")
     meaning = "write the state to a file of its own after every K steps"
     add("--snapshot-every", type=steps, metavar="K", help=meaning)
+    checkpoints.add_options(parser)
     return parser
 
 
@@ -89,28 +95,30 @@ def open_state(comm, args):
     return fill, *comm.bcast(shape)
 
 
-def advance(rows, u, out, step, clock):
+def advance(rows, u, out, step):
     """Do one time step from `u` to `out`, the points that need no halo while it is on its way."""
     rows.start_exchange(u)
-    with clock.phase("kernel"):
+    with rows.clock.phase("kernel"):
         if len(u) > 4:
             step(u[1:-1], out[1:-1])
     rows.finish_exchange(u)
-    with clock.phase("kernel"):
+    with rows.clock.phase("kernel"):
         if len(u) > 2:
             step(u[:3], out[:3])
         if len(u) > 3:
             step(u[-3:], out[-3:])
 
 
-def solve(rows, fill, out, step, numbers, clock, snapshots):
-    """Scatter the initial state, do the steps of these numbers, gather; return the last state."""
+def solve(rows, fill, out, step, numbers, snapshots, checkpoint):
+    """Scatter a state, do the steps of these numbers, gather; return the last state."""
     u = rows.scatter(fill)
     for number in numbers:
-        advance(rows, u, out, step, clock)
+        advance(rows, u, out, step)
         u, out = out, u
         if number in snapshots.steps:
             snapshots.write(number, temperature(rows.gather(u)))
+        if checkpoint.due(number):
+            checkpoint.write(number, temperature(rows.gather(u)), snapshots.table())
     return temperature(rows.gather(u))
 
 
@@ -139,26 +147,33 @@ def main(comm, argv):
     with agreement(comm, ValueError):
         r = heat.ratio(args.alpha, args.dt, args.dx)
     step = functools.partial(kernel.step, r=r)
-    snapshots = Snapshots(comm, run, args.snapshot_every, args.steps, 8 * ny * nx)
+    problem = {name: getattr(args, name) for name in PROBLEM}
+    checkpoint = checkpoints.Checkpoint(comm, run, problem, args.steps, 8 * ny * nx)
+    snapshots = Snapshots(comm, run, args.snapshot_every, args.steps, 8 * ny * nx, checkpoint)
+    begin = checkpoint.fill("temperature") or fill
     rows = Rows(comm, run, ny, nx)
     out, small = rows.zeros(), [device.to_device(np.zeros((3, 3))) for _ in range(2)]
     with run.clock.phase("compile"):
         compilation.warm_up(device.node, lambda: step(*small))
-    with Progress(args.steps * args.repeats, "step", comm.rank == 0) as progress:
+    progress = Progress(args.steps * args.repeats, "step", comm.rank == 0, checkpoint.step)
+    with progress, checkpoint.answering_signals():
         for repeat in run.clock.repeats():
-            numbers = progress.over(range(1, args.steps + 1)) if repeat >= 0 else WARM_UP_STEPS
+            numbers = WARM_UP_STEPS
+            if repeat >= 0:
+                numbers = progress.over(range(checkpoint.step + 1, args.steps + 1))
             # Else rank 0 would hold this state while it gathers the next.
             results = None
-            results = solve(rows, fill, out, step, numbers, run.clock, snapshots)
+            results = solve(rows, begin, out, step, numbers, snapshots, checkpoint)
     with agreement(comm):
         if comm.rank == 0:
             final = results["temperature"].values
             checked = check(fill, final, r, run)
             results["hottest"] = Result(final.max(), "K", "largest of the temperatures")
             results["time"] = Result(np.float64(args.steps * args.dt), "s", "of the last state")
-    points = ny * nx * args.steps
+    points = ny * nx * (args.steps - checkpoint.step)
     # A step reads and writes each point once.
     runs.finish(comm, run, results, checked, points, 16 * points, snapshots.table())
+    checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ ONCE = ("import", "init", "compile", "write")
 # hide of the exchange with neighbours, in which waiting for a late one cannot be told apart.
 REPEATED = (
     *("read", "scatter", "to_device", "kernel", "halo", "wait", "gather", "to_host"),
-    "snapshot",
+    *("snapshot", "checkpoint"),
 )
 PHASES = (*ONCE[:3], *REPEATED, *ONCE[3:])
 

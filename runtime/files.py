@@ -6,15 +6,16 @@ then given its own name.
 
 import errno
 import fcntl
+import glob
 import io
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from runtime import signals
 from runtime.program import Stop
 
 
@@ -57,7 +58,14 @@ def require_writable(
         raise Stop(f"cannot write to {path.parent}: {error.strerror}") from None
 
 
-def hdf5_image(fill: Callable[[Any], None]) -> memoryview:
+def remove_temporaries(path: Path) -> None:
+    """Remove what other runs are writing, or were, to give it the name ``path`` in the end."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.record-tmp"):
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def hdf5_image(fill: Callable[[Any], None], header: int = 0) -> memoryview:
     """Return the bytes of an HDF5 file.
 
     In memory, since HDF5 does not survive a disk that fills up while it writes.
@@ -66,11 +74,13 @@ def hdf5_image(fill: Callable[[Any], None]) -> memoryview:
     ----------
     fill : callable
         ``fill(file)`` puts the content into an open `h5py.File`.
+    header : int
+        Bytes at the beginning that HDF5 leaves to others; none, or 512.
     """
     import h5py
 
     image = io.BytesIO()
-    with h5py.File(image, "w") as file:
+    with h5py.File(image, "w", userblock_size=header) as file:
         fill(file)
     return image.getbuffer()
 
@@ -103,7 +113,7 @@ def write(
     """
     temporary, handle = _create_temporary(path)
     try:
-        with _removed_by_sigterm(temporary):
+        with signals.undone(temporary.unlink):
             rest = image
             while rest:
                 rest = rest[os.write(handle, rest) :]
@@ -169,19 +179,3 @@ def _remove_stale(folder: Path) -> None:
                 temporary.unlink(missing_ok=True)
             finally:
                 os.close(handle)
-
-
-@contextmanager
-def _removed_by_sigterm(temporary: Path) -> Iterator[None]:
-    """Remove the file if SIGTERM ends the process inside, which it does without cleaning up."""
-
-    def leave(number: int, frame: Any) -> None:
-        temporary.unlink(missing_ok=True)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

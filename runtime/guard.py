@@ -1,5 +1,7 @@
 """Import this first in a job: from here on, a failing rank takes the others with it.
 
+And signals do what `runtime.signals` says, also while the libraries are being imported.
+
 The other ranks wait in MPI's start for a rank whose imports fail, and no launcher tells them that
 it has gone. So this module imports nothing that may fail itself. Only programs under MPI import
 it, since it changes the process.
@@ -12,6 +14,8 @@ import time
 import traceback
 from types import TracebackType
 from typing import NoReturn
+
+from runtime import signals
 
 # Ranks are the parallelism. Left alone, the BLAS of every rank starts a thread for every core, at
 # the import of NumPy; a kernel's own threads are those of --threads.
@@ -44,3 +48,4 @@ def _report_and_abort(
 
 
 sys.excepthook = _report_and_abort
+signals.install()

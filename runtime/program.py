@@ -16,7 +16,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from runtime import clock
+from runtime import clock, signals
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -37,7 +37,8 @@ class Stop(Exception):
     message : str
         One sentence for the user; printed by rank 0.
     status : int
-        Exit status: 2 for a mistake in usage or input, 1 for a failure.
+        Exit status: 2 for a mistake in usage or input, 1 for a failure, one of
+        `runtime.signals.STATUS` if a signal asked for the end.
     """
 
     def __init__(self, message: str, status: int = USAGE) -> None:
@@ -120,12 +121,12 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
         sys.stdout.flush()
     except Stop as stop:
         if str(stop) and (comm.rank == 0 or not stop.agreed):
-            print(f"{Path(sys.argv[0]).name}: error: {stop}", file=sys.stderr)
+            # Who asked it to stop wants to know where it is, and there is nothing to mend.
+            word = "" if stop.status in signals.STATUS.values() else "error: "
+            print(f"{Path(sys.argv[0]).name}: {word}{stop}", file=sys.stderr)
         if not stop.agreed:
             abort(stop.status)
         status = stop.status
-    except KeyboardInterrupt:
-        abort(130)
     except BrokenPipeError:
         # Who read the output, as `head` does, has seen enough.
         abort(1)

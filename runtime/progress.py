@@ -26,17 +26,20 @@ class Progress:
         What a part is called.
     tell : bool
         Whether to tell at all: one rank does.
+    done : int
+        Parts that an earlier run has done.
     """
 
-    def __init__(self, total: int, unit: str, tell: bool) -> None:
-        self.total, self.unit, self.tell, self.done = total, unit, tell, 0
+    def __init__(self, total: int, unit: str, tell: bool, done: int = 0) -> None:
+        self.total, self.unit, self.tell, self.done = total, unit, tell, done
+        self.first = done
         self.terminal = _on_terminal()
         self.start = self.next = 0.0
         self.width = 0
 
     def over(self, parts: Iterable[Part]) -> Iterator[Part]:
         """Yield parts of the run, and count each when it is done."""
-        if self.done == 0:
+        if self.done == self.first:
             self.start = time.monotonic()
             self.next = self.start + (_TERMINAL_SECONDS if self.terminal else _LOG_SECONDS)
         for part in parts:
@@ -49,7 +52,7 @@ class Progress:
         if not self.tell or now < self.next or self.done == self.total:
             return
         elapsed = now - self.start
-        left = elapsed / self.done * (self.total - self.done)
+        left = elapsed / (self.done - self.first) * (self.total - self.done)
         share = 100 * self.done // self.total
         text = f"{self.unit} {self.done} of {self.total}, {share} %, {duration(left)} left"
         if self.terminal:

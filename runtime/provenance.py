@@ -93,17 +93,24 @@ def collect(
         "git": run.commit,
         "mpi": mpi_library(),
         "versions": versions("python", "h5py", "mpi4py", "numba", "numpy", "cupy", "numba_cuda"),
-        "slurm": {name: os.environ[name] for name in _SLURM if name in os.environ},
+        "slurm": slurm_ids(),
         "peak_memory_rank": max(row[-1] for row, _ in rows),
         "peak_memory_node": max(node for _, node in rows),
         "work": work,
         "kernel_bytes": kernel_bytes,
         "warnings": run.warnings,
+        "first_step": run.first_step,
+        "restarts": run.restarts,
         "results_sha256": digest(results),
     }
     ranks = np.array([row for row, _ in rows], np.dtype(kinds))
     files = np.empty(0, SNAPSHOT) if snapshots is None else snapshots
     return Record(attributes, results, check, PHASES, timings, ranks, files)
+
+
+def slurm_ids() -> dict[str, str]:
+    """Return what Slurm calls this run, as far as it does."""
+    return {name: os.environ[name] for name in _SLURM if name in os.environ}
 
 
 def mpi_library() -> str:

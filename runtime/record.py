@@ -1,6 +1,6 @@
 """The record of a run: one HDF5 file, complete or absent.
 
-Schema, version 3::
+Schema, version 4::
 
     /                  attributes:
                        schema            int, this version
@@ -24,6 +24,10 @@ Schema, version 3::
                                          factor
                        kernel_bytes      int [bytes] that the kernel reads or writes in a repeat
                        warnings          str, JSON list of what was told as a warning
+                       first_step        int, the step after which the run went on from a
+                                         checkpoint, 0 if it did not; the timings, the work and the
+                                         bytes are of the steps since
+                       restarts          int, how often the run went on from a checkpoint
                        results_sha256    str, see `digest`
     /results/<name>    dataset with attributes `units` and `description`
     /check             attributes `error` and `bound`: distance of the result from an independent
@@ -53,7 +57,7 @@ from runtime.program import Stop, agreement
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-SCHEMA = 3
+SCHEMA = 4
 # Attributes that are no plain numbers or text.
 _JSON = ("arguments", "versions", "slurm", "warnings")
 # Files lie beside the record, so that a name is enough: at most 255 bytes on Linux.

@@ -54,6 +54,8 @@ def summary(record: Record) -> dict[str, Any]:
         "kernel_bytes": facts["kernel_bytes"],
         "warnings": facts["warnings"],
         "snapshots": [os.fsdecode(name) for name in record.snapshots["file"]],
+        "first_step": facts["first_step"],
+        "restarts": facts["restarts"],
         "repeats": len(record.timings),
         "seconds": float(np.median(np.nansum(record.timings[:, each], axis=1).max(axis=1))),
         "phases": _phases(record),
@@ -119,6 +121,7 @@ def text(facts: dict[str, Any], path: Path) -> str:
         f"{_mebibytes(facts['peak_memory_node'])} the largest node",
         *(f"  warning   {text}" for text in facts["warnings"]),
         *_snapshots(facts["snapshots"]),
+        *_went_on(facts["first_step"], facts["restarts"]),
         f"  record    {path}",
         "",
         f"  {'seconds':<10}{'min':>10}{'median':>10}{'max':>10}   over ranks, "
@@ -141,6 +144,12 @@ def _snapshots(names: list[str]) -> list[str]:
         return []
     to = f" to {names[-1]}" if len(names) > 1 else ""
     return [f"  snapshots {len(names)}, beside the record: {names[0]}{to}"]
+
+
+def _went_on(step: int, restarts: int) -> list[str]:
+    if not restarts:
+        return []
+    return [f"  went on   after step {step}, restart {restarts}: seconds are of the steps since"]
 
 
 def _number(n: int, thing: str) -> str:

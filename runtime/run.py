@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime import device, launch, program, provenance, record, report
+from runtime import device, launch, program, provenance, record, report, shared_memory
 from runtime.clock import Clock
+from runtime.provenance import printable
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """What every rank knows of its run.
 
@@ -36,6 +37,9 @@ class Run:
         Of the code, when the run began; known on rank 0.
     errors, warnings : lists of str
         What is wrong with the launch; known on rank 0.
+    first_step, restarts : int
+        The step after which the run goes on, and how often it has done so; see
+        `runtime.checkpoint`.
     """
 
     job: str
@@ -46,15 +50,17 @@ class Run:
     commit: str
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    first_step: int = 0
+    restarts: int = 0
 
     def warn(self, text: str) -> None:
         """Print a warning, and keep it for the record. Significant on rank 0."""
-        _print_warning(text)
+        self.tell(f"warning: {text}")
         self.warnings.append(text)
 
-
-def _print_warning(text: str) -> None:
-    print(f"{Path(sys.argv[0]).name}: warning: {text}", file=sys.stderr, flush=True)
+    def tell(self, text: str) -> None:
+        """Print a line on standard error. Significant on rank 0."""
+        print(f"{Path(sys.argv[0]).name}: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def begin(
@@ -104,13 +110,15 @@ def begin(
     with clock.phase("import"):
         place = device.choose(comm, args.variant, args.threads, args.device_buffers)
     clock.synchronize = place.synchronize
+    if place.node.rank == 0:
+        shared_memory.remove_stale()
     errors, warnings = launch.look(comm, place, args.variant)
     commit = provenance.git_commit() if comm.rank == 0 else ""
     run = Run(job, args, path, clock, place, commit, errors, warnings)
     if refuse:
         launch.refuse(comm, errors)
         for text in warnings:
-            _print_warning(text)
+            run.tell(f"warning: {text}")
     return run
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime import files
+from runtime.checkpoint import Checkpoint
 from runtime.program import Stop, agreement
 from runtime.provenance import plain, printable
 from runtime.record import SNAPSHOT, Result, digest
@@ -45,11 +46,13 @@ class Snapshots:
         A snapshot is kept after every so many steps, up to the last one; none if `every` is None.
     octets : int
         Size of a snapshot [bytes].
+    checkpoint : Checkpoint
+        Where the run goes on: the snapshots until then are there, later ones are made anew.
 
     Attributes
     ----------
     steps : range
-        The steps that are kept.
+        The steps that are kept, after that of the checkpoint.
 
     Raises
     ------
@@ -59,21 +62,35 @@ class Snapshots:
     """
 
     def __init__(
-        self, comm: "MPI.Comm", run: Run, every: int | None, last: int, octets: int
+        self,
+        comm: "MPI.Comm",
+        run: Run,
+        every: int | None,
+        last: int,
+        octets: int,
+        checkpoint: Checkpoint,
     ) -> None:
         self.comm, self.run = comm, run
-        self.steps = range(every, last + 1, every) if every else range(0)
-        self._written: list[tuple[int, bytes, bytes]] = []
+        first = checkpoint.step // every * every + every if every else 0
+        self.steps = range(first, last + 1, every) if every else range(0)
+        self._written: list[Any] = checkpoint.snapshots.tolist()
+        self.problem = checkpoint.problem
+        # What an earlier start of this run has left after its checkpoint comes again as it is.
+        self._force = run.args.force or checkpoint.again
         with agreement(comm):
             if every and run.args.repeats > 1:
                 raise Stop("snapshots are for a single run of the steps, not for --repeats")
-            if every and not self.steps:
+            if every and checkpoint.path is not None and run.args.output is None:
+                raise Stop(
+                    "--snapshot-every and --checkpoint want --output too: each start would give "
+                    "the snapshots another name"
+                )
+            if every and every > last:
                 raise Stop(f"a snapshot every {every} steps is none, since there are {last} steps")
             if comm.rank == 0 and self.steps:
+                is_one = _is_snapshot if run.args.force else self._is_own
                 for path in {self._path(self.steps[0]), *self._in_the_way()}:
-                    files.require_writable(
-                        path, run.args.force, "snapshot", _is_snapshot, "snapshot"
-                    )
+                    files.require_writable(path, self._force, "snapshot", is_one, "snapshot")
                 need, free = len(self.steps) * octets, shutil.disk_usage(run.path.parent).free
                 if need > free:
                     raise Stop(
@@ -88,6 +105,17 @@ class Snapshots:
             number = path.stem.removeprefix(stem)
             if number.isdecimal() and int(number) in self.steps and path == self._path(int(number)):
                 yield path
+
+    def _is_own(self, path: Path) -> bool:
+        """Tell whether a file is a snapshot of the same problem, for the same record."""
+        import h5py
+
+        if not _is_snapshot(path):
+            return False
+        with h5py.File(path) as file:
+            there = json.loads(file.attrs["arguments"])
+            same = all(there.get(name) == plain(self.problem[name]) for name in self.problem)
+            return same and file.attrs["record"] == printable(self.run.path.name)
 
     def _path(self, step: int) -> Path:
         # As many digits for every run, so that names sort by step.
@@ -124,7 +152,7 @@ class Snapshots:
         path, whole = self._path(step), digest(results)
         try:
             image = files.hdf5_image(lambda file: self._fill(file, step, results, whole))
-            path = files.write(path, image, self.run.args.force)
+            path = files.write(path, image, self._force)
         except (OSError, MemoryError) as error:
             reason = getattr(error, "strerror", "too little memory")
             return Stop(f"cannot write {path}: {reason}", status=1)

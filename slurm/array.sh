@@ -9,6 +9,9 @@
 #SBATCH --ntasks-per-node=4          # ranks of a node; with GPUs, as many as GPUs
 #SBATCH --cpus-per-task=1            # cores of a rank
 #SBATCH --time=00:30:00              # limit; a short one starts sooner
+#SBATCH --signal=USR1@120            # to the ranks, two minutes before the limit, see job.sh
+#SBATCH --requeue                    # may be put back
+#SBATCH --open-mode=append           # keep the log then
 #SBATCH --output=slurm-%x-%A-%a.out  # %x: name of the job, %A: its number, %a: the line
 
 # sbatch runs a copy of this file, far from the clone.

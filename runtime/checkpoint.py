@@ -1,0 +1,445 @@
+"""Checkpoints: the state of a long run on its way, from which the same command goes on.
+
+There are two, each complete or absent: ``FILE``, and the one before it, ``FILE`` with ``-previous``
+before its suffix. A checkpoint begins with a text of 512 bytes, which HDF5 takes for a user block::
+
+    hpc-batch checkpoint 1             version of this layout
+    sha256 <of all bytes after these 512>
+
+    /                  attributes: job, problem (JSON object: what the state depends on), step,
+                       restarts, written_by (the run, in words), slurm (JSON object of ids)
+    /state/<name>      datasets with attributes `units` and `description`
+    /snapshots         as in a record
+
+A third file, ``.FILE.owner``, names the run that writes them. A run that finds another one's name
+there stops: a requeued job may meet what is left of itself on a node that was thought down.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from runtime import files, program, signals
+from runtime.program import Stop, agreement
+from runtime.provenance import slurm_ids
+from runtime.record import SNAPSHOT, Result
+from runtime.run import Run
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+VERSION = 1
+_HEADER_BYTES = 512
+_MAGIC = b"hpc-batch checkpoint "
+_BLOCK_BYTES = 16 * 2**20
+# Where neither interval is given: what a failing node may cost.
+_DEFAULT_SECONDS = 600.0
+# How often the ranks ask each other whether one has received a signal: often enough for the grace
+# of half a minute that batch systems give, seldom enough to cost nothing.
+_LOOK_SECONDS = 0.1
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a job that can go on from a checkpoint."""
+    add = parser.add_argument
+    meaning = "go on from this file if it exists, and keep the state in it"
+    add("--checkpoint", type=Path, metavar="FILE.h5", help=meaning)
+    meaning = "write a checkpoint after every K steps"
+    add("--checkpoint-every", type=lambda text: program.count(text, 1), metavar="K", help=meaning)
+    meaning = f"write one every S seconds (default: {_DEFAULT_SECONDS:g}, without the other)"
+    add("--checkpoint-seconds", type=program.positive, metavar="S", help=meaning)
+
+
+class Unusable(Exception):
+    """A file is no checkpoint from which this run can go on; the text says why."""
+
+
+@dataclass
+class _Found:
+    """A whole checkpoint of this problem, open."""
+
+    path: Path
+    file: Any
+    step: int
+    restarts: int
+
+
+class Checkpoint:
+    """The checkpoints of one run: where it goes on, when to write, when to leave.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job. Collective.
+    run : Run
+        From `runtime.run.begin`; its parser had `add_options`. Receives where it goes on.
+    problem : dict
+        What the state depends on, in plain numbers and text; not the ranks or the variant.
+    last : int
+        Steps of the whole run.
+    octets : int
+        Size of the state [bytes].
+
+    Attributes
+    ----------
+    step : int
+        The step after which this run goes on; 0 for a new one.
+    again : bool
+        Whether a run with this file has been started before and has not ended well; on rank 0.
+    snapshots : structured array
+        Snapshots of the run until then, see `runtime.record`; on rank 0.
+
+    Raises
+    ------
+    Stop
+        The options do not fit together, the file system refuses or has too little space, or there
+        are checkpoints and none of them is whole and of this problem.
+    """
+
+    def __init__(
+        self, comm: "MPI.Comm", run: Run, problem: dict[str, Any], last: int, octets: int
+    ) -> None:
+        self.comm, self.run, self.problem, self.last = comm, run, problem, last
+        self.path: Path | None = run.args.checkpoint
+        self.every, self.seconds = run.args.checkpoint_every, run.args.checkpoint_seconds
+        self.snapshots = np.empty(0, SNAPSHOT)
+        self._owner, self.again, found = "", False, None
+        with agreement(comm):
+            self._check_options()
+            if comm.rank == 0 and self.path is not None:
+                with run.clock.phase("checkpoint"):
+                    found = self._open(self.path, octets)
+        self._found: _Found | None = found
+        come_from = (found.step, found.restarts + 1) if found is not None else (0, 0)
+        self.step, run.restarts = comm.bcast(come_from)
+        run.first_step = self.step
+        # Of the last checkpoint, and whether it is there to become the previous one.
+        self._kept_step, self._rotate = self.step, found is not None and found.path == self.path
+        # The step after which the ranks look for signals next, and when they last did.
+        self._look, self._looked_step, self._looked = self.step + 1, self.step, time.monotonic()
+        self._written = self._looked
+        self._weight = 0
+
+    def _check_options(self) -> None:
+        if self.path is None and (self.every or self.seconds):
+            raise Stop("--checkpoint-every and --checkpoint-seconds want a --checkpoint FILE.h5")
+        if self.path is not None and self.run.args.repeats > 1:
+            raise Stop("checkpoints are for a single run of the steps, not for --repeats")
+        if self.path is not None and self.path.resolve() == self.run.path.resolve():
+            raise Stop("--checkpoint and --output name the same file")
+        if self.every is None and self.seconds is None:
+            self.seconds = _DEFAULT_SECONDS
+
+    def _open(self, path: Path, octets: int) -> _Found | None:
+        """Find where to go on, and take the files over. On rank 0."""
+        files.require_writable(path, True, "checkpoint", lambda _: True, "--checkpoint")
+        found, refused = None, {}
+        for candidate in (path, _previous(path)):
+            if candidate.exists():
+                try:
+                    found = found or _read(candidate, self.run.job, self.problem)
+                    _require_magic(candidate)
+                except Unusable as error:
+                    refused[candidate] = f"{candidate} {error}"
+        if found is not None and found.step >= self.last:
+            raise Stop(f"{found.path} is of step {found.step}, and this run ends at {self.last}")
+        if refused and found is None:
+            reasons = "; ".join(refused.values())
+            raise Stop(f"{reasons}: name another --checkpoint, or remove this one to start anew")
+        _require_space(path, octets)
+        self.again = found is not None or _owner_file(path).exists()
+        self._owner = _own_name()
+        files.write(_owner_file(path), memoryview(self._owner.encode()), force=True)
+        # Who writes them may live on, on another node, but is not to finish.
+        files.remove_temporaries(path)
+        if found is None:
+            return None
+        for candidate, reason in refused.items():
+            aside = candidate.with_stem(f"{candidate.stem}-refused-{time.time_ns()}")
+            candidate.rename(aside)
+            self.run.warn(f"{reason}; it is now {aside.name}, and {found.path} is used")
+        author = found.file.attrs["written_by"]
+        self.run.tell(f"goes on after step {found.step} of {found.path}, written by {author}")
+        self.snapshots = found.file["snapshots"][()]
+        return found
+
+    def fill(self, name: str) -> Callable[[int, np.ndarray], None] | None:
+        """Return ``fill(start, rows)``, which reads rows of the state that the run goes on from.
+
+        None on all ranks but 0, and for a new run.
+        """
+        if self._found is None:
+            return None
+        dataset = self._found.file["state"][name]
+
+        def fill(start: int, rows: np.ndarray) -> None:
+            try:
+                dataset.read_direct(rows, np.s_[start : start + len(rows)])
+            except OSError as error:
+                raise Stop(f"cannot read {self.path} at row {start}: {error}") from None
+
+        return fill
+
+    @contextmanager
+    def answering_signals(self) -> Iterator[None]:
+        """Answer signals with a checkpoint, inside. Collective over the ranks of the job.
+
+        Raises
+        ------
+        Stop
+            At the end, another run has taken over; status 1.
+        """
+        if self.path is None:
+            yield
+            return
+        with signals.kept():
+            self._written = time.monotonic()
+            yield
+        with agreement(self.comm):
+            if self.comm.rank == 0:
+                self._require_owner(self.path)
+
+    def due(self, step: int) -> bool:
+        """Tell whether a checkpoint is to be written after a step. Collective.
+
+        All ranks find the same. After the last step none is due: the record follows.
+        """
+        if not 0 < step < self.last:
+            return False
+        if self.path is None:
+            self._remark()
+            return False
+        by_step = self.every is not None and step % self.every == 0
+        if step < self._look and not by_step:
+            return False
+        now = time.monotonic()
+        by_time = self.seconds is not None and now - self._written >= self.seconds
+        # Rank 0 decides what depends on the time.
+        first = self.comm.rank == 0
+        found = np.array([signals.weight(), first and by_time, first and self._pace(step, now)])
+        from mpi4py import MPI
+
+        with self.run.clock.phase("wait"):
+            self.comm.Allreduce(MPI.IN_PLACE, found, MPI.MAX)
+        self._weight, timed, steps = found.tolist()
+        self._look, self._looked_step, self._looked = step + steps, step, now
+        return by_step or timed > 0 or self._weight > 0
+
+    def _pace(self, step: int, now: float) -> int:
+        """Return after how many steps to look next; at most twice as many as the last time."""
+        steps = step - self._looked_step
+        seconds = max(now - self._looked, 1e-9)
+        return max(1, min(2 * steps, int(steps * _LOOK_SECONDS / seconds)))
+
+    def _remark(self) -> None:
+        if self.comm.rank == 0 and signals.weight() > self._weight:
+            self._weight = signals.weight()
+            self.run.warn("SIGUSR1 does nothing to a run without --checkpoint: it goes on")
+
+    def write(self, step: int, state: dict[str, Result], snapshots: np.ndarray) -> None:
+        """Write a checkpoint, and leave if a signal asked for it. Collective.
+
+        Rank 0 spends the phase ``checkpoint``, the others wait for it. If the file system fails,
+        the earlier checkpoints stay and the run goes on, with a warning.
+
+        Parameters
+        ----------
+        step : int
+        state : dict of str to Result
+            Significant on rank 0.
+        snapshots : structured array
+            Snapshots of the run so far, see `runtime.record`; significant on rank 0.
+
+        Raises
+        ------
+        Stop
+            A signal was received, with its status; or with status 1: another run has taken over,
+            or the file system failed when a signal had been received.
+        """
+        failure = None
+        if self.comm.rank == 0:
+            with self.run.clock.phase("checkpoint"):
+                failure = self._write(step, state, snapshots)
+        with self.run.clock.phase("wait"):
+            self.comm.Barrier()
+        self._written = time.monotonic()
+        with agreement(self.comm):
+            if failure is not None:
+                raise failure
+            if self._weight:
+                number = signals.of_weight(self._weight)
+                raise Stop(
+                    f"stopped by {number.name} after step {step}: the same command goes on from "
+                    f"{self.path}",
+                    signals.STATUS[number],
+                )
+
+    def _write(self, step: int, state: dict[str, Result], snapshots: np.ndarray) -> Stop | None:
+        """Write the file, or return what the run is to end with."""
+        assert self.path is not None
+        path = self.path
+        try:
+            self._require_owner(path)
+            if self._found is not None:
+                # The state that it went on from: its space is needed.
+                self._found.file.close()
+                self._found = None
+            image = files.hdf5_image(
+                lambda file: self._fill(file, step, state, snapshots), _HEADER_BYTES
+            )
+            image[:_HEADER_BYTES] = _header(hashlib.sha256(image[_HEADER_BYTES:]))
+            files.write(path, image, True, lambda _: self._keep_previous(path))
+        except Stop as stop:
+            return stop
+        except (OSError, MemoryError) as error:
+            reason = getattr(error, "strerror", "too little memory")
+            kept = f"that of step {self._kept_step} is kept" if self._kept_step else "there is none"
+            text = f"cannot write the checkpoint {path}: {reason}; {kept}"
+            if self._weight:
+                return Stop(text, status=1)
+            self.run.warn(text)
+            return None
+        self._kept_step, self._rotate = step, True
+        return None
+
+    def _keep_previous(self, path: Path) -> None:
+        """Make the last checkpoint the previous one. The new one is on the disk by now."""
+        if self._rotate:
+            os.replace(path, _previous(path))
+            self._rotate = False
+
+    def _fill(self, file: Any, step: int, state: dict[str, Result], snapshots: np.ndarray) -> None:
+        file.attrs["job"] = self.run.job
+        file.attrs["problem"] = json.dumps(self.problem)
+        file.attrs["step"] = step
+        file.attrs["restarts"] = self.run.restarts
+        file.attrs["written_by"] = self._owner
+        file.attrs["slurm"] = json.dumps(slurm_ids())
+        for name, result in state.items():
+            result.put(file, f"state/{name}")
+        file["snapshots"] = snapshots
+
+    def _require_owner(self, path: Path) -> None:
+        owner = self._owner
+        # Without the file nobody else is there: some sites remove what is old.
+        with suppress(OSError):
+            owner = _owner_file(path).read_text()
+        if owner != self._owner:
+            raise Stop(f"another run has taken over {path}, so this one ends: {owner}", status=1)
+
+    def remove(self) -> None:
+        """Remove the checkpoints of a run whose record is written."""
+        if self.comm.rank == 0 and self.path is not None:
+            for path in (self.path, _previous(self.path), _owner_file(self.path)):
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _previous(path: Path) -> Path:
+    return path.with_stem(f"{path.stem}-previous")
+
+
+def _owner_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.owner")
+
+
+def _own_name() -> str:
+    """Return words for people that no other run has."""
+    ids = slurm_ids()
+    job = f"job {ids['SLURM_JOB_ID']}, " if "SLURM_JOB_ID" in ids else ""
+    restart = f"restart {ids['SLURM_RESTART_COUNT']}, " if "SLURM_RESTART_COUNT" in ids else ""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return f"{job}{restart}process {os.getpid()} on {os.uname().nodename}, since {now}"
+
+
+def _require_space(path: Path, octets: int) -> None:
+    """Stop unless there is room for both checkpoints and the one that is being written."""
+    have = sum(each.exists() for each in (path, _previous(path)))
+    need, free = (3 - have) * octets, shutil.disk_usage(path.parent).free
+    if need > free:
+        raise Stop(
+            f"checkpoints need {need / 1e9:.3g} GB more in {path.parent}, which has "
+            f"{free / 1e9:.3g} GB left"
+        )
+
+
+def _header(digest: Any) -> bytes:
+    text = b"%s%d\nsha256 %s\n" % (_MAGIC, VERSION, digest.hexdigest().encode())
+    return text.ljust(_HEADER_BYTES, b"\0")
+
+
+def _read(path: Path, job: str, problem: dict[str, Any]) -> _Found:
+    """Open a checkpoint of this job and problem.
+
+    Raises
+    ------
+    Unusable
+        It is none.
+    Stop
+        It cannot be read at all.
+    """
+    import h5py
+
+    try:
+        # Kept open for as long as it is needed: another run may rename it, or write a new one.
+        stream = path.open("rb")
+    except OSError as error:
+        raise Stop(f"cannot read {path}: {error.strerror}") from None
+    try:
+        _verify(stream)
+        file = h5py.File(stream, "r")
+        found = _Found(path, file, int(file.attrs["step"]), int(file.attrs["restarts"]))
+        other, there = file.attrs["job"], json.loads(file.attrs["problem"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise Unusable(f"is damaged: {error}") from None
+    if other != job:
+        raise Unusable(f"is of another job, {other}")
+    here = json.loads(json.dumps(problem))
+    for name in sorted({*there, *here}):
+        if there.get(name) != here.get(name):
+            raise Unusable(
+                f"is of another problem: {name} is {there.get(name)} there and {here.get(name)} "
+                "here"
+            )
+    return found
+
+
+def _require_magic(path: Path) -> None:
+    """Make sure that a file may be replaced by a checkpoint: it is one, whole or not."""
+    with path.open("rb") as stream:
+        if not stream.read(len(_MAGIC)) == _MAGIC:
+            raise Unusable("is no checkpoint")
+
+
+def _verify(stream: BinaryIO) -> None:
+    """Make sure that a file is as it was written, before HDF5 sees it.
+
+    Raises
+    ------
+    Unusable
+        It is not, or of another version.
+    """
+    header = stream.read(_HEADER_BYTES)
+    if not header.startswith(_MAGIC):
+        raise Unusable("is no checkpoint, or damaged")
+    version = header.split(maxsplit=3)[2:3]
+    if version != [b"%d" % VERSION]:
+        text = version[0].decode("ascii", "backslashreplace") if version else "none"
+        raise Unusable(f"has the version {text}, and this program reads {VERSION}")
+    digest = hashlib.sha256()
+    while block := stream.read(_BLOCK_BYTES):
+        digest.update(block)
+    if header != _header(digest):
+        raise Unusable("is damaged: its bytes are not those that were written")
+    stream.seek(0)

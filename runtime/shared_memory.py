@@ -1,0 +1,60 @@
+"""Shared memory that killed runs have left on a node, where it takes space until a reboot."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+# Of MPICH and of Open MPI.
+_NAMES = ("mpich_shm_*", "sm_segment.*", "vader_segment.*")
+
+
+def remove_stale(folder: Path = Path("/dev/shm")) -> None:
+    """Remove the segments of MPI libraries that are this user's and in no process's use.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the system keeps them.
+    """
+    found = {path: key for name in _NAMES for path in folder.glob(name) if (key := _key(path))}
+    if not found or not set(found.values()) - _used_by(Path("/proc/self")):
+        return
+    mine = (each for each in Path("/proc").glob("[0-9]*") if _is_mine(each))
+    used = set().union(*map(_used_by, mine))
+    for path, key in found.items():
+        # Again: the name may have been given to another one meanwhile.
+        if key not in used and _key(path) == key:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _key(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file of this user that is closed to others."""
+    with suppress(OSError):
+        status = path.stat()
+        if status.st_uid == os.geteuid() and not status.st_mode & 0o077:
+            return status.st_dev, status.st_ino
+    return None
+
+
+def _is_mine(process: Path) -> bool:
+    with suppress(OSError):
+        return process.stat().st_uid == os.geteuid()
+    return False
+
+
+def _used_by(process: Path) -> set[tuple[int, int]]:
+    """Return device and inode of the files that a process has mapped or open."""
+    used = set()
+    # It ends meanwhile, or keeps them to itself, as agents that hold keys do, and no rank does.
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for line in (process / "maps").read_text(errors="replace").splitlines():
+            # Address, permissions, offset, device, inode, path: see proc_pid_maps(5).
+            device, inode = line.split(maxsplit=5)[3:5]
+            major, minor = (int(part, 16) for part in device.split(":"))
+            used.add((os.makedev(major, minor), int(inode)))
+        for handle in (process / "fd").iterdir():
+            with suppress(FileNotFoundError):
+                status = handle.stat()
+                used.add((status.st_dev, status.st_ino))
+    return used

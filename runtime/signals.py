@@ -1,0 +1,96 @@
+"""What SIGUSR1, SIGTERM and SIGINT do to a job.
+
+SIGUSR1 is how a batch system says that time is nearly up: it is remembered. SIGTERM and SIGINT end
+the process at once, or inside `kept` are remembered too, so that the job can save its state before
+it leaves; a second SIGINT then ends the process at once.
+
+A thread looks after them. Python calls a handler only when the main thread is back from C, which a
+rank that waits in MPI for one that has died never is.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+# By weight: of several the last one counts. 75, EX_TEMPFAIL of sysexits.h, means: try again.
+STATUS = {
+    signal.SIGUSR1: os.EX_TEMPFAIL,
+    signal.SIGTERM: 128 + signal.SIGTERM,
+    signal.SIGINT: 128 + signal.SIGINT,
+}
+_WEIGHTS = (0, *STATUS)
+
+_weight = 0
+_kept = False
+_undo: list[Callable[[], object]] = []
+
+
+def install() -> None:
+    """Take the signals over from Python. Once, from the main thread, before what takes long."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in STATUS:
+        signal.signal(number, lambda *_: None)
+        # Else the system calls of libraries would fail with EINTR.
+        signal.siginterrupt(number, False)
+    threading.Thread(target=_watch, args=(reader,), name="signals", daemon=True).start()
+
+
+def _watch(reader: int) -> None:
+    while True:
+        for number in os.read(reader, 64):
+            if number in STATUS:
+                _receive(number)
+
+
+def _receive(number: int) -> None:
+    global _weight
+    weight = _WEIGHTS.index(number)
+    second = number == signal.SIGINT and _weight == weight
+    # Before the look at `_kept`, as `kept` does it the other way round: one of the two sees it.
+    _weight = max(_weight, weight)
+    if number != signal.SIGUSR1 and (second or not _kept):
+        _end(number)
+
+
+def _end(number: int) -> None:
+    for action in _undo:
+        with suppress(OSError):
+            action()
+    os._exit(STATUS[signal.Signals(number)])
+
+
+def weight() -> int:
+    """Return which signal was received: 0 none, else its place in `STATUS`, counted from 1."""
+    return _weight
+
+
+def of_weight(weight: int) -> signal.Signals:
+    """Return the signal of a weight above 0."""
+    return signal.Signals(_WEIGHTS[weight])
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Remember signals instead of ending; at the end, end if one was not answered."""
+    global _kept
+    _kept = True
+    try:
+        yield
+    finally:
+        _kept = False
+    if _weight > _WEIGHTS.index(signal.SIGUSR1):
+        _end(_WEIGHTS[_weight])
+
+
+@contextmanager
+def undone(action: Callable[[], object]) -> Iterator[None]:
+    """Do ``action`` if a signal ends the process inside."""
+    _undo.append(action)
+    try:
+        yield
+    finally:
+        _undo.remove(action)
