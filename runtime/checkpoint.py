@@ -70,9 +70,14 @@ class _Found:
     """A whole checkpoint of this problem, open."""
 
     path: Path
+    stream: BinaryIO
     file: Any
     step: int
     restarts: int
+
+    def close(self) -> None:
+        self.file.close()
+        self.stream.close()
 
 
 class Checkpoint:
@@ -114,18 +119,21 @@ class Checkpoint:
         self.path: Path | None = run.args.checkpoint
         self.every, self.seconds = run.args.checkpoint_every, run.args.checkpoint_seconds
         self.snapshots = np.empty(0, SNAPSHOT)
-        self._owner, self.again, found = "", False, None
+        self._owner, self.again, self._rotate = "", False, False
+        self._found: _Found | None = None
         with agreement(comm):
             self._check_options()
             if comm.rank == 0 and self.path is not None:
                 with run.clock.phase("checkpoint"):
-                    found = self._open(self.path, octets)
-        self._found: _Found | None = found
-        come_from = (found.step, found.restarts + 1) if found is not None else (0, 0)
-        self.step, run.restarts = comm.bcast(come_from)
+                    try:
+                        self._open(self.path, octets)
+                    except Stop:
+                        self.close()
+                        raise
+        self.step, run.restarts = comm.bcast(self._go_on())
         run.first_step = self.step
-        # Of the last checkpoint, and whether it is there to become the previous one.
-        self._kept_step, self._rotate = self.step, found is not None and found.path == self.path
+        # Of the last checkpoint.
+        self._kept_step = self.step
         # The step after which the ranks look for signals next, and when they last did.
         self._look, self._looked_step, self._looked = self.step + 1, self.step, time.monotonic()
         self._written = self._looked
@@ -141,17 +149,18 @@ class Checkpoint:
         if self.every is None and self.seconds is None:
             self.seconds = _DEFAULT_SECONDS
 
-    def _open(self, path: Path, octets: int) -> _Found | None:
+    def _open(self, path: Path, octets: int) -> None:
         """Find where to go on, and take the files over. On rank 0."""
         files.require_writable(path, True, "checkpoint", lambda _: True, "--checkpoint")
-        found, refused = None, {}
+        refused: dict[Path, str] = {}
         for candidate in (path, _previous(path)):
             if candidate.exists():
                 try:
-                    found = found or _read(candidate, self.run.job, self.problem)
+                    self._found = self._found or _read(candidate, self.run.job, self.problem)
                     _require_magic(candidate)
                 except Unusable as error:
                     refused[candidate] = f"{candidate} {error}"
+        found = self._found
         if found is not None and found.step >= self.last:
             raise Stop(f"{found.path} is of step {found.step}, and this run ends at {self.last}")
         if refused and found is None:
@@ -159,12 +168,13 @@ class Checkpoint:
             raise Stop(f"{reasons}: name another --checkpoint, or remove this one to start anew")
         _require_space(path, octets)
         self.again = found is not None or _owner_file(path).exists()
+        self._rotate = found is not None and found.path == path
         self._owner = _own_name()
         files.write(_owner_file(path), memoryview(self._owner.encode()), force=True)
         # Who writes them may live on, on another node, but is not to finish.
         files.remove_temporaries(path)
         if found is None:
-            return None
+            return
         for candidate, reason in refused.items():
             aside = candidate.with_stem(f"{candidate.stem}-refused-{time.time_ns()}")
             candidate.rename(aside)
@@ -172,7 +182,11 @@ class Checkpoint:
         author = found.file.attrs["written_by"]
         self.run.tell(f"goes on after step {found.step} of {found.path}, written by {author}")
         self.snapshots = found.file["snapshots"][()]
-        return found
+
+    def _go_on(self) -> tuple[int, int]:
+        """Return the step after which the run goes on, and how often it has done so."""
+        found = self._found
+        return (0, 0) if found is None else (found.step, found.restarts + 1)
 
     def fill(self, name: str) -> Callable[[int, np.ndarray], None] | None:
         """Return ``fill(start, rows)``, which reads rows of the state that the run goes on from.
@@ -203,9 +217,12 @@ class Checkpoint:
         if self.path is None:
             yield
             return
-        with signals.kept():
-            self._written = time.monotonic()
-            yield
+        try:
+            with signals.kept():
+                self._written = time.monotonic()
+                yield
+        finally:
+            self.close()
         with agreement(self.comm):
             if self.comm.rank == 0:
                 self._require_owner(self.path)
@@ -291,10 +308,8 @@ class Checkpoint:
         path = self.path
         try:
             self._require_owner(path)
-            if self._found is not None:
-                # The state that it went on from: its space is needed.
-                self._found.file.close()
-                self._found = None
+            # The state that it went on from is no longer needed, and its space may be.
+            self.close()
             image = files.hdf5_image(
                 lambda file: self._fill(file, step, state, snapshots), _HEADER_BYTES
             )
@@ -330,17 +345,27 @@ class Checkpoint:
             result.put(file, f"state/{name}")
         file["snapshots"] = snapshots
 
-    def _require_owner(self, path: Path) -> None:
-        owner = self._owner
-        # Without the file nobody else is there: some sites remove what is old.
+    def _other_owner(self, path: Path) -> str:
+        """Return which other run has taken over, or an empty string."""
+        # Without the file nobody has: some sites remove what is old.
         with suppress(OSError):
             owner = _owner_file(path).read_text()
-        if owner != self._owner:
+            return owner if owner != self._owner else ""
+        return ""
+
+    def _require_owner(self, path: Path) -> None:
+        if owner := self._other_owner(path):
             raise Stop(f"another run has taken over {path}, so this one ends: {owner}", status=1)
+
+    def close(self) -> None:
+        """Close the checkpoint that the run went on from. `fill` has no more to read."""
+        if self._found is not None:
+            self._found.close()
+            self._found = None
 
     def remove(self) -> None:
         """Remove the checkpoints of a run whose record is written."""
-        if self.comm.rank == 0 and self.path is not None:
+        if self.comm.rank == 0 and self.path is not None and not self._other_owner(self.path):
             for path in (self.path, _previous(self.path), _owner_file(self.path)):
                 with suppress(OSError):
                     path.unlink()
@@ -399,20 +424,32 @@ def _read(path: Path, job: str, problem: dict[str, Any]) -> _Found:
     try:
         _verify(stream)
         file = h5py.File(stream, "r")
-        found = _Found(path, file, int(file.attrs["step"]), int(file.attrs["restarts"]))
-        other, there = file.attrs["job"], json.loads(file.attrs["problem"])
+        _compare(file.attrs["job"], json.loads(file.attrs["problem"]), job, problem)
+        step, restarts = int(file.attrs["step"]), int(file.attrs["restarts"])
     except (OSError, KeyError, TypeError, ValueError) as error:
+        stream.close()
         raise Unusable(f"is damaged: {error}") from None
-    if other != job:
-        raise Unusable(f"is of another job, {other}")
-    here = json.loads(json.dumps(problem))
-    for name in sorted({*there, *here}):
-        if there.get(name) != here.get(name):
-            raise Unusable(
-                f"is of another problem: {name} is {there.get(name)} there and {here.get(name)} "
-                "here"
-            )
-    return found
+    except Unusable:
+        stream.close()
+        raise
+    return _Found(path, stream, file, step, restarts)
+
+
+def _compare(job: str, problem: dict[str, Any], own: str, wanted: dict[str, Any]) -> None:
+    """Make sure that a checkpoint is of this job and problem.
+
+    Raises
+    ------
+    Unusable
+        It is not.
+    """
+    if job != own:
+        raise Unusable(f"is of another job, {job}")
+    wanted = json.loads(json.dumps(wanted))
+    for name in sorted({*problem, *wanted}):
+        there, here = problem.get(name), wanted.get(name)
+        if there != here:
+            raise Unusable(f"is of another problem: {name} is {there} there and {here} here")
 
 
 def _require_magic(path: Path) -> None:

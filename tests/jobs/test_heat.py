@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from runtime import device, record, rows
+from runtime import device, record, rows, signals
 from runtime.clock import PHASES
 from runtime.program import Stop
 
@@ -111,6 +111,44 @@ def test_snapshots_are_those_of_shorter_runs(comm, job, mpi_tmp_path):
             only = {"temperature": shorter.results["temperature"]}
             assert record.digest(only).encode() == digest
         assert run.timings[0, PHASES.index("snapshot"), 0] > 0
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("kind", ["built-in", "input"])
+def test_stopped_on_its_way_it_goes_on_to_the_same_bits(comm, job, mpi_tmp_path, monkeypatch, kind):
+    options = ["--n", "30", "--steps", "50", "--snapshot-every", "8", "--variant", "numpy"]
+    if kind == "input":
+        if comm.rank == 0:
+            np.save(mpi_tmp_path / "x.npy", np.random.default_rng(1).normal(size=(40, 30)))
+        options = ["--input", f"{mpi_tmp_path}/x.npy", *options[2:]]
+    paths = {name: mpi_tmp_path / f"{name}.h5" for name in ("whole", "parts")}
+    job.main(comm, [*options, "--output", str(paths["whole"])])
+    options += ["--output", str(paths["parts"]), "--checkpoint", str(mpi_tmp_path / "c.h5")]
+    stops = []
+    for _ in range(3):
+        if comm.rank == comm.size - 1:
+            looks = itertools.count()
+            monkeypatch.setattr(signals, "weight", lambda looks=looks: int(next(looks) > 2))
+        with pytest.raises(Stop, match="stopped by SIGUSR1 after step") as caught:
+            job.main(comm, options)
+        assert caught.value.status == 75
+        monkeypatch.undo()
+        stops.append(int(str(caught.value).split()[5].rstrip(":")))
+    assert 0 < stops[0] < stops[1] < stops[2] < 50
+    job.main(comm, options)
+    if comm.rank == 0:
+        whole, parts = (record.read(path) for path in paths.values())
+        assert parts.attributes["results_sha256"] == whole.attributes["results_sha256"]
+        assert parts.snapshots[["step", "sha256"]].tolist() == (
+            whole.snapshots[["step", "sha256"]].tolist()
+        )
+        for name in parts.snapshots["file"]:
+            assert (mpi_tmp_path / name.decode()).exists()
+        assert (parts.attributes["first_step"], parts.attributes["restarts"]) == (stops[2], 3)
+        points = parts.results["temperature"].values.size
+        assert parts.attributes["work"] == points * (50 - stops[2])
+        assert parts.attributes["kernel_bytes"] == 16 * points * (50 - stops[2])
+        assert not list(mpi_tmp_path.glob("*c*.h5")) + list(mpi_tmp_path.glob(".*"))
 
 
 @pytest.mark.mpi
@@ -315,6 +353,12 @@ MISTAKES = {
     "no snapshots": (["--snapshot-every", "0"], "not a whole number from 1 to"),
     "snapshots of repeats": (["--snapshot-every", "5", "--repeats", "2"], "not for --repeats"),
     "snapshot exists": (["--snapshot-every", "5", "--output", "s.h5"], "s-step000000005.h5 exists"),
+    "checkpoints without a file": (["--checkpoint-every", "5"], "want a --checkpoint FILE.h5"),
+    "checkpoints of no step": (["--checkpoint-every", "0"], "not a whole number from 1 to"),
+    "checkpoints of no time": (["--checkpoint-seconds", "0"], "'0' is not a number above 0"),
+    "checkpoint of repeats": (["--checkpoint", "c.h5", "--repeats", "2"], "not for --repeats"),
+    "checkpoint is no such file": (["--checkpoint", "x.h5"], "x.h5 is no checkpoint"),
+    "checkpoint is the record": (["--checkpoint", "r.h5"], "name the same file"),
     "rows and an input": (["--input", "x.h5:/x", "--rows", "5"], "--rows is for the built-in"),
     "weak with an input": (["--input", "x.h5:/x", "--weak"], "the size of an --input is fixed"),
     "input missing": (["--input", "/nonexistent.h5:/x"], "/nonexistent.h5: no such file"),

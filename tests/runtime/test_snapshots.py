@@ -21,12 +21,17 @@ from runtime.snapshots import Snapshots
 STATE = {"temperature": Result(np.arange(12.0).reshape(3, 4), "K", "at the points")}
 
 
-def make(comm, folder, every=10, last=35, force=False, repeats=1, octets=96):
-    args = argparse.Namespace(force=force, repeats=repeats)
-    place = device.choose(comm, "numpy")
-    return Snapshots(
-        comm, Run("job", args, Path(folder, "r.h5"), Clock(1), place, ""), every, last, octets
-    )
+def make(comm, folder, every=10, last=35, octets=96, checkpoint=None, **options):
+    args = argparse.Namespace(**{"force": False, "repeats": 1, "output": None, **options})
+    run = Run("job", args, Path(folder, "r.h5"), Clock(1), device.choose(comm, "numpy"), "")
+    return Snapshots(comm, run, every, last, octets, checkpoint or goes_on(0, again=False))
+
+
+def goes_on(step, *snapshots, again=True, path=None, repeats=1):
+    """Stand in for the checkpoint of a run whose problem is its number of repeats."""
+    table = np.array(list(snapshots), record.SNAPSHOT)
+    problem = {"repeats": repeats}
+    return argparse.Namespace(step=step, snapshots=table, again=again, path=path, problem=problem)
 
 
 @pytest.mark.mpi
@@ -53,7 +58,7 @@ def test_each_is_a_file_and_listed(comm, mpi_tmp_path):
                 "job", 20, "r.h5",
             )  # fmt: skip
             assert file.attrs["sha256"].encode() == table["sha256"][1]
-            assert json.loads(file.attrs["arguments"]) == {"force": False, "repeats": 1}
+            assert json.loads(file.attrs["arguments"]) == vars(snapshots.run.args)
         assert record.digest(STATE).encode() == table["sha256"][0]
         assert clock.seconds[0, PHASES.index("snapshot")] > 0
     # The others wait for rank 0.
@@ -136,6 +141,53 @@ def test_no_step_that_is_kept_is_a_mistake(comm, mpi_tmp_path):
 def test_repeats_would_write_them_over(comm, mpi_tmp_path):
     with pytest.raises(Stop, match="not for --repeats"):
         make(comm, mpi_tmp_path, repeats=2)
+
+
+@pytest.mark.mpi
+def test_those_of_an_earlier_start_stay_listed(comm, mpi_tmp_path):
+    earlier = [(10, b"r-step000000010.h5", b"0" * 64), (20, b"r-step000000020.h5", b"1" * 64)]
+    listed = goes_on(25, *(earlier if comm.rank == 0 else []))
+    snapshots = make(comm, mpi_tmp_path, last=50, checkpoint=listed)
+    assert list(snapshots.steps) == [30, 40, 50]
+    snapshots.write(30, STATE if comm.rank == 0 else {})
+    if comm.rank == 0:
+        assert snapshots.table()["step"].tolist() == [10, 20, 30]
+        assert snapshots.table()[:2].tolist() == earlier
+
+
+@pytest.mark.parametrize("step", [0, 15])
+def test_those_after_the_checkpoint_are_made_anew(comm, tmp_path, step):
+    make(comm, tmp_path).write(20, STATE)
+    again = make(comm, tmp_path, checkpoint=goes_on(step))
+    other = {"temperature": Result(np.ones(3), "K", "another")}
+    again.write(20, other)
+    assert [path.name for path in tmp_path.iterdir()] == ["r-step000000020.h5"]
+    assert again.table()["sha256"].tolist() == [record.digest(other).encode()]
+
+
+@pytest.mark.parametrize("other", ["problem", "record", "kind"])
+def test_those_of_another_run_are_in_the_way(comm, tmp_path, other):
+    first = make(comm, tmp_path)
+    if other == "record":
+        first.run.path = tmp_path / "s.h5"
+    first.write(20, STATE)
+    (path,) = tmp_path.iterdir()
+    path = path.rename(tmp_path / "r-step000000020.h5")
+    if other == "kind":
+        path.write_text("mine")
+    before = path.read_bytes()
+    listed = goes_on(15, repeats=7 if other == "problem" else 1)
+    with pytest.raises(Stop, match=r"step000000020.h5 is not a snapshot"):
+        make(comm, tmp_path, checkpoint=listed)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.mpi
+def test_with_a_checkpoint_their_names_must_be_given(comm, mpi_tmp_path):
+    listed = goes_on(0, path=mpi_tmp_path / "c.h5")
+    with pytest.raises(Stop, match="--snapshot-every and --checkpoint want --output too"):
+        make(comm, mpi_tmp_path, checkpoint=listed)
+    make(comm, mpi_tmp_path, checkpoint=listed, output=mpi_tmp_path / "r.h5")
 
 
 @pytest.mark.parametrize("limit", [0, 1000])
