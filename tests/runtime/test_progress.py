@@ -103,3 +103,14 @@ def test_a_run_of_seconds_says_nothing(capsys):
 )
 def test_duration(seconds, words):
     assert duration(seconds) == words
+
+
+def test_what_an_earlier_run_has_done_counts_as_done_but_took_no_time():
+    script = "from runtime import progress; import time; progress._LOG_SECONDS = 0.1\n"
+    script += "for n in progress.Progress(100, 'step', True, 96).over(range(4)): time.sleep(0.2)"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("step 97 of 100, 97 %, ") and len(lines) == 3
+    # Three more, not a twenty-fourth of what is done.
+    assert re.fullmatch(r"step 97 of 100, 97 %, [1-9] s left", lines[0])

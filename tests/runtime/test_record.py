@@ -72,7 +72,7 @@ def test_schema(comm, make, mpi_tmp_path):
                 *("schema", "job", "command", "arguments", "ranks", "nodes", "threads", "variant"),
                 *("start", "folder", "git", "mpi", "versions", "slurm", "peak_memory_rank"),
                 *("peak_memory_node", "work", "kernel_bytes", "results_sha256"),
-                "warnings",
+                *("warnings", "first_step", "restarts"),
             }
             assert file["timings"].shape == (3, len(PHASES), comm.size)
             seconds = dict(zip(PHASES, np.moveaxis(file["timings"][()], 1, 0), strict=True))
@@ -289,7 +289,7 @@ def test_damage_is_found_by_the_reader(comm, make, tmp_path):
 def test_other_files_are_not_records(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = 1
-    with pytest.raises(ValueError, match="not a record of schema 3: its schema is none"):
+    with pytest.raises(ValueError, match="not a record of schema 4: its schema is none"):
         record.read(tmp_path / "a.h5")
     with pytest.raises(OSError, match="no such file"):
         record.read(tmp_path / "b.h5")
@@ -297,7 +297,7 @@ def test_other_files_are_not_records(tmp_path):
     with pytest.raises(OSError, match=r"c.h5 is not a whole HDF5 file"):
         record.read(tmp_path / "c.h5")
     with h5py.File(tmp_path / "a.h5", "r+") as file:
-        file.attrs["schema"] = 3
+        file.attrs["schema"] = record.SCHEMA
         file["results"] = 1
     with pytest.raises(ValueError, match=r"a.h5 is damaged"):
         record.read(tmp_path / "a.h5")
@@ -315,6 +315,14 @@ def test_the_report_reads_a_record_from_disk(comm, make, tmp_path, start):
     done = start(None, "-m", "runtime.report", tmp_path / "b.h5")
     assert done.returncode == 2
     assert "no such file" in done.stderr
+
+
+def test_the_report_tells_that_a_run_went_on(make):
+    made = make()
+    assert "went on" not in report.text(report.summary(made), Path("a.h5"))
+    made.attributes |= {"first_step": 1200, "restarts": 3}
+    text = report.text(report.summary(made), Path("a.h5"))
+    assert "\n  went on   after step 1200, restart 3: seconds are of the steps since\n" in text
 
 
 def test_cores_are_written_as_ranges():

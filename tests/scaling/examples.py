@@ -94,6 +94,7 @@ def record(results=(), **attributes):
             **{"git": "0123abcd", "versions": {"numpy": "2.4"}, "slurm": {}},
             **{"peak_memory_rank": 2**26, "peak_memory_node": 2**26},
             **{"work": 10, "kernel_bytes": 8 * 10**9, "warnings": [], "results_sha256": ""},
+            **{"first_step": 0, "restarts": 0},
             **attributes,
         },
         results={
