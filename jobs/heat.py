@@ -26,7 +26,7 @@ import kernels
 from kernels import heat
 from kernels.heat.check import LARGEST, amplitude_error, decay_error
 from runtime import checkpoint as checkpoints
-from runtime import compilation, program
+from runtime import compilation, dataset, program
 from runtime import run as runs
 from runtime.dataset import Dataset
 from runtime.program import Stop, agreement, positive
@@ -51,8 +51,7 @@ def arguments():
     source = parser.add_mutually_exclusive_group()
     meaning = "points of a side, without the edges (default: 1024)"
     source.add_argument("--n", type=side, default=1024, help=meaning)
-    meaning = "initial state: FILE.h5:/dataset or FILE.npy, float64, 2-D"
-    source.add_argument("--input", metavar="FILE", help=meaning)
+    dataset.add_options(parser, source, "the initial state, float64, 2-D")
     add("--rows", type=side, metavar="N", help="rows of points (default: as many as --n)")
     add("--steps", type=steps, default=500, help="time steps (default: 500)")
     add("--alpha", type=positive, default=1e-4, help="diffusivity [m2/s] (default: 1e-4)")
@@ -86,7 +85,7 @@ def open_state(comm, args):
         if args.input is not None and args.rows:
             raise Stop("--rows is for the built-in state; the size of an --input is fixed")
         if comm.rank == 0 and args.input is not None:
-            data = Dataset(args.input, 2, (np.float64,), largest=LARGEST)
+            data = Dataset(args.input, 2, (np.float64,), LARGEST, args.allow_external)
             fill, shape = data.read, data.shape
             if 0 in shape:
                 raise Stop(f"{args.input} has the shape {shape}: there is no point in it")

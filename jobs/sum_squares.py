@@ -22,7 +22,7 @@ import numpy as np
 
 import kernels
 from kernels.sum_squares import BLOCK, combine, dot_sum, error_bound, find_not_finite, roundings
-from runtime import collectives, compilation, partition, program
+from runtime import collectives, compilation, dataset, partition, program
 from runtime import run as runs
 from runtime.dataset import Dataset
 from runtime.program import Stop, agreement
@@ -39,9 +39,7 @@ def arguments():
     source.add_argument(
         "--n", type=program.count, default=10**7, help="elements to draw (default: 1e7)"
     )
-    source.add_argument(
-        "--input", metavar="FILE", help="FILE.h5:/dataset or FILE.npy, float64 or float32, 1-D"
-    )
+    dataset.add_options(parser, source, "the elements, float64 or float32, 1-D")
     parser.add_argument("--seed", type=program.count, default=0, help="of the drawn elements")
     return parser
 
@@ -66,7 +64,8 @@ def open_source(comm, args):
     read, n, dtype = None, None, None
     with agreement(comm):
         if comm.rank == 0:
-            data = Dataset(args.input, ndim=1, dtypes=(np.float64, np.float32))
+            dtypes = (np.float64, np.float32)
+            data = Dataset(args.input, 1, dtypes, allow_external=args.allow_external)
             read, n, dtype = data.read, data.shape[0], data.dtype
     return read, *comm.bcast((n, dtype))
 

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from runtime import files, program, signals
+from runtime import files, hdf5, program, signals
 from runtime.program import Stop, agreement
 from runtime.provenance import slurm_ids
 from runtime.record import SNAPSHOT, Result
@@ -179,9 +179,9 @@ class Checkpoint:
             aside = candidate.with_stem(f"{candidate.stem}-refused-{time.time_ns()}")
             candidate.rename(aside)
             self.run.warn(f"{reason}; it is now {aside.name}, and {found.path} is used")
-        author = found.file.attrs["written_by"]
+        author = hdf5.attributes(found.file)["written_by"]
         self.run.tell(f"goes on after step {found.step} of {found.path}, written by {author}")
-        self.snapshots = found.file["snapshots"][()]
+        self.snapshots = hdf5.whole(found.file, "snapshots")
 
     def _go_on(self) -> tuple[int, int]:
         """Return the step after which the run goes on, and how often it has done so."""
@@ -195,7 +195,7 @@ class Checkpoint:
         """
         if self._found is None:
             return None
-        dataset = self._found.file["state"][name]
+        dataset = hdf5.find(self._found.file, f"state/{name}")
 
         def fill(start: int, rows: np.ndarray) -> None:
             try:
@@ -335,12 +335,15 @@ class Checkpoint:
             self._rotate = False
 
     def _fill(self, file: Any, step: int, state: dict[str, Result], snapshots: np.ndarray) -> None:
-        file.attrs["job"] = self.run.job
-        file.attrs["problem"] = json.dumps(self.problem)
-        file.attrs["step"] = step
-        file.attrs["restarts"] = self.run.restarts
-        file.attrs["written_by"] = self._owner
-        file.attrs["slurm"] = json.dumps(slurm_ids())
+        hdf5.put(
+            file.attrs,
+            job=self.run.job,
+            problem=json.dumps(self.problem),
+            step=step,
+            restarts=self.run.restarts,
+            written_by=self._owner,
+            slurm=json.dumps(slurm_ids()),
+        )
         for name, result in state.items():
             result.put(file, f"state/{name}")
         file["snapshots"] = snapshots
@@ -424,15 +427,15 @@ def _read(path: Path, job: str, problem: dict[str, Any]) -> _Found:
     try:
         _verify(stream)
         file = h5py.File(stream, "r")
-        _compare(file.attrs["job"], json.loads(file.attrs["problem"]), job, problem)
-        step, restarts = int(file.attrs["step"]), int(file.attrs["restarts"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        facts = hdf5.attributes(file)
+        _compare(facts["job"], json.loads(facts["problem"]), job, problem)
+    except hdf5.ERRORS as error:
         stream.close()
         raise Unusable(f"is damaged: {error}") from None
     except Unusable:
         stream.close()
         raise
-    return _Found(path, stream, file, step, restarts)
+    return _Found(path, stream, file, facts["step"], facts["restarts"])
 
 
 def _compare(job: str, problem: dict[str, Any], own: str, wanted: dict[str, Any]) -> None:

@@ -1,14 +1,36 @@
 """Read an input array in pieces, from HDF5 or from NumPy's own format."""
 
+import argparse
+import tokenize
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from runtime import hdf5
 from runtime.program import Stop
 
 # Largest packed chunk of a dataset that is read, and size of the memory that keeps one.
 CHUNK_BYTES = 64 * 2**20
+
+# What NumPy raises where a header is damaged, which it takes for Python.
+_NPY_ERRORS = (*hdf5.ERRORS, EOFError, SyntaxError, tokenize.TokenError)
+
+
+def add_options(parser: argparse.ArgumentParser, source: Any, meaning: str) -> None:
+    """Add ``--input`` to a group of options, and what belongs to it to the parser.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    source : group of its options
+        One of them can be given.
+    meaning : str
+        What the array is, and what it must be like.
+    """
+    source.add_argument("--input", metavar="FILE", help=f"FILE.h5:/dataset or FILE.npy, {meaning}")
+    meaning = "let the --input refer to other files (external links, virtual datasets)"
+    parser.add_argument("--allow-external", action="store_true", help=meaning)
 
 
 class Dataset:
@@ -24,6 +46,8 @@ class Dataset:
         Element types it may have; either byte order is read.
     largest : float, optional
         Largest magnitude that an element may have; then what is not finite is refused, too.
+    allow_external : bool
+        Whether an HDF5 file may refer to others.
 
     Attributes
     ----------
@@ -38,9 +62,14 @@ class Dataset:
     """
 
     def __init__(
-        self, where: str, ndim: int, dtypes: tuple[Any, ...], largest: float | None = None
+        self,
+        where: str,
+        ndim: int,
+        dtypes: tuple[Any, ...],
+        largest: float | None = None,
+        allow_external: bool = False,
     ) -> None:
-        self.where, self.largest = where, largest
+        self.where, self.largest, self.allow_external = where, largest, allow_external
         if where.endswith(".npy"):
             self._open_npy(where)
         else:
@@ -63,7 +92,7 @@ class Dataset:
             return
         try:
             self._read(start, rows)
-        except OSError as error:
+        except hdf5.ERRORS as error:
             raise Stop(f"cannot read {self.where} at row {start}: {error}") from None
         if self.largest is not None:
             for index in np.argwhere(~(np.abs(rows) <= self.largest))[:1].tolist():
@@ -76,7 +105,7 @@ class Dataset:
         try:
             # Mapped for its header only: mapped data would count as memory of this process.
             array = np.lib.format.open_memmap(path, mode="r")
-        except (ValueError, EOFError, OSError) as error:
+        except _NPY_ERRORS as error:
             raise Stop(f"{path} is not a whole .npy file of numbers: {error}") from None
         if not array.flags.c_contiguous:
             raise Stop(f"{path} is in Fortran order: numpy.ascontiguousarray gives the other")
@@ -101,17 +130,32 @@ class Dataset:
 
         try:
             file = h5py.File(path, "r", rdcc_nbytes=CHUNK_BYTES)
-            found = file.get(name)
         except BlockingIOError:
             raise Stop(f"{path} is open for writing in another process") from None
-        except OSError as error:
+        except hdf5.ERRORS as error:
             raise Stop(f"{path} is not a whole HDF5 file: {error}") from None
-        if not isinstance(found, h5py.Dataset):
-            what = "no dataset" if found is None else "a group, not a dataset,"
-            there = ", ".join(f"/{key}" for key in list(file)[:10])
-            raise Stop(f"{path} holds {what} {name!r}; it holds {there or 'nothing'}")
-        self.shape = found.shape
-        self.dtype = found.dtype.newbyteorder("=")
+        try:
+            found = hdf5.find(file, name, self.allow_external)
+            if not isinstance(found, h5py.Dataset):
+                what = "no dataset" if found is None else "a group, not a dataset,"
+                names = [f"/{key}" for key in list(file)[:10]]
+                there = ", ".join(each if each.isprintable() else repr(each) for each in names)
+                raise Stop(f"{path} holds {what} {name!r}; it holds {there or 'nothing'}")
+            self.shape = found.shape
+            self.dtype = found.dtype.newbyteorder("=")
+            self._require_small_chunks(found)
+            hdf5.require_stored(found)
+        except hdf5.Elsewhere as error:
+            raise Stop(f"in {path} {error}: --allow-external reads it all the same") from None
+        except hdf5.ERRORS as error:
+            raise Stop(f"{path} cannot be read: {error}") from None
+
+        def read(start: int, rows: np.ndarray) -> None:
+            found.read_direct(rows, np.s_[start : start + len(rows)])
+
+        self._read = read
+
+    def _require_small_chunks(self, found: Any) -> None:
         chunk_bytes = int(np.prod(found.chunks or 0)) * found.dtype.itemsize
         # A packed chunk is unpacked whole, twice its size in memory, however little is read of it.
         if chunk_bytes > CHUNK_BYTES and found.id.get_create_plist().get_nfilters():
@@ -119,11 +163,6 @@ class Dataset:
                 f"{self.where} has packed chunks of {chunk_bytes / 2**20:.0f} MiB, and "
                 f"{CHUNK_BYTES // 2**20} MiB is the most: h5repack --layout makes smaller ones"
             )
-
-        def read(start: int, rows: np.ndarray) -> None:
-            found.read_direct(rows, np.s_[start : start + len(rows)])
-
-        self._read = read
 
 
 def _split(where: str) -> tuple[str, str]:

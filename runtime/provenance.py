@@ -82,7 +82,8 @@ def collect(
     attributes = {
         "schema": SCHEMA,
         "job": run.job,
-        "command": printable(shlex.join(sys.argv)),
+        # HDF5 holds 64 KiB in an attribute.
+        "command": printable(shlex.join(sys.argv))[:15_000],
         "folder": printable(str(Path.cwd())),
         "arguments": {name: plain(value) for name, value in vars(run.args).items()},
         "ranks": comm.size,

@@ -37,6 +37,8 @@ Schema, version 4::
     /ranks             table: rank, host, cores, threads, device, peak_memory [bytes]
     /snapshots         table: step, file (beside the record), sha256 of its dataset as by `digest`
 
+Texts have a fixed length and are UTF-8, see `runtime.hdf5.put`.
+
 Read one with `read`, or look at it with ``python -m runtime.report FILE.h5``.
 """
 
@@ -51,7 +53,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime import files
+from runtime import files, hdf5
 from runtime.program import Stop, agreement
 
 if TYPE_CHECKING:
@@ -76,8 +78,7 @@ class Result:
     def put(self, file: Any, name: str) -> None:
         """Create the dataset in an open HDF5 file."""
         dataset = file.create_dataset(name, data=self.values)
-        dataset.attrs["units"] = self.units
-        dataset.attrs["description"] = self.description
+        hdf5.put(dataset.attrs, units=self.units, description=self.description)
 
 
 @dataclass
@@ -223,13 +224,12 @@ def _write(path: Path, record: Record, force: bool) -> Path:
 def _fill(file: Any, record: Record) -> int:
     """Fill an HDF5 file, and return where in it the sample of the phase ``write`` stands."""
     for name, value in record.attributes.items():
-        file.attrs[name] = json.dumps(value) if name in _JSON else value
+        hdf5.put(file.attrs, **{name: json.dumps(value) if name in _JSON else value})
     for name, result in record.results.items():
         result.put(file, f"results/{name}")
     file.create_group("check").attrs.update(record.check)
     timings = file.create_dataset("timings", data=record.timings)
-    timings.attrs["phases"] = list(record.phases)
-    timings.attrs["units"] = "s"
+    hdf5.put(timings.attrs, phases=tuple(record.phases), units="s")
     file["ranks"] = record.ranks
     file["snapshots"] = record.snapshots
     sample = np.ravel_multi_index((0, record.phases.index("write"), 0), record.timings.shape)
@@ -261,36 +261,35 @@ def read(path: str | Path) -> Record:
         raise FileNotFoundError(2, "no such file", str(path))
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("schema") != SCHEMA:
-                found = file.attrs.get("schema", "none")
-                raise ValueError(
-                    f"{path} is not a record of schema {SCHEMA}: its schema is {found}"
-                )
-            attributes = {name: _decode(name, value) for name, value in file.attrs.items()}
-            results = {
-                name: Result(item[()], item.attrs["units"], item.attrs["description"])
-                for name, item in file["results"].items()
-            }
-            record = Record(
-                attributes,
-                results,
-                dict(file["check"].attrs),
-                tuple(file["timings"].attrs["phases"]),
-                file["timings"][()],
-                file["ranks"][()],
-                file["snapshots"][()],
-            )
-            whole = digest(results) == attributes["results_sha256"]
+            schema = hdf5.attributes(file).get("schema", "none")
+            record = _read(file) if schema == SCHEMA else None
+            whole = record and digest(record.results) == record.attributes["results_sha256"]
     except OSError:
         raise OSError(f"{path} is not a whole HDF5 file") from None
-    except (KeyError, AttributeError, TypeError) as error:
+    except hdf5.ERRORS as error:
         raise ValueError(f"{path} is damaged: {error}") from None
+    if record is None:
+        raise ValueError(f"{path} is not a record of schema {SCHEMA}: its schema is {schema}")
     if not whole:
         raise ValueError(f"{path} is damaged: its results are not those of results_sha256")
     return record
 
 
-def _decode(name: str, value: Any) -> Any:
-    if name in _JSON:
-        return json.loads(value)
-    return value.item() if isinstance(value, np.generic) else value
+def _read(file: Any) -> Record:
+    timings = hdf5.find(file, "timings")
+    facts = hdf5.attributes(file)
+    return Record(
+        {name: json.loads(value) if name in _JSON else value for name, value in facts.items()},
+        {name: _result(file, name) for name in hdf5.find(file, "results")},
+        hdf5.attributes(hdf5.find(file, "check")),
+        hdf5.attributes(timings)["phases"],
+        hdf5.whole(file, "timings"),
+        hdf5.whole(file, "ranks"),
+        hdf5.whole(file, "snapshots"),
+    )
+
+
+def _result(file: Any, name: str) -> Result:
+    values = hdf5.whole(file, f"results/{name}")
+    about = hdf5.attributes(hdf5.find(file, f"results/{name}"))
+    return Result(values, about["units"], about["description"])

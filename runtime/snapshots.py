@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime import files
+from runtime import files, hdf5
 from runtime.checkpoint import Checkpoint
 from runtime.program import Stop, agreement
 from runtime.provenance import plain, printable
@@ -108,14 +108,11 @@ class Snapshots:
 
     def _is_own(self, path: Path) -> bool:
         """Tell whether a file is a snapshot of the same problem, for the same record."""
-        import h5py
-
-        if not _is_snapshot(path):
+        facts = _facts(path)
+        if facts.get("record") != printable(self.run.path.name):
             return False
-        with h5py.File(path) as file:
-            there = json.loads(file.attrs["arguments"])
-            same = all(there.get(name) == plain(self.problem[name]) for name in self.problem)
-            return same and file.attrs["record"] == printable(self.run.path.name)
+        there = json.loads(facts["arguments"])
+        return all(there.get(name) == plain(self.problem[name]) for name in self.problem)
 
     def _path(self, step: int) -> Path:
         # As many digits for every run, so that names sort by step.
@@ -161,12 +158,15 @@ class Snapshots:
 
     def _fill(self, file: Any, step: int, results: dict[str, Result], whole: str) -> None:
         arguments = {name: plain(value) for name, value in vars(self.run.args).items()}
-        file.attrs["snapshot"] = VERSION
-        file.attrs["job"] = self.run.job
-        file.attrs["record"] = printable(self.run.path.name)
-        file.attrs["arguments"] = json.dumps(arguments)
-        file.attrs["step"] = step
-        file.attrs["sha256"] = whole
+        hdf5.put(
+            file.attrs,
+            snapshot=VERSION,
+            job=self.run.job,
+            record=printable(self.run.path.name),
+            arguments=json.dumps(arguments),
+            step=step,
+            sha256=whole,
+        )
         for name, result in results.items():
             result.put(file, name)
 
@@ -176,10 +176,15 @@ class Snapshots:
 
 
 def _is_snapshot(path: Path) -> bool:
+    return "snapshot" in _facts(path)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return the attributes of a file; none if it cannot be read."""
     import h5py
 
     try:
         with h5py.File(path) as file:
-            return "snapshot" in file.attrs
-    except OSError:
-        return False
+            return hdf5.attributes(file)
+    except hdf5.ERRORS:
+        return {}

@@ -346,3 +346,15 @@ def test_no_bandwidth_where_ranks_take_turns(comm, make, rows, expected):
     facts = report.summary(made)
     assert facts["oversubscribed"] == expected
     assert ("no GB/s, since ranks take turns" in report.text(facts, Path("x.h5"))) == expected
+
+
+@pytest.mark.parametrize("name", ["results", "results/parts", "timings", "ranks", "snapshots"])
+def test_nothing_outside_of_a_record_is_read(comm, make, tmp_path, name):
+    path = record.write(comm, tmp_path / "a.h5", make(), force=False)
+    (tmp_path / "whole.h5").write_bytes(path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file[name] = h5py.ExternalLink("whole.h5", f"/{name}")
+    with pytest.raises(ValueError, match=r"a.h5 is damaged: .* lies in another file"):
+        record.read(path)
+    record.read(tmp_path / "whole.h5")

@@ -1,12 +1,11 @@
 """Sweeps and analyses made by hand, for the tests of the report."""
 
-import json
 import math
 from dataclasses import replace
 
-import h5py
 import numpy as np
 
+from runtime import files
 from runtime import record as records
 from scaling.analysis import Analysis, Estimate, Fit, Point, Series
 from scaling.folder import Limit, Run, name_of, write_json, write_run
@@ -115,17 +114,7 @@ def write_limit(path, read=(30.0,), copy=(25.0,), **attributes):
     bandwidths = {"read_bandwidth": read, "copy_bandwidth": copy}
     made = record({name: x for name, x in bandwidths.items() if x is not None}, **attributes)
     made.attributes["results_sha256"] = records.digest(made.results)
-    with h5py.File(path, "w") as file:
-        for name, value in made.attributes.items():
-            file.attrs[name] = json.dumps(value) if isinstance(value, dict | list) else value
-        for name, result in made.results.items():
-            file[f"results/{name}"] = result.values
-            file[f"results/{name}"].attrs.update(units=result.units, description="")
-        file.require_group("results")
-        file.create_group("check").attrs.update(made.check)
-        file["timings"] = made.timings
-        file["timings"].attrs["phases"] = list(made.phases)
-        file["ranks"], file["snapshots"] = made.ranks, made.snapshots
+    path.write_bytes(files.hdf5_image(lambda file: records._fill(file, made)))
 
 
 def phases_of(ranks, seconds):

@@ -1,0 +1,6 @@
+"""What is random in these tests derives from this number; the same one repeats a failure."""
+
+import os
+import random
+
+SEED = os.environ.get("FAULTS_SEED") or str(random.SystemRandom().randrange(10**9))
