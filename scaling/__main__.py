@@ -27,9 +27,19 @@ def main(argv: list[str]) -> int:
         return 2
     # Each imported by itself: a sweep has no use for SciPy and Matplotlib.
     if argv[:1] == ["sweep"]:
-        from scaling import sweep
+        from scaling import interrupts
 
-        return sweep.main(argv[1:])
+        # Before what takes long: Python itself would die of some of them.
+        interrupts.install()
+        try:
+            from scaling import sweep
+
+            return sweep.main(argv[1:])
+        except interrupts.Interrupted:
+            status = interrupts.status()
+            why = "out of time" if status == os.EX_TEMPFAIL else "interrupted"
+            print(f"{why}; the same command goes on with this sweep", file=sys.stderr)
+            return status
     if argv[:1] == ["report"]:
         from scaling import report
 

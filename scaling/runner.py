@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -52,6 +52,8 @@ class Runner:
     lock : int, optional
         Descriptor of the folder's lock. Launchers inherit it: should this process be killed, the
         folder stays locked for as long as one of them lives.
+    finished : list of Run
+        What this process has run.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class Runner:
     found: Resources
     launcher: Launcher
     lock: int | None = None
+    finished: list[Run] = field(default_factory=list)
 
     def words(self, mode: str, ranks: int, output: Path) -> list[str]:
         """Return what is executed at a point, launcher included."""
@@ -132,6 +135,7 @@ class Runner:
             run = replace(run, output_end=_end_of(output))
             time.sleep(_GRACE_SECONDS if "SLURM_JOB_ID" in os.environ else 0)
         write_run(folder, run)
+        self.finished.append(run)
         return run
 
     def _measured(self, run: Run, folder: Path) -> Run:
@@ -162,6 +166,9 @@ def _of_record(run: Run, record: records.Record) -> Run:
         return replace(run, outcome=FAILED, reason=reason)
     if run.gpus and summary["devices"] == ["host"]:
         reason = "GPUs were asked for, and the record says that none was used"
+        return replace(run, outcome=FAILED, reason=reason)
+    if summary["first_step"]:
+        reason = "it went on from a checkpoint, so its seconds are those of a part"
         return replace(run, outcome=FAILED, reason=reason)
     facts = {name: summary[name] for name in _FACTS}
     return replace(
@@ -240,10 +247,6 @@ def execute(
             status = process.wait()
             seconds = time.perf_counter() - start
         finally:
-            if process.returncode is None:
-                # This process is being interrupted: a second signal must not leave ranks behind.
-                for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-                    signal.signal(number, signal.SIG_IGN)
             if watch is not None:
                 watch.stop()
             _end(process)

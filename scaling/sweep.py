@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scaling import launchers, plan
+from scaling import interrupts, launchers, plan
 from scaling.command import Command
 from scaling.folder import LIMIT, OK, PLAN, FolderError, load, write_json
+from scaling.interrupts import Interrupted
 from scaling.launchers import UsageError
 from scaling.runner import Runner
 
@@ -89,7 +90,9 @@ def _seconds(text: str) -> float:
 
 
 def main(argv: list[str]) -> int:
-    """Run a sweep and return the exit status: 0, 1 if a run failed, 2 for a mistake of the user.
+    """Run a sweep and return the exit status.
+
+    0, 1 if a run failed, 2 for a mistake of the user.
 
     Parameters
     ----------
@@ -98,10 +101,6 @@ def main(argv: list[str]) -> int:
     """
     options, separator, command = _split(argv)
     args, rest = arguments().parse_known_args(options)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # nohup has it ignored.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _raise_interrupted)
     try:
         if rest:
             raise UsageError(f"{rest[0]} is no option of a sweep; the program goes after --")
@@ -116,24 +115,6 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         print(f"python -m scaling sweep: error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        status = 130
-    except Interrupted as interrupted:
-        status = 128 + interrupted.number
-    print("interrupted; the same command goes on with this sweep", file=sys.stderr)
-    return status
-
-
-class Interrupted(BaseException):
-    """SIGTERM or SIGHUP was received."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-
-def _raise_interrupted(number: int, frame: Any) -> None:
-    raise Interrupted(number)
 
 
 def _split(argv: list[str]) -> tuple[list[str], bool, list[str]]:
@@ -162,13 +143,27 @@ def _prepare_and_run(args: argparse.Namespace, words: list[str]) -> int:
         else:
             write_json(folder / PLAN, made)
         _remark(command)
-        status = Runner(folder, made, command, found, launcher, lock).run(args.retry_failed)
+        runner = Runner(folder, made, command, found, launcher, lock)
+        try:
+            status = runner.run(args.retry_failed)
+        except Interrupted:
+            if interrupts.status() == os.EX_TEMPFAIL and not runner.finished and _restarted():
+                print(_NO_PROGRESS, file=sys.stderr)
+                return 1
+            raise
+    # What is left takes seconds.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if args.report:
         from scaling import report
 
         status = max(status, report.main([str(folder)]))
     print(f"sweep: {folder}")
     return status
+
+
+def _restarted() -> bool:
+    """Tell whether Slurm has put this job back into the queue before."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
 def _remark(command: Command) -> None:
@@ -197,6 +192,11 @@ def _show_dry_run(runner: Runner) -> None:
         "are held meanwhile"
     )
 
+
+_NO_PROGRESS = (
+    "python -m scaling sweep: error: no run was finished since the restart, so the next would not "
+    "get further: ask for more time (sbatch --time)"
+)
 
 # What makes two sweeps one: all of the plan that the user or the machine decides.
 _IDENTITY = ("command", "program", "cwd", "modes", "weak", "ranks", "launches", "threads",

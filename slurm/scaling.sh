@@ -4,13 +4,16 @@
 #   sbatch --nodes=2 --gpus-per-node=4 slurm/scaling.sh jobs/sum_squares.py     # one rank a GPU
 #   sbatch slurm/scaling.sh --mode strong --ranks 1..64 -- ./any_mpi_program    # options of it
 #   bash slurm/scaling.sh                                                       # laptop
-# When it was interrupted, the same command goes on where it was.
+# When it was interrupted, the same command goes on where it was; at its time limit by itself.
 
 #SBATCH --job-name=scaling
 #SBATCH --nodes=1
 #SBATCH --exclusive                  # all cores of the nodes, and no neighbours in the timings
 #SBATCH --mem=0                      # all memory of the nodes
 #SBATCH --time=02:00:00              # limit
+#SBATCH --signal=B:USR1@120          # to this script, two minutes before the limit
+#SBATCH --requeue                    # may be put back
+#SBATCH --open-mode=append           # keep the log then
 #SBATCH --output=slurm-%x-%j.out     # %x: name of the job, %j: its number
 
 # sbatch runs a copy of this file, far from the clone.
@@ -37,5 +40,13 @@ if [[ $1 == -* ]]; then
     shift
 fi
 [ $# -gt 0 ] || set -- jobs/sum_squares.py
-# exec: signals of Slurm then reach the sweep.
-exec python -m scaling sweep --report "${sweep[@]}" -- "$@"
+set -- python -m scaling sweep --report "${sweep[@]}" -- "$@"
+[ -n "$SLURM_JOB_ID" ] || exec "$@"
+"$@" &
+trap 'kill -USR1 $!' USR1
+trap 'kill -TERM $!' TERM
+# A signal ends the wait, not the sweep.
+while wait $!; status=$?; kill -0 $!; do :; done 2> /dev/null
+# 75 alone, try again, is put back: a job that was cancelled stays so.
+[ "$status" = 75 ] && exec scontrol requeue "$SLURM_JOB_ID"
+exit "$status"

@@ -112,6 +112,12 @@ def test_facts_of_a_record():
     assert (run.facts["kernel_bytes"], run.facts["kernel_gbs"]) == (8e9, 8.0)
 
 
+def test_a_record_of_a_part_is_no_measurement():
+    run = runner._of_record(examples.run(), examples.record(first_step=7, restarts=1))
+    assert run.outcome == "failed"
+    assert run.reason == "it went on from a checkpoint, so its seconds are those of a part"
+
+
 def test_lines_of_a_batch_log_tell_the_time_left(scaling):
     done = scaling("sweep", "--ranks", "1", "--launches", "3", "--", "sleep", "0.01")
     lines = done.stdout.splitlines()[1:]
@@ -402,17 +408,23 @@ def test_foreign_program_with_a_record(scaling, tmp_path):
     assert (run.source, run.work) == ("record", 1e5)
 
 
-def test_interrupted_sweep_goes_on(scaling, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGTERM, 143, "interrupted"), (signal.SIGUSR1, 75, "out of time")],
+)
+def test_interrupted_sweep_goes_on(scaling, tmp_path, number, status, said):
     words = ["sweep", "--ranks", "1,2", "--launches", "3", "--", "sleep", "0.6", "0.01"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scaling", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "scaling", *words]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
     for _ in range(3):
         process.stdout.readline()
     time.sleep(0.5)
-    process.send_signal(signal.SIGTERM)
-    process.stdout.close()
-    assert process.wait(20) == 143
+    process.send_signal(number)
+    assert process.communicate(timeout=20)[1] == (
+        f"{said}; the same command goes on with this sweep\n"
+    )
+    assert process.returncode == status
     assert not alive("sleep 0.6 0.01")
     folder = only_folder(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/run.json")}
@@ -429,6 +441,68 @@ def test_interrupted_sweep_goes_on(scaling, tmp_path):
     # A complete sweep is left alone: the same command begins a new one.
     assert "going on" not in scaling(*words).stdout
     assert len(list(tmp_path.glob("results/*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("numbers", "status"),
+    [
+        ([signal.SIGUSR1, signal.SIGTERM], 143),
+        ([signal.SIGUSR1, signal.SIGUSR1], 75),
+        ([signal.SIGINT, signal.SIGUSR1], 130),
+        ([signal.SIGHUP, signal.SIGTERM], 129),
+    ],
+)
+def test_signals_after_the_first_one(numbers, status):
+    script = "import signal, sys; from scaling import interrupts; interrupts.install()\n"
+    script += "try:\n    print('ready', flush=True); input()\n"
+    script += "except interrupts.Interrupted:\n    print('first', flush=True); input()\n"
+    script += "sys.exit(interrupts.status())"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe) as process:
+        for number, line in zip(numbers, (b"ready\n", b"first\n"), strict=True):
+            assert process.stdout.readline() == line
+            process.send_signal(number)
+        process.communicate(b"\n", timeout=20)
+    assert process.returncode == status
+
+
+@pytest.mark.parametrize("wait", [0.1, 0.25, 0.4])
+def test_a_signal_in_the_imports(tmp_path, wait):
+    """Some of these are before, some after the first run has begun."""
+    script = "import sys, scaling.__main__ as m; from scaling import interrupts\n"
+    script += "interrupts.install(); print('ready', flush=True); sys.exit(m.main(sys.argv[1:]))"
+    words = ["sweep", "--ranks", "1", "--launches", "1", "--", "sleep", "9"]
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", script, *words]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(wait)
+        process.send_signal(signal.SIGUSR1)
+        assert process.communicate(timeout=20)[1].startswith("out of time; the same command")
+    assert process.returncode == 75
+
+
+@pytest.mark.parametrize(("done", "status"), [(0, 1), (1, 75)])
+@pytest.mark.parametrize("restart", ["0", "1"])
+def test_a_restart_that_finished_no_run(tmp_path, done, status, restart):
+    (tmp_path / "program.sh").write_text(
+        'echo >> started; [ "$(wc -l < started)" -le $1 ] || sleep 9'
+    )
+    words = ["sweep", "--ranks", "1", "--launches", "2", "--", "sh", "program.sh", str(done)]
+    pipe = subprocess.PIPE
+    env = os.environ | {"SLURM_RESTART_COUNT": restart}
+    command = [sys.executable, "-m", "scaling", *words]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        started = tmp_path / "started"
+        while not started.exists() or started.read_text().count("\n") <= done:
+            time.sleep(0.05)
+            assert process.poll() is None
+        process.send_signal(signal.SIGUSR1)
+        said = process.communicate(timeout=20)[1]
+    assert process.returncode == (status if restart == "1" else 75)
+    assert ("no run was finished since the restart" in said) == (process.returncode == 1)
 
 
 def test_ctrl_c_ends_the_ranks(tmp_path):
