@@ -121,10 +121,17 @@ def write(
             if amend is not None:
                 amend(handle)
                 os.fsync(handle)
-            return _publish(temporary, path, force)
+            path = _publish(temporary, path, force)
     finally:
-        temporary.unlink(missing_ok=True)
+        # With its lock, for which HDF5 would not let anybody read the file.
         os.close(handle)
+        temporary.unlink(missing_ok=True)
+    # Not every file system can; the file itself is on the disk.
+    with suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+    return path
 
 
 def _publish(temporary: Path, path: Path, force: bool) -> Path:
@@ -142,11 +149,6 @@ def _publish(temporary: Path, path: Path, force: bool) -> Path:
                 raise
             # A file system without links.
             os.rename(temporary, path)
-    # Not every file system can; the file itself is on the disk.
-    with suppress(OSError):
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
     return path
 
 

@@ -123,31 +123,38 @@ def limited(cluster, clone):
 
 
 @pytest.fixture(scope="module")
-def jobs(cluster, clone, limited):
+def jobs(cluster, clone, limited, programs, sweeps):
     """Several jobs, which wait for Slurm at the same time; their names say what happens to them."""
-    names = {"asked": [], "cancelled": [], "put back": [], "killed": [], "nodes": ["--nodes=2"]}
     made = {
-        name: Job(cluster, clone, name, "--time=00:30:00", *words, steps=400)
-        for name, words in names.items()
+        name: Job(cluster, clone, name, "--exclude=node4", *words, steps=600)
+        for name, words in {
+            **{"asked": [], "cancelled": [], "put back": [], "killed": []},
+            "nodes": ["--nodes=2"],
+        }.items()
     }
-    for job in made.values():
-        job.wait_for_checkpoint()
-    for name in ("asked", "nodes"):
-        cluster.run("scancel", "--signal=USR1", made[name].number)
-    cluster.cancel(made["cancelled"].number)
-    cluster.run("scontrol", "requeue", made["put back"].number)
-    made["killed"].begin = time.monotonic()
-    cluster.run("pkill", "--signal=KILL", "--newest", "--full", "python.*--output killed/r.h5")
+    usr1 = ["scancel", "--signal=USR1"]
+    actions = {"asked": usr1, "nodes": usr1, "cancelled": ["scancel"]}
+    actions |= {"put back": ["scontrol", "requeue"]}
+    # Each as soon as there is something to lose.
+    for name in ("killed", *actions):
+        made[name].wait_for_checkpoint()
+        if name in actions:
+            cluster.run(*actions[name], made[name].number)
+        else:
+            cluster.run("kill", "-KILL", ranks_of(cluster, made[name])[0])
+    made["killed"].ended = made["killed"].end(30)
+    made["killed"].submit()
+    made["failing"] = lose_a_node(cluster, clone)
+    # Long after.
+    made["cancelled"].ended = made["cancelled"].end(0)
+    made["cancelled"].submit()
     return made
 
 
 def test_a_rank_that_is_killed_ends_all(jobs, digest):
     job = jobs["killed"]
-    state, status, restarts = job.end()
+    state, status, restarts = job.ended
     assert (state, restarts) == ("FAILED", 0) and status != "75:0"
-    assert time.monotonic() - job.begin < 30
-    assert "c.h5" in job.files() and "r.h5" not in job.files()
-    job.submit()
     assert job.end()[0] == "COMPLETED", job.log
     assert "goes on after step" in job.log
     assert job.record().attributes["results_sha256"] == digest(job.steps)
@@ -167,11 +174,9 @@ def test_asked_to_stop_it_goes_back_and_on(jobs, digest, name):
 
 def test_cancelled_it_saves_its_state_and_stays_cancelled(jobs, digest):
     job = jobs["cancelled"]
-    assert job.end()[::2] == ("CANCELLED", 0)
+    assert job.ended[::2] == ("CANCELLED", 0)
     (step,) = re.findall(r"stopped by SIGTERM after step (\d+)", job.log)
-    time.sleep(2)
-    assert job.end()[::2] == ("CANCELLED", 0)
-    job.submit()
+    # Submitted once more.
     assert job.end()[0] == "COMPLETED", job.log
     assert f"goes on after step {step} of" in job.log
     assert job.record().attributes["results_sha256"] == digest(job.steps)
@@ -276,26 +281,29 @@ def test_a_sweep_that_is_cancelled_stays_so(cluster, sweeps):
     assert load(results).missing != []
 
 
-def test_a_node_that_fails(cluster, clone, digest):
-    job = Job(cluster, clone, "failing", "--time=00:30:00", "--nodelist=node4", steps=1500)
+def lose_a_node(cluster, clone):
+    """Return a job whose node fails, when its next life has begun and the first one has ended."""
+    job = Job(cluster, clone, "failing", "--nodelist=node4", steps=1200)
     job.wait_for_checkpoint()
     cluster.run("pkill", "--signal=KILL", "--full", "slurmd -D -N node4")
     cluster.run("scontrol", "update", "nodename=node4", "state=down", "reason=test")
     # Anywhere else.
     cluster.run("scontrol", "update", f"jobid={job.number}", "reqnodelist=")
     # Its ranks live on, since nobody tells them, and go on writing until the next life has begun.
-    before = set(ranks_of(cluster, job))
+    before, end = set(ranks_of(cluster, job)), time.monotonic() + 60
     assert len(before) == 2
-    end = time.monotonic() + 60
     while "goes on after step" not in job.log:
-        assert time.monotonic() < end, job.log
-        assert before <= set(ranks_of(cluster, job))
+        assert before <= set(ranks_of(cluster, job)) and time.monotonic() < end, job.log
         time.sleep(0.1)
     while before & set(ranks_of(cluster, job)):
-        assert time.monotonic() < end
+        assert time.monotonic() < end, job.log
         time.sleep(0.1)
-    state, _, restarts = job.end()
-    assert (state, restarts) == ("COMPLETED", 1), job.log
+    return job
+
+
+def test_a_node_that_fails(jobs, digest):
+    job = jobs["failing"]
+    assert job.end() == ("COMPLETED", "0:0", 1), job.log
     assert job.record().attributes["results_sha256"] == digest(job.steps)
     assert job.files() == ["log.txt", "r.h5"]
 
