@@ -331,7 +331,9 @@ class Checkpoint:
     def _keep_previous(self, path: Path) -> None:
         """Make the last checkpoint the previous one. The new one is on the disk by now."""
         if self._rotate:
-            os.replace(path, _previous(path))
+            # Somebody may have removed it.
+            with suppress(FileNotFoundError):
+                os.replace(path, _previous(path))
             self._rotate = False
 
     def _fill(self, file: Any, step: int, state: dict[str, Result], snapshots: np.ndarray) -> None:

@@ -339,6 +339,15 @@ def test_an_owner_file_that_was_cleaned_away_stops_nobody(comm, tmp_path):
         checkpoint.write(10, state(10), NONE)
 
 
+def test_a_checkpoint_that_was_removed_is_no_hindrance(comm, tmp_path):
+    checkpoint = make(comm, tmp_path)
+    checkpoint.write(10, state(10), NONE)
+    (tmp_path / "c.h5").unlink()
+    checkpoint.write(20, state(20), NONE)
+    assert checkpoint.run.warnings == [] and names(tmp_path) == ["c.h5"]
+    assert make(comm, tmp_path).step == 20
+
+
 def test_temporary_files_of_other_nodes_are_removed(comm, tmp_path):
     kept = [".d.h5.1-2.node9.record-tmp", ".c.h5x.1-2.node9.record-tmp"]
     for name in (".c.h5.1-2.node9.record-tmp", *kept):
