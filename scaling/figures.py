@@ -67,6 +67,7 @@ _PHASES = {
     "to_host": (_YELLOW, "||||"),
     "halo": (_RED, "////"),
     "snapshot": ("0.6", "----"),
+    "checkpoint": ("0.6", "||||"),
 }
 # Dots and stars as hatches would make the files ten times as large.
 _OTHER_PHASES = ((_RED, ""), ("0.6", "//"), (_GREEN, "xx"), (_YELLOW, "\\\\"), (_PINK, "--"))
