@@ -127,9 +127,12 @@ class Checkpoint:
                 with run.clock.phase("checkpoint"):
                     try:
                         self._open(self.path, octets)
-                    except Stop:
+                    except (Stop, OSError) as error:
                         self.close()
-                        raise
+                        if isinstance(error, Stop):
+                            raise
+                        text = f"cannot use {self.path} for checkpoints: {error.strerror}"
+                        raise Stop(text) from None
         self.step, run.restarts = comm.bcast(self._go_on())
         run.first_step = self.step
         # Of the last checkpoint.

@@ -46,7 +46,7 @@ _PHASES = {
     "gather": "Results are collected on one rank: send less, or combine them on the way.",
     "to_host": "Data is copied from the GPU: leave it there, or give each rank more work.",
     "snapshot": "One rank writes snapshots while the others wait: keep fewer of them.",
-    "checkpoint": "One rank writes checkpoints while the others wait: write fewer, or measure without.",
+    "checkpoint": "One rank writes checkpoints while the others wait: measure without them.",
 }
 
 

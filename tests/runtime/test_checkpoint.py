@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from runtime import checkpoint as checkpoints
-from runtime import device, signals
+from runtime import device, files, signals
 from runtime.checkpoint import Checkpoint
 from runtime.clock import PHASES, Clock
 from runtime.program import Stop
@@ -434,6 +434,15 @@ def test_mistakes(comm, tmp_path, options, message):
         make(comm, tmp_path, **options)
     assert caught.value.status == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fails_at_the_start_is_told(comm, tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(files, "write", fails)
+    with pytest.raises(Stop, match=r"cannot use .*c.h5 for checkpoints: Input/output error"):
+        make(comm, tmp_path)
 
 
 def test_the_record_is_no_checkpoint(comm, tmp_path):
