@@ -437,7 +437,7 @@ def test_mistakes(comm, tmp_path, options, message):
 
 
 def test_a_disk_that_fails_at_the_start_is_told(comm, tmp_path, monkeypatch):
-    def fails(*arguments):
+    def fails(*arguments, **options):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(files, "write", fails)
