@@ -147,8 +147,9 @@ class Checkpoint:
             raise Stop("--checkpoint-every and --checkpoint-seconds want a --checkpoint FILE.h5")
         if self.path is not None and self.run.args.repeats > 1:
             raise Stop("checkpoints are for a single run of the steps, not for --repeats")
-        if self.path is not None and self.path.resolve() == self.run.path.resolve():
-            raise Stop("--checkpoint and --output name the same file")
+        names = [self.path.resolve(), _previous(self.path).resolve()] if self.path else []
+        if self.run.path.resolve() in names:
+            raise Stop("--checkpoint and --output name the same file, or that of the one before")
         if self.every is None and self.seconds is None:
             self.seconds = _DEFAULT_SECONDS
 
@@ -321,18 +322,22 @@ class Checkpoint:
         except Stop as stop:
             return stop
         except (OSError, MemoryError) as error:
-            reason = getattr(error, "strerror", "too little memory")
+            reason = getattr(error, "strerror", "too little memory") or error
             kept = f"that of step {self._kept_step} is kept" if self._kept_step else "there is none"
             text = f"cannot write the checkpoint {path}: {reason}; {kept}"
             if self._weight:
                 return Stop(text, status=1)
-            self.run.warn(text)
+            # Once: a record holds 64 KiB of warnings.
+            if text not in self.run.warnings:
+                self.run.warn(text)
             return None
         self._kept_step, self._rotate = step, True
         return None
 
     def _keep_previous(self, path: Path) -> None:
         """Make the last checkpoint the previous one. The new one is on the disk by now."""
+        # Once more: to get there may have taken minutes.
+        self._require_owner(path)
         if self._rotate:
             # Somebody may have removed it.
             with suppress(FileNotFoundError):

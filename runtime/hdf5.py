@@ -99,16 +99,25 @@ def attributes(owner: Any) -> dict[str, Any]:
     ValueError
         One is a text without a fixed length.
     """
-    found: dict[str, Any] = {}
-    for name in owner.attrs:
-        if owner.attrs.get_id(name).dtype.hasobject:
-            raise ValueError(f"its attribute {name!r} has no fixed length")
-        value = owner.attrs[name]
-        if isinstance(value, np.ndarray):
-            found[name] = tuple(text.decode() for text in value.tolist())
-        else:
-            found[name] = value.decode() if isinstance(value, bytes) else value.item()
-    return found
+    return {name: attribute(owner, name) for name in owner.attrs}
+
+
+def attribute(owner: Any, name: str) -> Any:
+    """Return one of `attributes`.
+
+    Raises
+    ------
+    KeyError
+        There is none of that name.
+    ValueError
+        It is a text without a fixed length.
+    """
+    if owner.attrs.get_id(name).dtype.hasobject:
+        raise ValueError(f"its attribute {name!r} has no fixed length")
+    value = owner.attrs[name]
+    if isinstance(value, np.ndarray):
+        return tuple(text.decode() for text in value.tolist())
+    return value.decode() if isinstance(value, bytes) else value.item()
 
 
 def require_stored(dataset: Any) -> None:

@@ -84,7 +84,7 @@ def collect(
         "job": run.job,
         # HDF5 holds 64 KiB in an attribute.
         "command": printable(shlex.join(sys.argv))[:15_000],
-        "folder": printable(str(Path.cwd())),
+        "folder": printable(_folder()),
         "arguments": {name: plain(value) for name, value in vars(run.args).items()},
         "ranks": comm.size,
         "nodes": device.nodes,
@@ -107,6 +107,13 @@ def collect(
     ranks = np.array([row for row, _ in rows], np.dtype(kinds))
     files = np.empty(0, SNAPSHOT) if snapshots is None else snapshots
     return Record(attributes, results, check, PHASES, timings, ranks, files)
+
+
+def _folder() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return "removed"
 
 
 def slurm_ids() -> dict[str, str]:

@@ -200,7 +200,7 @@ def write(comm: "MPI.Comm", path: Path, record: Record | None, force: bool) -> P
             try:
                 path = _write(path, record, force)
             except (OSError, MemoryError) as error:
-                reason = getattr(error, "strerror", "too little memory")
+                reason = getattr(error, "strerror", "too little memory") or error
                 raise Stop(f"cannot write {path}: {reason}", status=1) from None
     return comm.bcast(path)
 
@@ -261,7 +261,7 @@ def read(path: str | Path) -> Record:
         raise FileNotFoundError(2, "no such file", str(path))
     try:
         with h5py.File(path, "r") as file:
-            schema = hdf5.attributes(file).get("schema", "none")
+            schema = hdf5.attribute(file, "schema") if "schema" in file.attrs else "none"
             record = _read(file) if schema == SCHEMA else None
             whole = record and digest(record.results) == record.attributes["results_sha256"]
     except OSError:

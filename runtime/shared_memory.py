@@ -5,11 +5,14 @@ from contextlib import suppress
 from pathlib import Path
 
 # Of MPICH and of Open MPI.
-_NAMES = ("mpich_shm_*", "sm_segment.*", "vader_segment.*")
+_NAMES = ("mpich_shm_*", "ucx_shm_posix_*", "sm_segment.*", "vader_segment.*")
 
 
 def remove_stale(folder: Path = Path("/dev/shm")) -> None:
     """Remove the segments of MPI libraries that are this user's and in no process's use.
+
+    Processes that this one cannot see, as of a container with process numbers of its own, do not
+    count. Ranks that have found a segment keep it all the same.
 
     Parameters
     ----------
@@ -17,13 +20,15 @@ def remove_stale(folder: Path = Path("/dev/shm")) -> None:
         Where the system keeps them.
     """
     found = {path: key for name in _NAMES for path in folder.glob(name) if (key := _key(path))}
-    if not found or not set(found.values()) - _used_by(Path("/proc/self")):
+    if not found or not set(found.values()) - _mapped_by(Path("/proc/self")):
         return
-    mine = (each for each in Path("/proc").glob("[0-9]*") if _is_mine(each))
-    used = set().union(*map(_used_by, mine))
+    mine = [each for each in Path("/proc").glob("[0-9]*") if _is_mine(each)]
+    # In this order: who makes a segment has it open until it is mapped.
+    opened = set().union(*map(_opened_by, mine))
+    mapped = set().union(*map(_mapped_by, mine))
     for path, key in found.items():
         # Again: the name may have been given to another one meanwhile.
-        if key not in used and _key(path) == key:
+        if path.name not in opened and key not in mapped and _key(path) == key:
             with suppress(OSError):
                 path.unlink()
 
@@ -43,18 +48,27 @@ def _is_mine(process: Path) -> bool:
     return False
 
 
-def _used_by(process: Path) -> set[tuple[int, int]]:
-    """Return device and inode of the files that a process has mapped or open."""
-    used = set()
+def _opened_by(process: Path) -> set[str]:
+    """Return the names of the files that a process has open.
+
+    Not looked at themselves: one on a server that does not answer would hold up this process.
+    """
+    names: set[str] = set()
+    with suppress(OSError):
+        for handle in (process / "fd").iterdir():
+            with suppress(OSError):
+                names.add(os.path.basename(os.readlink(handle)))
+    return names
+
+
+def _mapped_by(process: Path) -> set[tuple[int, int]]:
+    """Return device and inode of the files that a process has mapped."""
+    mapped = set()
     # It ends meanwhile, or keeps them to itself, as agents that hold keys do, and no rank does.
-    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+    with suppress(OSError):
         for line in (process / "maps").read_text(errors="replace").splitlines():
             # Address, permissions, offset, device, inode, path: see proc_pid_maps(5).
             device, inode = line.split(maxsplit=5)[3:5]
             major, minor = (int(part, 16) for part in device.split(":"))
-            used.add((os.makedev(major, minor), int(inode)))
-        for handle in (process / "fd").iterdir():
-            with suppress(FileNotFoundError):
-                status = handle.stat()
-                used.add((status.st_dev, status.st_ino))
-    return used
+            mapped.add((os.makedev(major, minor), int(inode)))
+    return mapped

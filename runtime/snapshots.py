@@ -151,7 +151,7 @@ class Snapshots:
             image = files.hdf5_image(lambda file: self._fill(file, step, results, whole))
             path = files.write(path, image, self._force)
         except (OSError, MemoryError) as error:
-            reason = getattr(error, "strerror", "too little memory")
+            reason = getattr(error, "strerror", "too little memory") or error
             return Stop(f"cannot write {path}: {reason}", status=1)
         self._written.append((step, os.fsencode(path.name), whole.encode()))
         return None

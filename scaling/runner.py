@@ -53,7 +53,7 @@ class Runner:
         Descriptor of the folder's lock. Launchers inherit it: should this process be killed, the
         folder stays locked for as long as one of them lives.
     finished : list of Run
-        What this process has run.
+        What this process has run, but for failures of what had failed before.
     """
 
     folder: Path
@@ -86,6 +86,8 @@ class Runner:
         progress = Progress(len(order), len(order) - len(rest))
         for tried, point in enumerate(rest, 1):
             run = self.run_one(*point)
+            if run.outcome == OK or point not in outcomes:
+                self.finished.append(run)
             outcomes[point] = run.outcome
             progress.show(run)
             if OK not in outcomes.values() and tried == round_of_all < len(rest):
@@ -135,7 +137,6 @@ class Runner:
             run = replace(run, output_end=_end_of(output))
             time.sleep(_GRACE_SECONDS if "SLURM_JOB_ID" in os.environ else 0)
         write_run(folder, run)
-        self.finished.append(run)
         return run
 
     def _measured(self, run: Run, folder: Path) -> Run:

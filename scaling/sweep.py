@@ -16,7 +16,7 @@ from typing import Any
 
 from scaling import interrupts, launchers, plan
 from scaling.command import Command
-from scaling.folder import LIMIT, OK, PLAN, FolderError, load, write_json
+from scaling.folder import LIMIT, OK, PLAN, FolderError, Run, load, write_json
 from scaling.interrupts import Interrupted
 from scaling.launchers import UsageError
 from scaling.runner import Runner
@@ -101,12 +101,19 @@ def main(argv: list[str]) -> int:
     """
     options, separator, command = _split(argv)
     args, rest = arguments().parse_known_args(options)
+    finished: list[Run] = []
     try:
         if rest:
             raise UsageError(f"{rest[0]} is no option of a sweep; the program goes after --")
         if not separator:
             raise UsageError("no command: put it after --, for example -- jobs/sum_squares.py")
-        return _prepare_and_run(args, command)
+        return _prepare_and_run(args, command, finished)
+    except Interrupted:
+        # Out of time again, with nothing to show for it: not to be put back for ever.
+        if finished or not _restarted() or interrupts.status() != os.EX_TEMPFAIL:
+            raise
+        print(_NO_PROGRESS, file=sys.stderr)
+        return 1
     except (UsageError, FolderError) as error:
         print(f"python -m scaling sweep: error: {error}", file=sys.stderr)
         return 2
@@ -122,7 +129,7 @@ def _split(argv: list[str]) -> tuple[list[str], bool, list[str]]:
     return argv[:where], "--" in argv, argv[where + 1 :]
 
 
-def _prepare_and_run(args: argparse.Namespace, words: list[str]) -> int:
+def _prepare_and_run(args: argparse.Namespace, words: list[str], finished: list[Run]) -> int:
     command = Command.parse(words, args.mode, args.weak)
     found = launchers.resources(args.cores)
     ranks = plan.rank_counts(args, found)
@@ -143,14 +150,8 @@ def _prepare_and_run(args: argparse.Namespace, words: list[str]) -> int:
         else:
             write_json(folder / PLAN, made)
         _remark(command)
-        runner = Runner(folder, made, command, found, launcher, lock)
-        try:
-            status = runner.run(args.retry_failed)
-        except Interrupted:
-            if interrupts.status() == os.EX_TEMPFAIL and not runner.finished and _restarted():
-                print(_NO_PROGRESS, file=sys.stderr)
-                return 1
-            raise
+        runner = Runner(folder, made, command, found, launcher, lock, finished)
+        status = runner.run(args.retry_failed)
     # What is left takes seconds.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if args.report:
@@ -225,11 +226,13 @@ def _choose_folder(args: argparse.Namespace, wanted: dict[str, Any]) -> Path:
 
 
 def _unfinished(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) -> bool:
-    """Tell whether a folder is of the same sweep, has runs to go and nobody is at it."""
+    """Tell whether a folder is of the same sweep, has something to go and nobody is at it."""
     sweep = load(folder)
     failed = any(run.outcome != OK for run in sweep.runs)
+    # A job that is put back while it writes its report has nothing to measure again.
+    unwritten = _restarted() and args.report and not (folder / "report.html").exists()
     if _differences(sweep.plan, args, wanted) or not (
-        sweep.missing or (args.retry_failed and failed)
+        sweep.missing or (args.retry_failed and failed) or unwritten
     ):
         return False
     try:

@@ -2,6 +2,7 @@
 # A job array: one run for each line of a file, which holds options of that run:
 #   sbatch --array=1-"$(grep --count '' params.txt)" slurm/array.sh params.txt jobs/sum_squares.py
 #   SLURM_ARRAY_TASK_ID=1 bash slurm/array.sh params.txt jobs/sum_squares.py      # laptop, line 1
+# Each line with a --checkpoint names a file of its own.
 # Quotes and backslashes keep words together as in a shell; nothing else in a line is special.
 
 #SBATCH --job-name=array

@@ -43,6 +43,8 @@ srun --wait=5 "$@"
 status=$?
 # 75 alone, try again, is put back: a job that was cancelled stays so.
 [ "$status" = 75 ] || exit "$status"
-[ "$(state)" != "$before" ] && exec scontrol requeue "$SLURM_JOB_ID"
+# In an array the number of the job may mean all of it.
+job=${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+[ "$(state)" != "$before" ] && exec scontrol requeue "${job:-$SLURM_JOB_ID}"
 echo "error: status 75 without a new --checkpoint: no progress, so it is not put back" >&2
 exit 1

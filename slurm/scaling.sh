@@ -28,25 +28,18 @@ source "$site"
 
 sweep=()
 # Not SLURM_GPUS_ON_NODE: an exclusive node comes with its GPUs, asked for or not.
-if [ -n "$SLURM_JOB_ID" ] && scontrol show job "$SLURM_JOB_ID" | grep --quiet 'TresPer.*gpu'; then
+[ -n "$SLURM_JOB_ID" ] && scontrol show job "$SLURM_JOB_ID" | grep --quiet 'TresPer.*gpu' &&
     sweep+=(--gpus-per-rank 1)
-fi
-if [[ $1 == -* ]]; then
-    # The first word is no job: up to -- all are for the sweep.
-    while [ $# -gt 0 ] && [ "$1" != -- ]; do
-        sweep+=("$1")
-        shift
-    done
-    shift
-fi
-[ $# -gt 0 ] || set -- jobs/sum_squares.py
-set -- python -m scaling sweep --report "${sweep[@]}" -- "$@"
+# Where the first word is no job, all up to -- are for the sweep.
+[[ $1 != -* ]] || while [ $# -gt 0 ] && [ "$1" != -- ]; do sweep+=("$1"); shift; done
+[ "$1" != -- ] || shift
+set -- python -m scaling sweep --report "${sweep[@]}" -- "${@:-jobs/sum_squares.py}"
 [ -n "$SLURM_JOB_ID" ] || exec "$@"
 "$@" &
-trap 'kill -USR1 $!' USR1
-trap 'kill -TERM $!' TERM
-# A signal ends the wait, not the sweep.
-while wait $!; status=$?; kill -0 $!; do :; done 2> /dev/null
+trap 'kill -USR1 $!' USR1; trap 'kill -TERM $!' HUP INT TERM
+# A signal ends a wait, not the sweep: its status comes from a wait that nothing ended.
+while kill -0 $!; do wait $!; done 2> /dev/null
+wait $!; status=$?
 # 75 alone, try again, is put back: a job that was cancelled stays so.
-[ "$status" = 75 ] && exec scontrol requeue "$SLURM_JOB_ID"
+[ "$status" != 75 ] || exec scontrol requeue "$SLURM_JOB_ID"
 exit "$status"

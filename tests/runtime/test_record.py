@@ -358,3 +358,10 @@ def test_nothing_outside_of_a_record_is_read(comm, make, tmp_path, name):
     with pytest.raises(ValueError, match=r"a.h5 is damaged: .* lies in another file"):
         record.read(path)
     record.read(tmp_path / "whole.h5")
+
+
+def test_records_of_earlier_schemas_are_named(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["schema"], file.attrs["job"] = 3, "with a text of no fixed length"
+    with pytest.raises(ValueError, match="not a record of schema 4: its schema is 3"):
+        record.read(tmp_path / "a.h5")

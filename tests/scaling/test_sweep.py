@@ -482,27 +482,87 @@ def test_a_signal_in_the_imports(tmp_path, wait):
     assert process.returncode == 75
 
 
+def out_of_time(tmp_path, words, ready, **variables):
+    """Start a sweep, send USR1 when ``ready()``, and return exit status and standard error."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "scaling", "sweep", *words]
+    env = os.environ | variables
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        while not ready():
+            time.sleep(0.005)
+            assert process.poll() is None, process.stderr.read()
+        process.send_signal(signal.SIGUSR1)
+        said = process.communicate(timeout=LIMIT)[1]
+    return process.returncode, said
+
+
+def count_lines(path):
+    return path.read_text().count("\n") if path.exists() else 0
+
+
 @pytest.mark.parametrize(("done", "status"), [(0, 1), (1, 75)])
 @pytest.mark.parametrize("restart", ["0", "1"])
 def test_a_restart_that_finished_no_run(tmp_path, done, status, restart):
     (tmp_path / "program.sh").write_text(
         'echo >> started; [ "$(wc -l < started)" -le $1 ] || sleep 9'
     )
-    words = ["sweep", "--ranks", "1", "--launches", "2", "--", "sh", "program.sh", str(done)]
-    pipe = subprocess.PIPE
-    env = os.environ | {"SLURM_RESTART_COUNT": restart}
-    command = [sys.executable, "-m", "scaling", *words]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=env, stdout=pipe, stderr=pipe, text=True
-    ) as process:
-        started = tmp_path / "started"
-        while not started.exists() or started.read_text().count("\n") <= done:
-            time.sleep(0.05)
-            assert process.poll() is None
-        process.send_signal(signal.SIGUSR1)
-        said = process.communicate(timeout=20)[1]
-    assert process.returncode == (status if restart == "1" else 75)
-    assert ("no run was finished since the restart" in said) == (process.returncode == 1)
+    words = ["--ranks", "1", "--launches", "2", "--", "sh", "program.sh", str(done)]
+    started = tmp_path / "started"
+    found, said = out_of_time(
+        tmp_path, words, lambda: count_lines(started) > done, SLURM_RESTART_COUNT=restart
+    )
+    assert found == (status if restart == "1" else 75)
+    assert ("no run was finished since the restart" in said) == (found == 1)
+
+
+@pytest.mark.parametrize(("again", "status"), [(1, 1), (0, 75)])
+def test_a_restart_that_repeated_failures(scaling, tmp_path, again, status):
+    text = "echo >> started; case $(wc -l < started) in 1|2) exit 1;; 3) exit $1;; esac; sleep 9"
+    (tmp_path / "program.sh").write_text(text)
+    words = ["--ranks", "1", "--launches", "2", "--", "sh", "program.sh", str(again)]
+    assert scaling("sweep", *words).returncode == 1
+    words, started = ["--retry-failed", *words], tmp_path / "started"
+    found, said = out_of_time(
+        tmp_path, words, lambda: count_lines(started) == 4, SLURM_RESTART_COUNT="1"
+    )
+    assert found == status, said
+
+
+@pytest.mark.parametrize(("restart", "status"), [("0", 75), ("1", 1)])
+def test_out_of_time_before_the_folder_is_chosen(tmp_path, restart, status):
+    # It is asked for its version.
+    mpirun = tmp_path / "bin" / "mpirun"
+    mpirun.parent.mkdir()
+    mpirun.write_text(f"#!/bin/sh\necho > {tmp_path}/asked\nexec sleep 25\n")
+    mpirun.chmod(0o755)
+    path = f"{mpirun.parent}:{os.environ['PATH']}"
+    ready, words = (tmp_path / "asked").exists, ["--ranks", "1", "--", "true"]
+    found, _ = out_of_time(tmp_path, words, ready, PATH=path, SLURM_RESTART_COUNT=restart)
+    assert found == status
+    assert not (tmp_path / "results").exists()
+
+
+def test_out_of_time_in_the_report(tmp_path):
+    words = ["--report", "--folder", "s", "--ranks", "1", "--launches", "1", "--", "true"]
+    status, said = out_of_time(tmp_path, words, (tmp_path / "s" / "figures").exists)
+    assert status == 0, said
+    assert (tmp_path / "s" / "report.html").exists()
+
+
+def test_put_back_in_the_report(scaling, tmp_path):
+    words = ["--ranks", "1", "--launches", "1", "--", "true"]
+    scaling("sweep", *words)
+    folder = only_folder(tmp_path)
+    restart = {"SLURM_RESTART_COUNT": "1"}
+    done = scaling("sweep", "--report", *words, env=restart)
+    assert f"going on with {folder.relative_to(tmp_path)}" in done.stdout
+    assert only_folder(tmp_path) == folder and (folder / "report.html").exists()
+    # With its report it is complete; another job measures anew in any case.
+    assert "going on" not in scaling("sweep", "--report", *words, env=restart).stdout
+    (folder / "report.html").unlink()
+    assert "going on" not in scaling("sweep", "--report", *words).stdout
 
 
 def test_ctrl_c_ends_the_ranks(tmp_path):

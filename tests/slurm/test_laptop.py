@@ -1,7 +1,10 @@
 """The templates under plain bash, where there is no Slurm."""
 
 import os
+import signal
 import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 
@@ -11,18 +14,23 @@ from scaling.folder import load
 SUM = ["jobs/sum_squares.py", "--variant", "numpy", "--n", "1e5"]
 
 
-def bash(*words, cwd, **variables):
-    """Run a script as from a fresh terminal, and return what it did, with text output."""
+def fresh(**variables):
+    """Return the environment of a fresh terminal, with some variables more."""
     dropped = ("VIRTUAL_ENV", "CONDA_DEFAULT_ENV")
     kept = {
         name: value
         for name, value in os.environ.items()
         if name not in dropped and not name.startswith("SLURM_")
     }
+    return kept | variables
+
+
+def bash(*words, cwd, **variables):
+    """Run a script as from a fresh terminal, and return what it did, with text output."""
     return subprocess.run(
         ["bash", *words],
         cwd=cwd,
-        env=kept | variables,
+        env=fresh(**variables),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -61,6 +69,105 @@ def test_scaling(clone):
     sweep = load(folder)
     assert {run.ranks: run.outcome for run in sweep.runs} == {1: "ok", 2: "ok"}
     assert sweep.plan["command"] == SUM and (folder / "report.html").exists()
+
+
+# Each for a program of that name: a sweep that tells what reaches it, and what is asked of Slurm.
+STAND_INS = {
+    "python": """\
+import os, signal, sys, time
+numbers = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+
+def stop(number, frame):
+    for other in numbers:
+        signal.signal(other, signal.SIG_IGN)
+    print(signal.Signals(number).name, flush=True)
+    time.sleep(0.2)
+    sys.exit(75 if number == signal.SIGUSR1 else 128 + number)
+
+for number in numbers:
+    # In the background of a script the last of them is ignored.
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, stop)
+# Let the script go on.
+time.sleep(0.3)
+print("ready", os.getpid(), flush=True)
+if "status" in sys.argv:
+    sys.exit(int(sys.argv[-1]))
+time.sleep(60)
+""",
+    "scontrol": "import sys; sys.argv[1] == 'show' or print('scontrol', *sys.argv[1:])\n",
+}
+
+
+@pytest.fixture
+def scaling(clone):
+    """Return a function that starts ``slurm/scaling.sh`` with stand-ins for what it calls.
+
+    ``scaling(*words, **variables)``: the process, once its sweep is ready, and the sweep's number.
+    """
+    (clone / "bin").mkdir()
+    for name, text in STAND_INS.items():
+        (clone / "bin" / name).write_text(f"#!{sys.executable}\n{text}")
+        (clone / "bin" / name).chmod(0o755)
+    started = []
+
+    def start(*words, **variables):
+        path = f"{clone / 'bin'}:{os.environ['PATH']}"
+        process = subprocess.Popen(
+            ["bash", "slurm/scaling.sh", *words],
+            cwd=clone,
+            env=fresh(PATH=path, VIRTUAL_ENV="/active", **variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        ready, number = process.stdout.readline().split()
+        assert ready == "ready"
+        return process, int(number)
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("send", "number", "said", "status"),
+    [
+        # What Slurm does before the time limit, and for scancel.
+        (os.kill, signal.SIGUSR1, "SIGUSR1\nscontrol requeue 7\n", 0),
+        (os.killpg, signal.SIGTERM, "SIGTERM\n", 143),
+        # In a shell of salloc: Ctrl-C, and a terminal that is lost.
+        (os.killpg, signal.SIGINT, "SIGTERM\n", 143),
+        (os.kill, signal.SIGHUP, "SIGTERM\n", 143),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_signals_reach_the_sweep_of_a_slurm_job(scaling, send, number, said, status):
+    process, _ = scaling(SLURM_JOB_ID="7")
+    send(process.pid, number)
+    assert process.communicate(timeout=30)[0] == said
+    assert process.returncode == status
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 75, 137, 143])
+def test_only_out_of_time_is_put_back(scaling, status):
+    process, _ = scaling("--", "status", str(status), SLURM_JOB_ID="7")
+    said = process.communicate(timeout=30)[0]
+    assert said == ("scontrol requeue 7\n" if status == 75 else "")
+    assert process.returncode == (0 if status == 75 else status)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT, signal.SIGTERM])
+def test_without_slurm_the_script_becomes_the_sweep(scaling, number):
+    process, sweep = scaling()
+    assert sweep == process.pid
+    process.send_signal(number)
+    assert process.communicate(timeout=30)[0] == f"{number.name}\n"
+    assert process.returncode == (75 if number == signal.SIGUSR1 else 128 + number)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from scaling.folder import OK, load
 
 pytestmark = pytest.mark.slurm
 
+ROOT = Path(__file__).resolve().parents[2]
 SUM = ["jobs/sum_squares.py", "--variant", "numpy", "--n", "1e5"]
 AWKWARD = ["two words", "it's", 'say "so"', "$(touch ran)", "a;touch ran"]
 SLOW = "import time; time.sleep(0.5)"
@@ -19,6 +23,13 @@ import json, os, sys
 print(json.dumps(sys.argv[1:]), flush=True)
 sys.exit("no" if os.environ["SLURM_NNODES"] == "2" else 0)
 """
+# The second run, and each that follows in the same life of the job, would take ten minutes.
+LONG = """\
+echo "${SLURM_RESTART_COUNT:-0}" >> started
+[ -n "$SLURM_RESTART_COUNT" ] || [ "$(wc -l < started)" = 1 ] || sleep 600
+"""
+NEVER = 'touch "started-${SLURM_RESTART_COUNT:-0}"; sleep 600'
+UNTIL = 'touch "started-$SLURM_JOB_ID"; while [ ! -e go ]; do sleep 0.1; done'
 
 
 def sweep_of(clone):
@@ -41,6 +52,29 @@ def lines_of(sweep, run):
     return [json.loads(line) for line in path.read_text().splitlines() if line.startswith("[")]
 
 
+@pytest.fixture(scope="module")
+def limited(cluster, tmp_path_factory):
+    """A sweep that reaches its time limit: its number and its clone."""
+    clone = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "slurm", clone / "slurm")
+    (clone / ".venv").symlink_to(sys.prefix)
+    (clone / "long.sh").write_text(LONG)
+    # Two minutes before the limit is here half a minute or a minute after the start.
+    words = ["--time=3", "slurm/scaling.sh", "--ranks=1", "--launches=4", "--", "bash", "long.sh"]
+    return cluster.sbatch(*words, cwd=clone), clone
+
+
+def tell_out_of_time(cluster, job, started):
+    """Do in the middle of a run, which made a file, what Slurm does before the time limit."""
+    end = time.monotonic() + 60
+    while not started.exists():
+        assert time.monotonic() < end, cluster.show(job)
+        time.sleep(0.05)
+    cluster.run("scancel", "--signal=USR1", "--batch", job)
+
+
+# The other one waits meanwhile.
+@pytest.mark.usefixtures("limited")
 def test_sweep_over_nodes_to_a_report(cluster, clone):
     options = ["--ranks", "1,2,8", "--launches", "1"]
     job = cluster.sbatch("--nodes=2", "slurm/scaling.sh", *options, "--", *SUM, cwd=clone)
@@ -98,7 +132,8 @@ def test_cancelled_and_submitted_again(cluster, clone):
         assert cluster.show(first)[0]["JobState"] in ("PENDING", "RUNNING")
     times = {path: path.stat().st_mtime_ns for path in before}
     cluster.cancel(first)
-    cluster.wait(first)
+    (task,) = cluster.wait(first)
+    assert (task["JobState"], task["Restarts"]) == ("CANCELLED", "0")
     assert 0 < len(sweep_of(clone).missing)
     output = finish(cluster, cluster.sbatch(*words, cwd=clone))
     sweep = sweep_of(clone)
@@ -132,6 +167,73 @@ def test_nodes_with_a_failing_and_a_cancelled_member(cluster, clone):
     for text in (output, page):
         assert "nodes-4: nothing was measured there" in text and "exit status 1" in text
     assert not (clone / "ran").exists()
+
+
+def test_nodes_with_a_member_that_is_put_back(cluster, clone):
+    (clone / "until.sh").write_text(UNTIL)
+    words = ["1,2", "--", "--mode=strong", "--launches=1", "--", "bash", "until.sh"]
+    shown = cluster.run("bash", "slurm/scaling_nodes.sh", *words, cwd=clone).stdout
+    one, two, report = map(int, re.findall(r"\d+", shown)[:3])
+    tell_out_of_time(cluster, one, clone / f"started-{one}")
+    node = cluster.show(one)[0]["NodeList"]
+    cluster.wait(one, states={"PENDING"})
+    cluster.run("scontrol", "hold", one)
+    (clone / "go").touch()
+    finish(cluster, two)
+    # Longer than it takes Slurm to start what waits for nothing.
+    time.sleep(2)
+    (waiting,) = cluster.show(report)
+    assert (waiting["JobState"], waiting["Reason"]) == ("PENDING", "Dependency")
+    cluster.run("scontrol", "update", f"jobid={one}", f"excnodelist={node}")
+    cluster.run("scontrol", "release", one)
+    log = finish(cluster, one)
+    (again,) = cluster.show(one)
+    assert again["NodeList"] != node and again["Restarts"] == "1"
+    folder = re.search(r"results/scaling_nodes-\w+", shown)[0]
+    assert log.count("out of time; the same command goes on with this sweep") == 1
+    assert log.count(f"going on with {folder}/nodes-1\n") == 1
+    assert "8 ranks" in finish(cluster, report)
+    sweep = sweep_of(clone)
+    assert {(run.nodes, run.outcome) for run in sweep.runs} == {(1, OK), (2, OK)}
+    assert len(sweep.runs) == 2 and sweep.missing == []
+
+
+def test_put_back_without_progress_it_fails(cluster, clone):
+    (clone / "never.sh").write_text(NEVER)
+    words = ["slurm/scaling.sh", "--ranks=1", "--launches=2", "--", "bash", "never.sh"]
+    job = cluster.sbatch(*words, cwd=clone)
+    tell_out_of_time(cluster, job, clone / "started-0")
+    tell_out_of_time(cluster, job, clone / "started-1")
+    output = finish(cluster, job, "FAILED")
+    (task,) = cluster.show(job)
+    assert (task["ExitCode"], task["Restarts"]) == ("1:0", "1")
+    assert output.count("out of time; the same command goes on with this sweep") == 1
+    assert output.count("no run was finished since the restart") == 1
+    assert sweep_of(clone).runs == []
+
+
+def test_time_limit(cluster, limited):
+    job, clone = limited
+    output = finish(cluster, job)
+    assert cluster.show(job)[0]["Restarts"] == "1"
+    # One run was ended, and is run again; the one that had succeeded is not.
+    assert (clone / "started").read_text().split() == ["0", "0", "1", "1", "1"]
+    sweep = sweep_of(clone)
+    assert [run.outcome for run in sweep.runs] == [OK] * 4 and sweep.missing == []
+    lines = [re.sub(r"[\d.]+ s(, .*)?$", "S", line) for line in output.splitlines()]
+    folder = sweep.folder.relative_to(clone)
+    kept = ("[", "out of time", "going on", "1 of", "The report", "sweep")
+    assert [line for line in lines if line.startswith(kept)] == [
+        "[1/4] strong, 1 rank, launch 1: S",
+        "out of time; the same command goes on with this sweep",
+        f"going on with {folder}",
+        "1 of 4 runs are done already",
+        "[2/4] strong, 1 rank, launch 2: S",
+        "[3/4] strong, 1 rank, launch 3: S",
+        "[4/4] strong, 1 rank, launch 4: S",
+        f"The report is in {folder}",
+        f"sweep: {folder}",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,16 @@ def test_shellcheck_finds_nothing():
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.parametrize("template", ["job.sh", "array.sh"])
+def test_what_a_run_that_can_go_on_needs_of_slurm(template):
+    script = (ROOT / "slurm" / template).read_text()
+    asked = re.findall(r"^#SBATCH --(\S+)", script, re.MULTILINE)
+    # Without B:, since the ranks are to know of it; each start adds to one log.
+    assert {"signal=USR1@120", "requeue", "open-mode=append"} <= set(asked)
+    # What caught SIGTERM and then asked for a restart would bring back a job that was cancelled.
+    assert not re.search(r"^[^#]*\btrap\b", script, re.MULTILINE)
+
+
 def test_job_on_two_nodes(submit, clone):
     tasks, output = submit("--nodes=2", "slurm/job.sh", *SUM, "--output", "out.h5")
     assert tasks[0]["JobState"] == "COMPLETED", output
