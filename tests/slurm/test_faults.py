@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from runtime import record
-from scaling.folder import OK, load
 from tests.slurm.cluster import cluster as bring_up
 from tests.slurm.cluster import unavailable
 
@@ -123,7 +122,7 @@ def limited(cluster, clone):
 
 
 @pytest.fixture(scope="module")
-def jobs(cluster, clone, limited, programs, sweeps):
+def jobs(cluster, clone, limited, programs):
     """Several jobs, which wait for Slurm at the same time; their names say what happens to them."""
     made = {
         name: Job(cluster, clone, name, "--exclude=node4", *words, steps=600)
@@ -230,55 +229,6 @@ def test_only_what_got_on_is_put_back(cluster, programs, status, saved, lives):
     assert shown["JobState"] == "FAILED" and int(shown["Restarts"]) == lives - 1, text
     assert [f"life {k}" in text for k in (1, 2, 3)] == [k <= lives for k in (1, 2, 3)]
     assert ("without a new --checkpoint: no progress" in text) == (status == 75)
-
-
-@pytest.fixture(scope="module")
-def sweeps(cluster, clone):
-    """Sweeps, of which one is asked to stop and one cancelled, in the middle of a run."""
-    made = {}
-    for name in ("asked", "cancelled"):
-        folder = clone / f"sweep {name}"
-        folder.mkdir()
-        (folder / "slurm").symlink_to(clone / "slurm")
-        (folder / ".venv").symlink_to(clone / ".venv")
-        (folder / "slow.sh").write_text("sleep 0.5\n")
-        words = ["--output=log.txt", "--ntasks-per-node=2", "--mem=1000", "slurm/scaling.sh"]
-        words += ["--mode=strong", "--ranks=1,2", "--launches=2", "--", "bash", "slow.sh"]
-        made[name] = (cluster.sbatch(*words, cwd=folder), folder)
-    for name, (number, folder) in made.items():
-        end = time.monotonic() + 60
-        while not [*folder.glob("results/*/runs/*/run.json")]:
-            assert time.monotonic() < end, cluster.show(number)
-            time.sleep(0.05)
-        # What Slurm does before a limit, with B: in the template.
-        stop = ["--signal=USR1", "--batch"] if name == "asked" else []
-        cluster.run("scancel", *stop, number)
-    return made
-
-
-def test_a_sweep_goes_back_and_on(cluster, sweeps):
-    number, folder = sweeps["asked"]
-    (shown,) = cluster.wait(number, 90, OVER)
-    log = (folder / "log.txt").read_text()
-    assert (shown["JobState"], shown["Restarts"]) == ("COMPLETED", "1"), log
-    assert log.count("out of time; the same command goes on with this sweep") == 1
-    assert log.count("going on with results/") == 1
-    (results,) = (folder / "results").iterdir()
-    sweep = load(results)
-    assert [run.outcome for run in sweep.runs] == [OK] * 4 and sweep.missing == []
-    # None of them twice.
-    assert sorted(path.name for path in (results / "runs").iterdir()) == [
-        "strong-1-1", "strong-1-2", "strong-2-1", "strong-2-2",
-    ]  # fmt: skip
-    assert (results / "report.html").exists()
-
-
-def test_a_sweep_that_is_cancelled_stays_so(cluster, sweeps):
-    number, folder = sweeps["cancelled"]
-    (shown,) = cluster.wait(number, 30, OVER)
-    assert (shown["JobState"], shown["Restarts"]) == ("CANCELLED", "0")
-    (results,) = (folder / "results").iterdir()
-    assert load(results).missing != []
 
 
 def lose_a_node(cluster, clone):
