@@ -327,9 +327,10 @@ class Checkpoint:
             text = f"cannot write the checkpoint {path}: {reason}; {kept}"
             if self._weight:
                 return Stop(text, status=1)
-            # Once: a record holds 64 KiB of warnings.
+            # Told each time, but kept once: a record holds 64 KiB of warnings.
+            self.run.tell(f"warning: {text}")
             if text not in self.run.warnings:
-                self.run.warn(text)
+                self.run.warnings.append(text)
             return None
         self._kept_step, self._rotate = step, True
         return None
