@@ -4,21 +4,25 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-# Of MPICH and of Open MPI.
+# The first namespace of process numbers: PROC_PID_INIT_INO of Linux, include/linux/proc_ns.h.
+_WHOLE_SYSTEM = f"pid:[{0xEFFFFFFC}]"
+# Of MPICH, UCX and Open MPI.
 _NAMES = ("mpich_shm_*", "ucx_shm_posix_*", "sm_segment.*", "vader_segment.*")
 
 
 def remove_stale(folder: Path = Path("/dev/shm")) -> None:
     """Remove the segments of MPI libraries that are this user's and in no process's use.
 
-    Processes that this one cannot see, as of a container with process numbers of its own, do not
-    count. Ranks that have found a segment keep it all the same.
+    Nothing where this process does not see all others, as in a container.
 
     Parameters
     ----------
     folder : Path
         Where the system keeps them.
     """
+    # In a container /dev/shm may be that of the node, on which most processes can't be seen.
+    if os.readlink("/proc/self/ns/pid") != _WHOLE_SYSTEM:
+        return
     found = {path: key for name in _NAMES for path in folder.glob(name) if (key := _key(path))}
     if not found or not set(found.values()) - _mapped_by(Path("/proc/self")):
         return

@@ -233,7 +233,7 @@ def test_full_for_a_while(disk, expected):
         status, output = disk.end()
     assert status == 0 and output.count(warned(20, FULL)) == 2, output
     found = require_finished(disk, expected)
-    assert sum(FULL in text for text in found.attributes["warnings"]) == 2
+    assert sum(FULL in text for text in found.attributes["warnings"]) == 1
 
 
 def test_full_at_the_first_checkpoint(disk, expected):

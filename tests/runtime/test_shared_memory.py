@@ -18,6 +18,19 @@ input()
 """
 
 
+@pytest.fixture(autouse=True)
+def whole_system(monkeypatch):
+    """Take the processes that are seen for all, as they are outside of a container."""
+    monkeypatch.setattr(shared_memory, "_WHOLE_SYSTEM", os.readlink("/proc/self/ns/pid"))
+
+
+def test_does_nothing_where_it_may_not_see_all_processes(segment, tmp_path, monkeypatch):
+    path = segment("mpich_shm_1_0")
+    monkeypatch.setattr(shared_memory, "_WHOLE_SYSTEM", "pid:[1]")
+    shared_memory.remove_stale(tmp_path)
+    assert path.exists()
+
+
 @pytest.fixture
 def segment(tmp_path):
     """Return a function that makes a file like those that MPI libraries leave."""

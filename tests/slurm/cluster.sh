@@ -13,6 +13,8 @@ mount --types tmpfs --options mode=755 tmpfs /run
 mkdir /run/log /run/munge /run/spool /run/state "${nodes[@]/#//run/spool/}"
 printf '127.0.0.1 %s\n' localhost login "${nodes[@]}" > /run/hosts
 mount --bind /run/hosts /etc/hosts
+# Jobs remove stale segments of shared memory, and see no process outside.
+mount --types tmpfs tmpfs /dev/shm
 
 # Slurm takes nothing but a device file for a GPU.
 mknod /run/gpu0 c 1 3
