@@ -1,7 +1,13 @@
 """Read an input array in pieces, from HDF5 or from NumPy's own format."""
 
 import argparse
+import functools
+import io
+import itertools
+import math
+import os
 import tokenize
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +16,10 @@ import numpy as np
 from runtime import hdf5
 from runtime.program import Stop
 
-# Largest packed chunk of a dataset that is read, and size of the memory that keeps one.
-CHUNK_BYTES = 64 * 2**20
-
 # What NumPy raises where a header is damaged, which it takes for Python.
 _NPY_ERRORS = (*hdf5.ERRORS, EOFError, SyntaxError, tokenize.TokenError)
+# More than the largest header that NumPy takes; one can declare gigabytes.
+_NPY_HEADER_BYTES = 2**14
 
 
 def add_options(parser: argparse.ArgumentParser, source: Any, meaning: str) -> None:
@@ -76,7 +81,7 @@ class Dataset:
             self._open_hdf5(*_split(where))
         if self.dtype not in dtypes:
             wanted = " or ".join(np.dtype(dtype).name for dtype in dtypes)
-            raise Stop(f"{where} has elements of type {self.dtype}: {wanted} is needed")
+            raise Stop(f"{where} has elements of type {self.dtype.name}: {wanted} is needed")
         if self.shape is None or len(self.shape) != ndim:
             raise Stop(f"{where} has the shape {self.shape}: {ndim}-D data are needed")
 
@@ -103,15 +108,16 @@ class Dataset:
     def _open_npy(self, path: str) -> None:
         _check_readable(path)
         try:
-            # Mapped for its header only: mapped data would count as memory of this process.
-            array = np.lib.format.open_memmap(path, mode="r")
-        except _NPY_ERRORS as error:
-            raise Stop(f"{path} is not a whole .npy file of numbers: {error}") from None
-        if not array.flags.c_contiguous:
+            self.shape, fortran, stored, offset = _npy_header(path)
+        except _NPY_ERRORS:
+            raise Stop(f"{path} is not a whole .npy file of numbers") from None
+        row_bytes = math.prod(self.shape[1:]) * stored.itemsize
+        size = offset + math.prod(self.shape) * stored.itemsize
+        if min(self.shape, default=0) < 0 or size > os.path.getsize(path):
+            raise Stop(f"{path} is not a whole .npy file: it ends before its last row")
+        if fortran and sum(n > 1 for n in self.shape) > 1:
             raise Stop(f"{path} is in Fortran order: numpy.ascontiguousarray gives the other")
-        self.shape, stored = array.shape, array.dtype
         self.dtype = stored.newbyteorder("=")
-        offset, row_bytes = array.offset, int(np.prod(array.shape[1:])) * stored.itemsize
 
         def read(start: int, rows: np.ndarray) -> None:
             with open(path, "rb") as file:
@@ -129,7 +135,7 @@ class Dataset:
         import h5py
 
         try:
-            file = h5py.File(path, "r", rdcc_nbytes=CHUNK_BYTES)
+            file = h5py.File(path, "r", rdcc_nbytes=0)
         except BlockingIOError:
             raise Stop(f"{path} is open for writing in another process") from None
         except hdf5.ERRORS as error:
@@ -138,31 +144,49 @@ class Dataset:
             found = hdf5.find(file, name, self.allow_external)
             if not isinstance(found, h5py.Dataset):
                 what = "no dataset" if found is None else "a group, not a dataset,"
-                names = [f"/{key}" for key in list(file)[:10]]
+                names = [f"/{key}" for key in itertools.islice(file, 10)]
                 there = ", ".join(each if each.isprintable() else repr(each) for each in names)
                 raise Stop(f"{path} holds {what} {name!r}; it holds {there or 'nothing'}")
             self.shape = found.shape
-            self.dtype = found.dtype.newbyteorder("=")
-            self._require_small_chunks(found)
+            self.dtype = hdf5.element_type(found.id).newbyteorder("=")
             hdf5.require_stored(found)
+            if hdf5.packing(found):
+                # Only these need a cache, which can't be had later.
+                file.close()
+                file = h5py.File(path, "r", rdcc_nbytes=hdf5.CHUNK_BYTES)
+                found = hdf5.find(file, name, self.allow_external)
         except hdf5.Elsewhere as error:
             raise Stop(f"in {path} {error}: --allow-external reads it all the same") from None
         except hdf5.ERRORS as error:
             raise Stop(f"{path} cannot be read: {error}") from None
 
+        # Once each, since a chunk may lie in two pieces, and all are read in every repeat.
+        require = functools.cache(functools.partial(hdf5.require_chunks, found))
+
         def read(start: int, rows: np.ndarray) -> None:
-            found.read_direct(rows, np.s_[start : start + len(rows)])
+            stop = start + len(rows)
+            if found.chunks:
+                for row in range(start - start % found.chunks[0], stop, found.chunks[0]):
+                    require(row)
+            found.read_direct(rows, np.s_[start:stop])
 
         self._read = read
 
-    def _require_small_chunks(self, found: Any) -> None:
-        chunk_bytes = int(np.prod(found.chunks or 0)) * found.dtype.itemsize
-        # A packed chunk is unpacked whole, twice its size in memory, however little is read of it.
-        if chunk_bytes > CHUNK_BYTES and found.id.get_create_plist().get_nfilters():
-            raise Stop(
-                f"{self.where} has packed chunks of {chunk_bytes / 2**20:.0f} MiB, and "
-                f"{CHUNK_BYTES // 2**20} MiB is the most: h5repack --layout makes smaller ones"
-            )
+
+def _npy_header(path: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Return the shape of an array, whether it is in Fortran order, its dtype and its offset."""
+    with open(path, "rb") as file:
+        begin = io.BytesIO(file.read(_NPY_HEADER_BYTES))
+    formats = np.lib.format
+    # Version 3 is for columns with odd names.
+    readers = {(1, 0): formats.read_array_header_1_0, (2, 0): formats.read_array_header_2_0}
+    with warnings.catch_warnings():
+        # Of a file that Python 2 has written.
+        warnings.simplefilter("ignore")
+        shape, fortran, stored = readers[formats.read_magic(begin)](begin)
+    if stored.hasobject:
+        raise ValueError
+    return tuple(map(int, shape)), fortran, stored, begin.tell()
 
 
 def _split(where: str) -> tuple[str, str]:

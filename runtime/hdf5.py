@@ -2,15 +2,26 @@
 
 A dataset may lie in another file, by an external link, as a virtual one or in raw storage, and may
 declare a size that is nowhere stored. Whoever is sent such a file should not have to look.
+
+HDF5 itself reads beyond its memory, and ends the process, where a chunk is shorter than it should
+be (2.0; https://github.com/HDFGroup/hdf5/pull/6184 and 6585). Packed chunks are looked at first;
+others are safe in a file that is opened with ``rdcc_nbytes=0``, since it is its cache that trusts
+what the file says of their sizes.
 """
 
+import itertools
+import math
+import zlib
 from typing import Any
 
 import numpy as np
 
 # What h5py may raise where a file is damaged.
 ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, MemoryError,
-          ArithmeticError)  # fmt: skip
+          ArithmeticError, zlib.error)  # fmt: skip
+
+# Largest packed chunk of a dataset that is read, and size of the memory that keeps one.
+CHUNK_BYTES = 64 * 2**20
 
 # Deflate packs 1032 bytes into one at most: https://zlib.net/zlib_tech.html
 _MOST_PACKED = 1100
@@ -18,6 +29,8 @@ _MOST_PACKED = 1100
 _HARMLESS_BYTES = 2**30
 # As many as HDF5 itself follows.
 _MOST_LINKS = 16
+# Names in a path: a link can hold millions.
+_MOST_NAMES = 1000
 
 
 class Elsewhere(ValueError):
@@ -45,7 +58,7 @@ def find(file: Any, name: str, allow_external: bool = False) -> Any:
     Elsewhere
         It lies in another file.
     ValueError
-        Its links lead round in a circle.
+        Its links lead round in a circle, or down too many groups.
     """
     import h5py
 
@@ -61,12 +74,12 @@ def find(file: Any, name: str, allow_external: bool = False) -> Any:
             return None
         if isinstance(link, h5py.HardLink):
             here = here[part]
-        elif isinstance(link, h5py.SoftLink) and links < _MOST_LINKS:
+        elif isinstance(link, h5py.SoftLink):
             links += 1
             parts += link.path.split("/")[::-1]
             here = file["/"] if link.path.startswith("/") else here
-        elif isinstance(link, h5py.SoftLink):
-            raise ValueError(f"{name!r} is a link that leads round in a circle")
+            if links > _MOST_LINKS or len(parts) > _MOST_NAMES:
+                raise ValueError(f"{name!r} is a link that leads round in a circle, or too far")
         else:
             raise Elsewhere(f"{name!r} lies in another file, {link.filename!r}")
     if isinstance(here, h5py.Dataset) and (here.is_virtual or here.external):
@@ -112,7 +125,7 @@ def attribute(owner: Any, name: str) -> Any:
     ValueError
         It is a text without a fixed length.
     """
-    if owner.attrs.get_id(name).dtype.hasobject:
+    if element_type(owner.attrs.get_id(name)).hasobject:
         raise ValueError(f"its attribute {name!r} has no fixed length")
     value = owner.attrs[name]
     if isinstance(value, np.ndarray):
@@ -120,37 +133,173 @@ def attribute(owner: Any, name: str) -> Any:
     return value.decode() if isinstance(value, bytes) else value.item()
 
 
-def require_stored(dataset: Any) -> None:
-    """Make sure that a dataset of `find` holds what it declares, before memory is asked for.
+def element_type(identifier: Any) -> np.dtype:
+    """Return the type of the elements of a dataset or attribute.
+
+    Parameters
+    ----------
+    identifier : h5py.h5d.DatasetID or h5py.h5a.AttrID
+
+    Returns
+    -------
+    numpy.dtype
+        That of objects, unless they are numbers, texts or tables of these.
+    """
+    from h5py import h5t
+
+    kind = identifier.get_type()
+    kinds = {kind.get_class()}
+    if kinds == {h5t.COMPOUND}:
+        kinds = {kind.get_member_class(k) for k in range(kind.get_nmembers())}
+    # For a type of 64 KiB that nests thousands of others h5py takes minutes and all memory.
+    plain = kinds <= {h5t.INTEGER, h5t.FLOAT, h5t.STRING, h5t.ENUM}
+    return identifier.dtype if plain else np.dtype(object)
+
+
+def require_stored(*datasets: Any) -> None:
+    """Make sure that datasets of `find` hold what they declare, before memory is asked for.
+
+    Parameters
+    ----------
+    *datasets : h5py.Dataset
+        Of one file, to be held at the same time.
 
     Raises
     ------
     ValueError
-        It declares far more.
+        They declare far more, or are packed in a way that is not read.
     """
-    declared = (dataset.size or 0) * dataset.dtype.itemsize
-    stored = dataset.id.get_storage_size()
-    # What lies in other files is not counted here.
-    elsewhere = dataset.is_virtual or dataset.external
-    if declared > max(_HARMLESS_BYTES, _MOST_PACKED * stored) and not elsewhere:
+    declared = stored = 0
+    for dataset in datasets:
+        # What lies in other files is not counted here.
+        if dataset.shape is None or dataset.is_virtual or dataset.external:
+            continue
+        declared += math.prod(dataset.shape) * _itemsize(dataset)
+        most = dataset.file.id.get_filesize()
+        # HDF5 would ask for each of the chunks that a file declares, of which there may be 2^60.
+        here = most if dataset.chunks else dataset.id.get_storage_size()
+        # Not more than all of the file: many names can stand for one dataset.
+        stored = min(stored + here, most)
+        if declared > max(_HARMLESS_BYTES, _MOST_PACKED * stored):
+            raise ValueError(
+                f"{dataset.name!r} declares {declared / 1e9:.3g} GB, and at most {stored} bytes "
+                "are stored"
+            )
+        _require_known_packing(dataset)
+
+
+def _require_known_packing(dataset: Any) -> None:
+    from h5py import h5z
+
+    filters = packing(dataset)
+    size = _chunk_bytes(dataset) if filters else 0
+    # A packed chunk is unpacked whole, twice its size in memory, however little is read of it.
+    if size > CHUNK_BYTES:
         raise ValueError(
-            f"{dataset.name!r} declares {declared / 1e9:.3g} GB, and {stored} bytes are stored"
+            f"{dataset.name!r} has packed chunks of {size / 2**20:.0f} MiB, and "
+            f"{CHUNK_BYTES // 2**20} MiB is the most: h5repack --layout makes smaller ones"
+        )
+    # HDF5 and its plugins unpack others without care for the end of their memory, see above.
+    known = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
+    if not known.issuperset(filters) or len(set(filters)) < len(filters):
+        raise ValueError(
+            f"{dataset.name!r} is packed by filters {filters} of HDF5, and only gzip (1), "
+            "shuffle (2) and fletcher32 (3) are read: h5repack --filter=GZIP=1 makes it so"
         )
 
 
+def packing(dataset: Any) -> list[int]:
+    """Return the numbers of the filters that pack the chunks of a dataset."""
+    properties = dataset.id.get_create_plist()
+    return [properties.get_filter(k)[0] for k in range(properties.get_nfilters())]
+
+
+def require_chunks(dataset: Any, row: int) -> None:
+    """Make sure that packed chunks are of their size when unpacked.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        That passed `require_stored`.
+    row : int
+        Where the chunks begin: a multiple of the rows of a chunk.
+
+    Raises
+    ------
+    ValueError, zlib.error
+        One is not.
+    """
+    filters = packing(dataset)
+    if not filters:
+        return
+    size = _chunk_bytes(dataset)
+    # What did not get smaller is not packed; what is larger than this is refused.
+    buffer = np.empty(size + 64, np.uint8)
+    beside = zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
+    for place in itertools.product([row], *(range(0, n, step) for n, step in beside)):
+        try:
+            skipped, chunk = dataset.id.read_direct_chunk(place, out=buffer)
+        except RuntimeError:
+            # It is not stored: all its elements are the fill value.
+            continue
+        if _unpacked_size(chunk, filters, skipped, size) != size:
+            raise ValueError(f"the chunk at {place} of {dataset.name!r} is damaged")
+
+
+def _unpacked_size(chunk: Any, filters: list[int], skipped: int, most: int) -> int:
+    """Return how many bytes HDF5 will have of a chunk; of a bomb, more than the most."""
+    from h5py import h5z
+
+    octets = len(chunk)
+    for k in reversed(range(len(filters))):
+        if skipped >> k & 1:
+            continue
+        if filters[k] == h5z.FILTER_FLETCHER32:
+            octets -= 4
+        elif filters[k] == h5z.FILTER_DEFLATE:
+            inflate, packed, octets = zlib.decompressobj(), chunk[: max(octets, 0)], 0
+            # In pieces, which only are counted: none takes more than 64 MiB.
+            for start in range(0, len(packed), 2**16):
+                octets += len(inflate.decompress(packed[start : start + 2**16]))
+                if octets > most + 4:
+                    break
+    return octets
+
+
+def _chunk_bytes(dataset: Any) -> int:
+    return math.prod(dataset.chunks) * _itemsize(dataset)
+
+
+def _itemsize(dataset: Any) -> int:
+    return dataset.id.get_type().get_size()
+
+
 def whole(file: Any, name: str) -> np.ndarray:
-    """Return all elements of a dataset of an open file.
+    """Return all elements of a dataset of an open file. See `arrays`."""
+    return arrays(file, [name])[0]
+
+
+def arrays(file: Any, names: list[str]) -> list[np.ndarray]:
+    """Return all elements of datasets of an open file.
 
     Raises
     ------
     ValueError
-        It is no dataset of numbers or of fixed text, or not one that `find` and `require_stored`
-        let pass.
+        One is no dataset of numbers or of fixed text, or they are not such that `find` and
+        `require_stored` let them pass.
     """
     import h5py
 
-    dataset = find(file, name)
-    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None or dataset.dtype.hasobject:
-        raise ValueError(f"{name!r} is no dataset of numbers")
-    require_stored(dataset)
-    return dataset[()]
+    datasets = [find(file, name) for name in names]
+    for name, dataset in zip(names, datasets, strict=True):
+        if (
+            not isinstance(dataset, h5py.Dataset)
+            or dataset.shape is None
+            or element_type(dataset.id).hasobject
+        ):
+            raise ValueError(f"{name!r} is no dataset of numbers")
+    require_stored(*datasets)
+    for dataset in datasets:
+        for row in range(0, dataset.shape[0], dataset.chunks[0]) if dataset.chunks else ():
+            require_chunks(dataset, row)
+    return [dataset[()] for dataset in datasets]

@@ -260,7 +260,7 @@ def read(path: str | Path) -> Record:
     if not Path(path).is_file():
         raise FileNotFoundError(2, "no such file", str(path))
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", rdcc_nbytes=0) as file:
             schema = hdf5.attribute(file, "schema") if "schema" in file.attrs else "none"
             record = _read(file) if schema == SCHEMA else None
             whole = record and digest(record.results) == record.attributes["results_sha256"]
@@ -276,20 +276,32 @@ def read(path: str | Path) -> Record:
 
 
 def _read(file: Any) -> Record:
-    timings = hdf5.find(file, "timings")
+    names = [f"results/{name}" for name in _part(file, "results")]
     facts = hdf5.attributes(file)
+    # All at once: many names of one large dataset would take the memory of many.
+    timings, ranks, snapshots, *results = hdf5.arrays(
+        file, ["timings", "ranks", "snapshots", *names]
+    )
     return Record(
         {name: json.loads(value) if name in _JSON else value for name, value in facts.items()},
-        {name: _result(file, name) for name in hdf5.find(file, "results")},
-        hdf5.attributes(hdf5.find(file, "check")),
-        hdf5.attributes(timings)["phases"],
-        hdf5.whole(file, "timings"),
-        hdf5.whole(file, "ranks"),
-        hdf5.whole(file, "snapshots"),
+        {
+            name.removeprefix("results/"): _result(values, hdf5.attributes(_part(file, name)))
+            for name, values in zip(names, results, strict=True)
+        },
+        hdf5.attributes(_part(file, "check")),
+        hdf5.attributes(_part(file, "timings"))["phases"],
+        timings,
+        ranks,
+        snapshots,
     )
 
 
-def _result(file: Any, name: str) -> Result:
-    values = hdf5.whole(file, f"results/{name}")
-    about = hdf5.attributes(hdf5.find(file, f"results/{name}"))
+def _part(file: Any, name: str) -> Any:
+    part = hdf5.find(file, name)
+    if part is None:
+        raise ValueError(f"it has no {name!r}")
+    return part
+
+
+def _result(values: np.ndarray, about: dict[str, Any]) -> Result:
     return Result(values, about["units"], about["description"])

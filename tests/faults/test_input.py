@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import h5py
@@ -34,12 +35,15 @@ def make_inputs(folder):
         file["x"] = values
         file.create_dataset("group/chunked", data=values, chunks=(50,), fillvalue=2.0)
         file.create_dataset("packed", data=values, chunks=(100,), compression="gzip", shuffle=True)
+        file.create_dataset("summed", data=values, chunks=(100,), fletcher32=True)
+        file.create_dataset("shuffled", data=values, chunks=(300,), shuffle=True)
         file["link"] = h5py.SoftLink("/group/chunked")
     with h5py.File(folder / "b.h5", "w", libver="latest") as file:
         file.create_dataset("x", data=values.astype("f4"), chunks=(100,), maxshape=(None,))
         file["x"].attrs["units"] = "K"
     np.save(folder / "c.npy", values)
-    names = ["a.h5:/x", "a.h5:/link", "a.h5:/packed", "b.h5:/x", "c.npy"]
+    names = ["a.h5:/x", "a.h5:/link", "a.h5:/packed", "a.h5:/summed", "a.h5:/shuffled"]
+    names += ["b.h5:/x", "c.npy"]
     return [(folder / file, name) for file, _, name in (n.partition(":") for n in names)]
 
 
@@ -144,6 +148,9 @@ def hostile(tmp_path):
         file.create_dataset("huge", (10**13,), "f8", chunks=(10**6,))
         file.create_dataset("never", (10**13,), "f8")
         file.create_dataset("packed", (10**13,), "f8", chunks=(1000,), compression="gzip")
+        short = file.create_dataset("short", (10**6,), "f8", chunks=(10**6,), compression="gzip")
+        short.id.write_direct_chunk((0,), zlib.compress(bytes(8)))
+        file.create_dataset("scaled", data=values, chunks=(100,), scaleoffset=2)
         file["objects"] = np.array(["a", "b"], dtype=h5py.string_dtype())
         file["pairs"] = np.zeros(3, [("a", "f8"), ("b", "i4")])
         file["type"] = np.dtype("f8")
@@ -157,9 +164,11 @@ REFUSED = {
     "raw": "'/raw' lies in other files, of which this one is a view: --allow-external",
     "view": "'/view' lies in other files, of which this one is a view: --allow-external",
     "round": "is a link that leads round in a circle",
-    "huge": "declares 8e+04 GB, and 0 bytes are stored",
-    "never": "declares 8e+04 GB, and 0 bytes are stored",
-    "packed": "declares 8e+04 GB, and 0 bytes are stored",
+    "huge": "declares 8e+04 GB, and at most ",
+    "never": "declares 8e+04 GB, and at most 0 bytes are stored",
+    "packed": "declares 8e+04 GB, and at most ",
+    "short": "at row 0: the chunk at (0,) of '/short' is damaged",
+    "scaled": "is packed by filters [6] of HDF5, and only gzip",
     "objects": "has elements of type object: float64 or float32 is needed",
     "pairs": "float64 or float32 is needed",
     "type": "a group, not a dataset, '/type'",

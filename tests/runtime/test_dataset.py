@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import tracemalloc
+import zlib
 
 import h5py
 import numpy as np
@@ -156,3 +158,97 @@ def test_elements_that_are_too_large_are_named(tmp_path, form, bad):
     with pytest.raises(Stop, match=words):
         data.read(2, np.empty((3, 3)))
     Dataset(f"{tmp_path}/{form}", 2, (np.float64,)).read(2, np.empty((3, 3)))
+
+
+def test_what_the_file_says_of_the_size_of_a_chunk_is_not_needed(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, chunks=(1000,))
+    whole = bytearray((tmp_path / "a.h5").read_bytes())
+    # The first key of the tree of chunks, which begins with the size of the chunk.
+    key = whole.index(b"TREE\x01") + 24
+    assert whole[key : key + 4] == (8000).to_bytes(4, "little")
+    whole[key : key + 4] = bytes(4)
+    (tmp_path / "a.h5").write_bytes(whole)
+    rows = np.empty(1000)
+    Dataset(f"{tmp_path}/a.h5:/x", 1, (np.float64,)).read(0, rows)
+    np.testing.assert_array_equal(rows, VALUES)
+
+
+def test_a_packed_chunk_that_is_too_short_is_found_while_reading(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        packed = file.create_dataset("x", data=VALUES, chunks=(100,), compression="gzip")
+        packed.id.write_direct_chunk((500,), zlib.compress(bytes(796)))
+    data = Dataset(f"{tmp_path}/a.h5:/x", 1, (np.float64,))
+    data.read(0, np.empty(500))
+    for start, rows in ((450, 51), (599, 1), (0, 1000)):
+        with pytest.raises(Stop, match=r"cannot read .*: the chunk at \(500,\) of '/x' is damaged"):
+            data.read(start, np.empty(rows))
+
+
+@pytest.mark.parametrize("chunks", [(8, 3), (30, 7), (1, 7)])
+@pytest.mark.parametrize("packing", [{}, {"compression": "gzip", "shuffle": True}])
+def test_pieces_of_a_matrix_in_chunks(tmp_path, chunks, packing):
+    values = np.random.default_rng(0).random((30, 7))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=chunks, **packing)
+    data = Dataset(f"{tmp_path}/a.h5:/x", 2, (np.float64,))
+    for start in (0, 5, 12, 24, 0):
+        rows = np.empty((6, 7))
+        data.read(start, rows)
+        np.testing.assert_array_equal(rows, values[start : start + 6])
+
+
+def test_types_in_types_are_refused(tmp_path):
+    kind = np.dtype("f8")
+    for _ in range(300):
+        kind = np.dtype([("a", kind)])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (3,), kind)
+    with pytest.raises(Stop, match="of type object: float64 is needed"):
+        Dataset(f"{tmp_path}/a.h5:/x", 1, (np.float64,))
+
+
+def npy(path, text, version=1, declared=None):
+    """Write a .npy file with a header of this text, and ten numbers."""
+    header = text.encode("latin-1")
+    size = (len(header) if declared is None else declared).to_bytes(2 * version, "little")
+    path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + size + header + bytes(80))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "'", "[" * 9000, "(" * 150 + ")" * 150, "-" * 9000 + "1", "{" * 300, "1j", "\0"),
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (10L,)",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (1.0,)}",
+        "{'descr': '\xff', 'fortran_order': False, 'shape': (10,)}",
+        "{'descr': [[[]]], 'fortran_order': False, 'shape': (10,)}",
+        "{'descr': 'U9999999999', 'fortran_order': False, 'shape': (10,)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (11,)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 4294967296)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (9223372036854775808,)}",
+    ],
+)
+def test_hostile_headers(tmp_path, text):
+    with pytest.raises(Stop, match=r"^\S* is not a whole \.npy file( of numbers|: it ends .*)$"):
+        Dataset(npy(tmp_path / "x.npy", text), 1, (np.float64,))
+
+
+def test_a_header_of_python_2_is_read_without_a_warning(tmp_path):
+    text = "{'descr': '<f8', 'fortran_order': False, 'shape': (10L,)}"
+    assert Dataset(npy(tmp_path / "x.npy", text, version=2), 1, (np.float64,)).shape == (10,)
+
+
+def test_a_header_that_declares_gigabytes_is_not_read(tmp_path):
+    path = npy(tmp_path / "x.npy", "{", version=2, declared=2**30)
+    # With a hole, which takes no space.
+    os.truncate(path, 2**30 + 100)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Stop, match=r"is not a whole \.npy file"):
+            Dataset(path, 1, (np.float64,))
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()

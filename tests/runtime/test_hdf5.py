@@ -1,3 +1,6 @@
+import time
+import zlib
+
 import h5py
 import numpy as np
 import pytest
@@ -57,6 +60,10 @@ def test_follows_no_link_to_another_file(file, name):
 def test_links_that_go_on_and_on(file):
     with pytest.raises(ValueError, match="'chain17' is a link that leads round in a circle"):
         hdf5.find(file, "chain17")
+    file["group/up"] = file["group"]
+    file["long"] = h5py.SoftLink("/group/" + "up/" * 1000 + "y")
+    with pytest.raises(ValueError, match="'long' is a link that leads round in a circle, or too"):
+        hdf5.find(file, "long")
 
 
 def test_what_is_packed_as_tightly_as_can_be_passes(file, monkeypatch):
@@ -77,10 +84,10 @@ def test_what_is_mostly_fill_value_passes_up_to_a_gibibyte(file):
         hdf5.require_stored(sparse)
 
 
-@pytest.mark.parametrize("chunks", [None, (100,)])
-def test_what_is_declared_and_not_stored(file, chunks):
+@pytest.mark.parametrize(("chunks", "most"), [(None, "0"), ((100,), "[1-9]\\d+")])
+def test_what_is_declared_and_not_stored(file, chunks, most):
     empty = file.create_dataset("empty", (2**50,), "f8", chunks=chunks)
-    words = r"'/empty' declares 9.01e\+06 GB, and 0 bytes are stored"
+    words = rf"'/empty' declares 9.01e\+06 GB, and at most {most} bytes are stored"
     with pytest.raises(ValueError, match=words):
         hdf5.require_stored(empty)
     with pytest.raises(ValueError, match=words):
@@ -109,3 +116,97 @@ def test_attributes_in_a_heap_are_not_read(file):
     file["x"].attrs["name"] = "of no fixed length"
     with pytest.raises(ValueError, match="'name' has no fixed length"):
         hdf5.attributes(file["x"])
+
+
+def test_types_in_types_are_not_looked_at(file):
+    kind = h5py.h5t.IEEE_F64LE
+    # h5py takes seconds and gigabytes for these, minutes for three times as many.
+    for _ in range(3000):
+        kind = h5py.h5t.vlen_create(kind)
+    space = h5py.h5s.create_simple((3,))
+    dataset = h5py.h5d.create(file.id, b"deep", kind, space)
+    h5py.h5a.create(file["x"].id, b"deep", kind, space)
+    start = time.perf_counter()
+    assert hdf5.element_type(dataset).hasobject
+    with pytest.raises(ValueError, match="'deep' is no dataset of numbers"):
+        hdf5.whole(file, "deep")
+    with pytest.raises(ValueError, match="'deep' has no fixed length"):
+        hdf5.attributes(file["x"])
+    assert time.perf_counter() - start < 1
+    table = np.zeros(3, [("a", "f8"), ("b", "S3"), ("c", "?")])
+    file["table"] = table
+    assert hdf5.whole(file, "table").dtype == table.dtype
+
+
+def test_many_names_of_one_dataset_count_each(file, monkeypatch):
+    monkeypatch.setattr(hdf5, "_HARMLESS_BYTES", 10**6)
+    file.create_dataset("packed", data=np.zeros(10**6), compression="gzip")
+    file.flush()
+    names = ["packed", *(f"packed{k}" for k in range(9))]
+    for name in names[1:]:
+        file[name] = file["packed"]
+    monkeypatch.setattr(hdf5, "_MOST_PACKED", 3 * 8 * 10**6 / file.id.get_filesize())
+    assert [len(values) for values in hdf5.arrays(file, names[:3])] == [10**6] * 3
+    with pytest.raises(ValueError, match=r"'/packed\d?' declares 0.032 GB"):
+        hdf5.arrays(file, names[:4])
+
+
+def damaged_chunk(file, name, octets, **packing):
+    """Create a dataset of one chunk, 800,000 bytes long, that is stored as these bytes."""
+    dataset = file.create_dataset(name, (10**5,), "f8", chunks=(10**5,), **packing)
+    dataset.id.write_direct_chunk((0,), octets)
+    return dataset
+
+
+# Without care HDF5 2.0 ends the process for each of these but the last.
+@pytest.mark.parametrize(
+    ("packing", "octets"),
+    [
+        ({"compression": "gzip"}, zlib.compress(bytes(799_999))),
+        ({"compression": "gzip"}, zlib.compress(b"")),
+        ({"compression": "gzip", "shuffle": True}, zlib.compress(bytes(8))),
+        ({"shuffle": True}, bytes(8)),
+        ({"fletcher32": True}, bytes(2)),
+        ({"fletcher32": True}, bytes(799_999)),
+        ({"compression": "gzip"}, zlib.compress(bytes(5 * 10**8))),
+    ],
+)
+def test_chunks_of_another_size(file, packing, octets):
+    dataset = damaged_chunk(file, "short", octets, **packing)
+    hdf5.require_stored(dataset)
+    with pytest.raises(ValueError, match=r"the chunk at \(0,\) of '/short' is damaged"):
+        hdf5.require_chunks(dataset, 0)
+    with pytest.raises(ValueError, match="is damaged"):
+        hdf5.whole(file, "short")
+
+
+def test_chunks_that_are_not_packed_though_others_are(tmp_path):
+    values = np.random.default_rng(0).random(1000)
+    with h5py.File(tmp_path / "b.h5", "w") as made:
+        for name, octets in (("whole", values.tobytes()), ("short", values.tobytes()[:-1])):
+            dataset = made.create_dataset(name, (1000,), "f8", chunks=(1000,), compression="gzip")
+            dataset.id.write_direct_chunk((0,), octets, filter_mask=1)
+    with h5py.File(tmp_path / "b.h5") as made:
+        np.testing.assert_array_equal(hdf5.whole(made, "whole"), values)
+        with pytest.raises(ValueError, match="is damaged"):
+            hdf5.require_chunks(made["short"], 0)
+
+
+@pytest.mark.parametrize(
+    "packing", [{"compression": "gzip"}, {"shuffle": True}, {"fletcher32": True}]
+)
+def test_whole_chunks_pass(file, packing):
+    values = np.random.default_rng(0).random((30, 7)).round(1)
+    sound = file.create_dataset("sound", (30, 7), chunks=(8, 3), dtype="f8", **packing)
+    # The last chunks are not stored.
+    sound[:20] = values[:20]
+    for row in range(0, 30, 8):
+        hdf5.require_chunks(sound, row)
+    np.testing.assert_array_equal(hdf5.whole(file, "sound")[:20], values[:20])
+
+
+@pytest.mark.parametrize("packing", [{"scaleoffset": 2}, {"compression": "lzf"}])
+def test_filters_on_which_hdf5_crashes(file, packing):
+    other = file.create_dataset("other", data=np.ones(100), chunks=(10,), **packing)
+    with pytest.raises(ValueError, match=r"packed by filters \[\d+\] of HDF5, and only gzip"):
+        hdf5.require_stored(other)

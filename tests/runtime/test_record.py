@@ -365,3 +365,53 @@ def test_records_of_earlier_schemas_are_named(tmp_path):
         file.attrs["schema"], file.attrs["job"] = 3, "with a text of no fixed length"
     with pytest.raises(ValueError, match="not a record of schema 4: its schema is 3"):
         record.read(tmp_path / "a.h5")
+
+
+def damages():
+    """Return ways to make a record one that is refused, with what is said then."""
+
+    def remove(name):
+        return lambda file: file.pop(name)
+
+    def replace(name, *arguments, **options):
+        def act(file):
+            del file[name]
+            file.create_dataset(name, *arguments, **options)
+
+        return act
+
+    def names_of_one(file):
+        packed = file.create_dataset("packed", data=np.zeros(10**7), compression="gzip")
+        for k in range(20):
+            file[f"results/x{k}"] = packed
+
+    def one_huge_chunk(file):
+        shape = {"shape": (1,), "maxshape": (None,), "chunks": (2**27,)}
+        file.create_dataset("results/x", dtype="f8", compression="gzip", **shape)
+
+    def nested(file):
+        file.attrs["arguments"] = np.bytes_(b"[" * 60_000)
+
+    return {
+        "results missing": (remove("results"), "it has no 'results'"),
+        "check missing": (remove("check"), "it has no 'check'"),
+        "timings missing": (remove("timings"), "'timings' is no dataset of numbers"),
+        "results no group": (replace("results", data=np.ones(3)), "is no dataset of numbers"),
+        "results of groups": (lambda file: file.create_group("results/x"), "is no dataset"),
+        "huge": (replace("timings", (2**50,), "f8"), "declares 9.01e.06 GB"),
+        "huge in chunks": (replace("ranks", (2**50,), "f8", chunks=(8,)), "declares 9.01e.06 GB"),
+        "texts of any length": (replace("ranks", (3,), h5py.string_dtype()), "no dataset of num"),
+        "one large dataset with many names": (names_of_one, "declares 1.12 GB, and at most"),
+        "a large packed chunk": (one_huge_chunk, "packed chunks of 1024 MiB"),
+        "nested JSON": (nested, "maximum recursion depth"),
+    }
+
+
+@pytest.mark.parametrize("damage", damages())
+def test_hostile_records(comm, make, tmp_path, damage):
+    act, words = damages()[damage]
+    path = record.write(comm, tmp_path / "a.h5", make(), force=False)
+    with h5py.File(path, "r+") as file:
+        act(file)
+    with pytest.raises(ValueError, match=f"^{path} is damaged: .*{words}"):
+        record.read(path)
