@@ -20,9 +20,8 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 BARE_SECONDS = 900
 MPI_SECONDS = 300
-SLURM_SECONDS = 360
-# It takes about half of it.
-FAULTS_SECONDS = 300
+SLURM_SECONDS = 240
+FAULTS_SECONDS = 180
 CHROMIUM_SECONDS = 120
 
 SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1"}
