@@ -140,12 +140,13 @@ def test_random_ranks_at_random_moments(tmp_path, expected, chain):
         with Life(tmp_path, ranks) as life:
             time.sleep(rng.uniform(0.2, 1.2))
             victims = life.ranks()
-            if not victims:
-                continue
-            os.kill(rng.choice(victims), signal.SIGKILL)
-            kills += 1
+            if victims:
+                os.kill(rng.choice(victims), signal.SIGKILL)
+                kills += 1
             status, output = life.end(END_SECONDS)
-            assert status not in (0, 75), f"FAULTS_SEED={SEED}\n{output}"
+            # With its record it may just have ended by itself.
+            done = (tmp_path / "r.h5").exists()
+            assert status not in (0, 75) or (done and status == 0), f"FAULTS_SEED={SEED}\n{output}"
             assert life.ranks() == []
         steps = steps_of(tmp_path)
         if (tmp_path / "r.h5").exists():
@@ -153,7 +154,7 @@ def test_random_ranks_at_random_moments(tmp_path, expected, chain):
             assert digests(tmp_path) == expected
             for path in tmp_path.iterdir():
                 path.unlink()
-            newest = 0
+            newest, left = 0, set()
             continue
         # What was there before stays until there is more.
         assert max(steps, default=0) >= newest, f"FAULTS_SEED={SEED}"
