@@ -155,24 +155,25 @@ def main(comm, argv):
     with run.clock.phase("compile"):
         compilation.warm_up(device.node, lambda: step(*small))
     progress = Progress(args.steps * args.repeats, "step", comm.rank == 0, checkpoint.step)
-    with progress, checkpoint.answering_signals():
-        for repeat in run.clock.repeats():
-            numbers = WARM_UP_STEPS
-            if repeat >= 0:
-                numbers = progress.over(range(checkpoint.step + 1, args.steps + 1))
-            # Else rank 0 would hold this state while it gathers the next.
-            results = None
-            results = solve(rows, begin, out, step, numbers, snapshots, checkpoint)
-    with agreement(comm):
-        if comm.rank == 0:
-            final = results["temperature"].values
-            checked = check(fill, final, r, run)
-            results["hottest"] = Result(final.max(), "K", "largest of the temperatures")
-            results["time"] = Result(np.float64(args.steps * args.dt), "s", "of the last state")
-    points = ny * nx * (args.steps - checkpoint.step)
-    # A step reads and writes each point once.
-    runs.finish(comm, run, results, checked, points, 16 * points, snapshots.table())
-    checkpoint.remove()
+    with checkpoint.answering_signals():
+        with progress:
+            for repeat in run.clock.repeats():
+                numbers = WARM_UP_STEPS
+                if repeat >= 0:
+                    numbers = progress.over(range(checkpoint.step + 1, args.steps + 1))
+                # Else rank 0 would hold this state while it gathers the next.
+                results = None
+                results = solve(rows, begin, out, step, numbers, snapshots, checkpoint)
+        with agreement(comm):
+            if comm.rank == 0:
+                final = results["temperature"].values
+                checked = check(fill, final, r, run)
+                results["hottest"] = Result(final.max(), "K", "largest of the temperatures")
+                results["time"] = Result(np.float64(args.steps * args.dt), "s", "of the last state")
+        points = ny * nx * (args.steps - checkpoint.step)
+        # A step reads and writes each point once.
+        runs.finish(comm, run, results, checked, points, 16 * points, snapshots.table())
+        checkpoint.remove()
 
 
 if __name__ == "__main__":

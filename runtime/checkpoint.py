@@ -16,6 +16,7 @@ there stops: a requeued job may meet what is left of itself on a node that was t
 """
 
 import argparse
+import glob
 import hashlib
 import json
 import os
@@ -61,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint-seconds", type=program.positive, metavar="S", help=meaning)
 
 
-class Unusable(Exception):
+class _Unusable(Exception):
     """A file is no checkpoint from which this run can go on; the text says why."""
 
 
@@ -121,22 +122,16 @@ class Checkpoint:
         self.snapshots = np.empty(0, SNAPSHOT)
         self._owner, self.again, self._rotate = "", False, False
         self._found: _Found | None = None
+        self._refused: dict[Path, str] = {}
         with agreement(comm):
             self._check_options()
             if comm.rank == 0 and self.path is not None:
-                with run.clock.phase("checkpoint"):
-                    try:
-                        self._open(self.path, octets)
-                    except (Stop, OSError) as error:
-                        self.close()
-                        if isinstance(error, Stop):
-                            raise
-                        text = f"cannot use {self.path} for checkpoints: {error.strerror}"
-                        raise Stop(text) from None
+                with run.clock.phase("checkpoint"), self._closed_by_errors():
+                    self._open(self.path, octets)
         self.step, run.restarts = comm.bcast(self._go_on())
         run.first_step = self.step
-        # Of the last checkpoint.
-        self._kept_step = self.step
+        # Of the last checkpoint, and whether this run has written one.
+        self._kept_step, self._wrote = self.step, False
         # The step after which the ranks look for signals next, and when they last did.
         self._look, self._looked_step, self._looked = self.step + 1, self.step, time.monotonic()
         self._written = self._looked
@@ -154,38 +149,61 @@ class Checkpoint:
             self.seconds = _DEFAULT_SECONDS
 
     def _open(self, path: Path, octets: int) -> None:
-        """Find where to go on, and take the files over. On rank 0."""
+        """Find where to go on. Nothing is changed yet: the start may fail. On rank 0."""
         files.require_writable(path, True, "checkpoint", lambda _: True, "--checkpoint")
-        refused: dict[Path, str] = {}
         for candidate in (path, _previous(path)):
-            if candidate.exists():
+            # Absent, or just being renamed by another run, and then the second one is there.
+            with suppress(FileNotFoundError):
                 try:
                     self._found = self._found or _read(candidate, self.run.job, self.problem)
                     _require_magic(candidate)
-                except Unusable as error:
-                    refused[candidate] = f"{candidate} {error}"
+                except _Unusable as error:
+                    self._refused[candidate] = f"{candidate} {error}"
         found = self._found
         if found is not None and found.step >= self.last:
             raise Stop(f"{found.path} is of step {found.step}, and this run ends at {self.last}")
-        if refused and found is None:
-            reasons = "; ".join(refused.values())
-            raise Stop(f"{reasons}: name another --checkpoint, or remove this one to start anew")
+        if self._refused and found is None:
+            reasons, names = (
+                "; ".join(self._refused.values()),
+                " and ".join(map(str, self._refused)),
+            )
+            raise Stop(f"{reasons}: name another --checkpoint, or remove {names} to start anew")
         _require_space(path, octets)
         self.again = found is not None or _owner_file(path).exists()
         self._rotate = found is not None and found.path == path
+        if found is not None:
+            self.snapshots = hdf5.whole(found.file, "snapshots")
+
+    def _take_over(self, path: Path) -> None:
+        """Make the files those of this run. On rank 0."""
         self._owner = _own_name()
         files.write(_owner_file(path), memoryview(self._owner.encode()), force=True)
         # Who writes them may live on, on another node, but is not to finish.
-        files.remove_temporaries(path)
+        record = self.run.path
+        files.remove_temporaries(path.parent, glob.escape(path.name))
+        files.remove_temporaries(record.parent, f"{glob.escape(record.stem)}*.h5")
+        found = self._found
         if found is None:
             return
-        for candidate, reason in refused.items():
+        for candidate, reason in self._refused.items():
             aside = candidate.with_stem(f"{candidate.stem}-refused-{time.time_ns()}")
             candidate.rename(aside)
             self.run.warn(f"{reason}; it is now {aside.name}, and {found.path} is used")
         author = hdf5.attributes(found.file)["written_by"]
         self.run.tell(f"goes on after step {found.step} of {found.path}, written by {author}")
-        self.snapshots = hdf5.whole(found.file, "snapshots")
+
+    @contextmanager
+    def _closed_by_errors(self) -> Iterator[None]:
+        """Close what was found, and end with one sentence, if the file system fails inside."""
+        try:
+            yield
+        except OSError as error:
+            self.close()
+            reason = error.strerror or error
+            raise Stop(f"cannot use {self.path} for checkpoints: {reason}") from None
+        except Stop:
+            self.close()
+            raise
 
     def _go_on(self) -> tuple[int, int]:
         """Return the step after which the run goes on, and how often it has done so."""
@@ -211,35 +229,47 @@ class Checkpoint:
 
     @contextmanager
     def answering_signals(self) -> Iterator[None]:
-        """Answer signals with a checkpoint, inside. Collective over the ranks of the job.
+        """Take the files over, and answer signals with a checkpoint, inside. Collective.
+
+        From the last step on a signal waits for the record, without which that step would be lost.
 
         Raises
         ------
         Stop
-            At the end, another run has taken over; status 1.
+            The file system failed.
         """
         if self.path is None:
             yield
             return
+        with agreement(self.comm):
+            if self.comm.rank == 0:
+                with self._closed_by_errors():
+                    self._take_over(self.path)
         try:
             with signals.kept():
                 self._written = time.monotonic()
                 yield
         finally:
             self.close()
-        with agreement(self.comm):
-            if self.comm.rank == 0:
-                self._require_owner(self.path)
 
     def due(self, step: int) -> bool:
         """Tell whether a checkpoint is to be written after a step. Collective.
 
         All ranks find the same. After the last step none is due: the record follows.
+
+        Raises
+        ------
+        Stop
+            After the last step, another run has taken over; status 1.
         """
-        if not 0 < step < self.last:
-            return False
         if self.path is None:
             self._remark()
+            return False
+        if step == self.last:
+            with agreement(self.comm):
+                if self.comm.rank == 0:
+                    self._require_owner(self.path)
+        if not 0 < step < self.last:
             return False
         by_step = self.every is not None and step % self.every == 0
         if step < self._look and not by_step:
@@ -332,7 +362,7 @@ class Checkpoint:
             if text not in self.run.warnings:
                 self.run.warnings.append(text)
             return None
-        self._kept_step, self._rotate = step, True
+        self._kept_step, self._rotate, self._wrote = step, True, True
         return None
 
     def _keep_previous(self, path: Path) -> None:
@@ -361,11 +391,13 @@ class Checkpoint:
 
     def _other_owner(self, path: Path) -> str:
         """Return which other run has taken over, or an empty string."""
-        # Without the file nobody has: some sites remove what is old.
-        with suppress(OSError):
+        try:
             owner = _owner_file(path).read_text()
-            return owner if owner != self._owner else ""
-        return ""
+        except OSError:
+            # Some sites remove what is old. With the checkpoints it was another run, at its end.
+            gone = not path.exists() and not _previous(path).exists()
+            return "it has ended by now" if gone and self._wrote and _is_there(path.parent) else ""
+        return owner if owner != self._owner else ""
 
     def _require_owner(self, path: Path) -> None:
         if owner := self._other_owner(path):
@@ -378,7 +410,7 @@ class Checkpoint:
             self._found = None
 
     def remove(self) -> None:
-        """Remove the checkpoints of a run whose record is written."""
+        """Remove the checkpoints of a run whose record is written. Only rank 0 does something."""
         if self.comm.rank == 0 and self.path is not None and not self._other_owner(self.path):
             for path in (self.path, _previous(self.path), _owner_file(self.path)):
                 with suppress(OSError):
@@ -391,6 +423,13 @@ def _previous(path: Path) -> Path:
 
 def _owner_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.owner")
+
+
+def _is_there(folder: Path) -> bool:
+    """Tell whether a folder has not been removed; one that a process is in stays without a name."""
+    with suppress(OSError):
+        return folder.stat().st_nlink > 0
+    return False
 
 
 def _own_name() -> str:
@@ -423,7 +462,7 @@ def _read(path: Path, job: str, problem: dict[str, Any]) -> _Found:
 
     Raises
     ------
-    Unusable
+    _Unusable
         It is none.
     Stop
         It cannot be read at all.
@@ -433,6 +472,8 @@ def _read(path: Path, job: str, problem: dict[str, Any]) -> _Found:
     try:
         # Kept open for as long as it is needed: another run may rename it, or write a new one.
         stream = path.open("rb")
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise Stop(f"cannot read {path}: {error.strerror}") from None
     try:
@@ -442,8 +483,8 @@ def _read(path: Path, job: str, problem: dict[str, Any]) -> _Found:
         _compare(facts["job"], json.loads(facts["problem"]), job, problem)
     except hdf5.ERRORS as error:
         stream.close()
-        raise Unusable(f"is damaged: {error}") from None
-    except Unusable:
+        raise _Unusable(f"is damaged: {error}") from None
+    except _Unusable:
         stream.close()
         raise
     return _Found(path, stream, file, facts["step"], facts["restarts"])
@@ -454,23 +495,23 @@ def _compare(job: str, problem: dict[str, Any], own: str, wanted: dict[str, Any]
 
     Raises
     ------
-    Unusable
+    _Unusable
         It is not.
     """
     if job != own:
-        raise Unusable(f"is of another job, {job}")
+        raise _Unusable(f"is of another job, {job}")
     wanted = json.loads(json.dumps(wanted))
     for name in sorted({*problem, *wanted}):
         there, here = problem.get(name), wanted.get(name)
         if there != here:
-            raise Unusable(f"is of another problem: {name} is {there} there and {here} here")
+            raise _Unusable(f"is of another problem: {name} is {there} there and {here} here")
 
 
 def _require_magic(path: Path) -> None:
     """Make sure that a file may be replaced by a checkpoint: it is one, whole or not."""
     with path.open("rb") as stream:
         if not stream.read(len(_MAGIC)) == _MAGIC:
-            raise Unusable("is no checkpoint")
+            raise _Unusable("is no checkpoint")
 
 
 def _verify(stream: BinaryIO) -> None:
@@ -478,19 +519,19 @@ def _verify(stream: BinaryIO) -> None:
 
     Raises
     ------
-    Unusable
+    _Unusable
         It is not, or of another version.
     """
     header = stream.read(_HEADER_BYTES)
     if not header.startswith(_MAGIC):
-        raise Unusable("is no checkpoint, or damaged")
+        raise _Unusable("is no checkpoint, or damaged")
     version = header.split(maxsplit=3)[2:3]
     if version != [b"%d" % VERSION]:
         text = version[0].decode("ascii", "backslashreplace") if version else "none"
-        raise Unusable(f"has the version {text}, and this program reads {VERSION}")
+        raise _Unusable(f"has the version {text}, and this program reads {VERSION}")
     digest = hashlib.sha256()
     while block := stream.read(_BLOCK_BYTES):
         digest.update(block)
     if header != _header(digest):
-        raise Unusable("is damaged: its bytes are not those that were written")
+        raise _Unusable("is damaged: its bytes are not those that were written")
     stream.seek(0)

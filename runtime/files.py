@@ -6,7 +6,6 @@ then given its own name.
 
 import errno
 import fcntl
-import glob
 import io
 import os
 import time
@@ -58,9 +57,9 @@ def require_writable(
         raise Stop(f"cannot write to {path.parent}: {error.strerror}") from None
 
 
-def remove_temporaries(path: Path) -> None:
-    """Remove what other runs are writing, or were, to give it the name ``path`` in the end."""
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.record-tmp"):
+def remove_temporaries(folder: Path, pattern: str) -> None:
+    """Remove what other runs are writing, or were, to give it a name that matches in the end."""
+    for temporary in folder.glob(f".{pattern}.*.record-tmp"):
         with suppress(OSError):
             temporary.unlink()
 

@@ -50,7 +50,6 @@ def _receive(number: int) -> None:
     global _weight
     weight = _WEIGHTS.index(number)
     second = number == signal.SIGINT and _weight == weight
-    # Before the look at `_kept`, as `kept` does it the other way round: one of the two sees it.
     _weight = max(_weight, weight)
     if number != signal.SIGUSR1 and (second or not _kept):
         _end(number)
@@ -75,15 +74,13 @@ def of_weight(weight: int) -> signal.Signals:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Remember signals instead of ending; at the end, end if one was not answered."""
+    """Remember signals inside instead of ending. One that nobody has answered is forgotten."""
     global _kept
     _kept = True
     try:
         yield
     finally:
         _kept = False
-    if _weight > _WEIGHTS.index(signal.SIGUSR1):
-        _end(_WEIGHTS[_weight])
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 ``FAULT="fsync .c.h5. 2 before"``: before the second `os.fsync` of a file whose name begins so, in
 this process; ``after`` it; ``half``: of a write, when half the bytes are written; ``hang``: instead
-of it.
+of it; ``wait``: a second before it, and then it goes on.
 """
 
 import runtime.guard  # noqa: F401  # isort: skip
@@ -46,9 +46,11 @@ def watch(function, beginning, number, when):
                     right(arguments[0], arguments[1][: len(arguments[1]) // 2])
                 elif when == "after":
                     right(*arguments, **options)
-                elif when == "hang":
+                elif when in ("hang", "wait"):
                     Path("hangs").touch()
-                    time.sleep(60)
+                    time.sleep(60 if when == "hang" else 1)
+                    if when == "wait":
+                        return right(*arguments, **options)
                 os.kill(os.getpid(), signal.SIGKILL)
         return right(*arguments, **options)
 

@@ -239,6 +239,17 @@ def test_a_signal_leads_to_a_checkpoint(tmp_path, expected, number, status):
     require_finished(tmp_path, expected)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+def test_a_signal_after_the_last_step_waits_for_the_record(tmp_path, expected, number):
+    with Life(tmp_path, 2, "fsync .r.h5. 1 wait") as life:
+        life.wait_until((tmp_path / "hangs").exists)
+        life.process.send_signal(number)
+        status, output = life.end(END_SECONDS)
+    assert status == 0, output
+    (tmp_path / "hangs").unlink()
+    require_finished(tmp_path, expected)
+
+
 def test_a_second_sigint_ends_what_hangs(tmp_path):
     with Life(tmp_path, 2, "fsync .c.h5. 1 hang") as life:
         life.wait_until((tmp_path / "hangs").exists)

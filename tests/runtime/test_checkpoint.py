@@ -30,7 +30,8 @@ def state(step):
     return {"u": Result(np.full(SHAPE, step) + np.arange(30.0).reshape(SHAPE), "K", "all points")}
 
 
-def make(comm, folder, problem=PROBLEM, job="job", last=1000, octets=240, **options):
+def make(comm, folder, problem=PROBLEM, job="job", last=1000, octets=240, start=True, **options):
+    """Return the checkpoint of a run that is at its steps, or about to be."""
     args = {"checkpoint": Path(folder, "c.h5"), "checkpoint_every": None}
     args |= {"checkpoint_seconds": None, "repeats": 1, **options}
     place = device.choose(comm, "numpy")
@@ -38,6 +39,8 @@ def make(comm, folder, problem=PROBLEM, job="job", last=1000, octets=240, **opti
     run = Run(job, space, Path(folder, "r.h5"), Clock(1), place, "")
     checkpoint = Checkpoint(comm, run, problem, last, octets)
     OPEN.append(checkpoint)
+    if start and comm.rank == 0 and checkpoint.path is not None:
+        checkpoint._take_over(checkpoint.path)
     return checkpoint
 
 
@@ -321,22 +324,66 @@ def test_another_run_has_taken_over(comm, mpi_tmp_path, when):
         if when == "at a checkpoint":
             first.write(20, state(20), NONE)
         else:
-            with first.answering_signals():
-                pass
+            first.due(first.last)
     assert caught.value.status == 1
     assert (mpi_tmp_path / "c.h5").read_bytes() == before
     first.remove()
     comm.Barrier()
     assert (mpi_tmp_path / "c.h5").exists()
-    with second.answering_signals():
-        second.write(15, state(15), NONE)
+    second.write(15, state(15), NONE)
+    assert not second.due(second.last)
 
 
 def test_an_owner_file_that_was_cleaned_away_stops_nobody(comm, tmp_path):
     checkpoint = make(comm, tmp_path)
     (tmp_path / ".c.h5.owner").unlink()
-    with checkpoint.answering_signals():
-        checkpoint.write(10, state(10), NONE)
+    checkpoint.write(10, state(10), NONE)
+    (tmp_path / ".c.h5.owner").unlink(missing_ok=True)
+    assert not checkpoint.due(checkpoint.last)
+    checkpoint.write(20, state(20), NONE)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("when", ["at a checkpoint", "at the end"])
+def test_another_run_has_ended_meanwhile(comm, mpi_tmp_path, when):
+    first = make(comm, mpi_tmp_path)
+    first.write(10, state(10), NONE)
+    make(comm, mpi_tmp_path).remove()
+    comm.Barrier()
+    with pytest.raises(Stop, match=r"taken over .*c.h5, so this one ends: it has ended by now"):
+        if when == "at a checkpoint":
+            first.write(20, state(20), NONE)
+        else:
+            first.due(first.last)
+    assert list(mpi_tmp_path.iterdir()) == []
+
+
+@pytest.mark.mpi
+def test_a_start_that_fails_later_disturbs_nobody(comm, mpi_tmp_path):
+    running = make(comm, mpi_tmp_path)
+    running.write(10, state(10), NONE)
+    running.write(20, state(20), NONE)
+    if comm.rank == 0:
+        (mpi_tmp_path / "c-previous.h5").write_text("no checkpoint")
+        before = {path.name: path.read_bytes() for path in mpi_tmp_path.iterdir()}
+    comm.Barrier()
+    make(comm, mpi_tmp_path, start=False)
+    if comm.rank == 0:
+        assert {path.name: path.read_bytes() for path in mpi_tmp_path.iterdir()} == before
+    assert not running.due(running.last)
+
+
+def test_a_file_that_is_renamed_just_now_is_absent(comm, tmp_path, monkeypatch):
+    written(comm, tmp_path, 10, 20)
+    right = checkpoints._read
+
+    def late(path, *arguments):
+        if path.name == "c.h5":
+            path.rename(tmp_path / "c-previous.h5")
+        return right(path, *arguments)
+
+    monkeypatch.setattr(checkpoints, "_read", late)
+    assert make(comm, tmp_path).step == 20
 
 
 def test_a_checkpoint_that_was_removed_is_no_hindrance(comm, tmp_path):
@@ -349,8 +396,9 @@ def test_a_checkpoint_that_was_removed_is_no_hindrance(comm, tmp_path):
 
 
 def test_temporary_files_of_other_nodes_are_removed(comm, tmp_path):
-    kept = [".d.h5.1-2.node9.record-tmp", ".c.h5x.1-2.node9.record-tmp"]
-    for name in (".c.h5.1-2.node9.record-tmp", *kept):
+    end = ".1-2.node9.record-tmp"
+    kept = [f".d.h5{end}", f".c.h5x{end}", f".s.h5{end}"]
+    for name in (f".c.h5{end}", f".r.h5{end}", f".r-step000000010.h5{end}", *kept):
         (tmp_path / name).write_text("half")
     make(comm, tmp_path)
     assert names(tmp_path) == sorted(kept)
@@ -442,12 +490,18 @@ def test_a_disk_that_fails_at_the_start_is_told(comm, tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "write", fails)
     with pytest.raises(Stop, match=r"cannot use .*c.h5 for checkpoints: Input/output error"):
-        make(comm, tmp_path)
+        with make(comm, tmp_path, start=False).answering_signals():
+            pass
 
 
 def test_the_record_is_no_checkpoint(comm, tmp_path):
-    with pytest.raises(Stop, match="--checkpoint and --output name the same file"):
-        make(comm, tmp_path, checkpoint=tmp_path / "x" / ".." / "r.h5")
+    for output in ("c.h5", "c-previous.h5"):
+        place = device.choose(comm, "numpy")
+        args = {"checkpoint": tmp_path / "x" / ".." / "c.h5", "checkpoint_every": None}
+        space = argparse.Namespace(**args, checkpoint_seconds=None, repeats=1)
+        run = Run("job", space, tmp_path / output, Clock(1), place, "")
+        with pytest.raises(Stop, match="--checkpoint and --output name the same file"):
+            Checkpoint(comm, run, PROBLEM, 1000, 240)
 
 
 def test_a_checkpoint_that_may_not_be_read(comm):
