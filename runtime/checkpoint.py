@@ -392,7 +392,7 @@ class Checkpoint:
     def _other_owner(self, path: Path) -> str:
         """Return which other run has taken over, or an empty string."""
         try:
-            owner = _owner_file(path).read_text()
+            owner = _owner_file(path).read_text(errors="replace")
         except OSError:
             # Some sites remove what is old. With the checkpoints it was another run, at its end.
             gone = not path.exists() and not _previous(path).exists()
@@ -501,7 +501,7 @@ def _compare(job: str, problem: dict[str, Any], own: str, wanted: dict[str, Any]
     if job != own:
         raise _Unusable(f"is of another job, {job}")
     wanted = json.loads(json.dumps(wanted))
-    for name in sorted({*problem, *wanted}):
+    for name in {**wanted, **problem}:
         there, here = problem.get(name), wanted.get(name)
         if there != here:
             raise _Unusable(f"is of another problem: {name} is {there} there and {here} here")

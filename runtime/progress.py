@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,8 +74,10 @@ class Progress:
             self._print(f"\r{'':<{self.width}}\r")
 
     def _print(self, text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        # The log may be on a disk that is full by now: the run is worth more.
+        with suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 def duration(seconds: float) -> str:

@@ -62,6 +62,16 @@ if TYPE_CHECKING:
 SCHEMA = 4
 # Attributes that are no plain numbers or text.
 _JSON = ("arguments", "versions", "slurm", "warnings")
+_TEXTS = ("job", "command", "folder", "variant", "start", "git", "mpi", "results_sha256")
+_NUMBERS = ("ranks", "nodes", "threads", "peak_memory_rank", "peak_memory_node", "work",
+            "kernel_bytes", "first_step", "restarts")  # fmt: skip
+_KINDS = {
+    **dict.fromkeys(_TEXTS, str),
+    **dict.fromkeys(_NUMBERS, int),
+    **dict.fromkeys(_JSON, dict),
+    "warnings": list,
+}
+_COLUMNS = {"rank", "host", "cores", "threads", "device", "peak_memory"}
 # Files lie beside the record, so that a name is enough: at most 255 bytes on Linux.
 SNAPSHOT = np.dtype([("step", "i8"), ("file", "S255"), ("sha256", "S64")])
 _DIGEST_BYTES = 16 * 2**20
@@ -282,7 +292,7 @@ def _read(file: Any) -> Record:
     timings, ranks, snapshots, *results = hdf5.arrays(
         file, ["timings", "ranks", "snapshots", *names]
     )
-    return Record(
+    record = Record(
         {name: json.loads(value) if name in _JSON else value for name, value in facts.items()},
         {
             name.removeprefix("results/"): _result(values, hdf5.attributes(_part(file, name)))
@@ -294,6 +304,24 @@ def _read(file: Any) -> Record:
         ranks,
         snapshots,
     )
+    _require_schema(record)
+    return record
+
+
+def _require_schema(record: Record) -> None:
+    """Make sure that whoever reads a record finds what the schema says."""
+    for name, kind in _KINDS.items():
+        if not isinstance(record.attributes.get(name), kind):
+            raise ValueError(f"its attribute {name!r} is missing or no {kind.__name__}")
+    if min(record.attributes[name] for name in ("ranks", "nodes", "threads")) < 1:
+        raise ValueError("it is of no ranks, nodes or threads")
+    if not all(isinstance(record.check.get(name), float) for name in ("error", "bound")):
+        raise ValueError("its check has no error or bound")
+    if not _COLUMNS <= set(record.ranks.dtype.names or ()) or record.snapshots.dtype != SNAPSHOT:
+        raise ValueError("its ranks or snapshots are no tables of this schema")
+    sizes = (*record.timings.shape[:1], len(record.phases), record.attributes["ranks"])
+    if record.timings.shape != sizes or record.ranks.shape != sizes[2:] or 0 in sizes:
+        raise ValueError("its timings are not those of its phases and ranks")
 
 
 def _part(file: Any, name: str) -> Any:

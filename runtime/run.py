@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,10 @@ class Run:
         self.warnings.append(text)
 
     def tell(self, text: str) -> None:
-        """Print a line on standard error. Significant on rank 0."""
-        print(f"{Path(sys.argv[0]).name}: {printable(text)}", file=sys.stderr, flush=True)
+        """Print a line on standard error, if there is still one. Significant on rank 0."""
+        # The log may be on a disk that is full by now: the run is worth more.
+        with suppress(OSError):
+            print(f"{Path(sys.argv[0]).name}: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def begin(

@@ -111,7 +111,10 @@ class Snapshots:
         facts = _facts(path)
         if facts.get("record") != printable(self.run.path.name):
             return False
-        there = json.loads(facts["arguments"])
+        try:
+            there = dict(json.loads(facts["arguments"]))
+        except hdf5.ERRORS:
+            return False
         return all(there.get(name) == plain(self.problem[name]) for name in self.problem)
 
     def _path(self, step: int) -> Path:

@@ -284,20 +284,16 @@ def _limit(folders: list[Path]) -> Limit | None:
         facts = record.attributes
         read, copy = (record.results[f"{what}_bandwidth"].values for what in ("read", "copy"))
         ranks, nodes, threads = (facts[name] for name in ("ranks", "nodes", "threads"))
-        start = facts["start"]
     except (OSError, ValueError) as error:
         raise FolderError(f"{path} cannot be used: {error}") from None
     except KeyError as error:
         raise FolderError(f"{path} is no record of bandwidths: it lacks {error}") from None
-    counted = all(isinstance(n, int) and n > 0 for n in (ranks, nodes, threads))
-    if not counted or not isinstance(start, str):
-        raise FolderError(f"{path} is damaged: impossible ranks, nodes, threads or start")
     if not all(_bandwidths(values, nodes) for values in (read, copy)):
         raise FolderError(f"{path} is no record of bandwidths: not one of each node, above 0")
     hosts = tuple(sorted({name.decode() for name in record.ranks["host"]}))
     warnings = tuple(facts["warnings"])
     read_gbs, copy_gbs = float(np.median(read)), float(np.median(copy))
-    return Limit(read_gbs, copy_gbs, ranks, nodes, threads, start, hosts, warnings)
+    return Limit(read_gbs, copy_gbs, ranks, nodes, threads, facts["start"], hosts, warnings)
 
 
 def _bandwidths(values: Any, nodes: int) -> bool:

@@ -79,12 +79,14 @@ class Disk:
                 pass
 
     @contextlib.contextmanager
-    def run(self, *options, until=STEPS, log=None):
-        """Start the job, which waits after step ``until``."""
+    def run(self, *options, until=STEPS, log=None, ranks=2):
+        """Start the job, which waits after step ``until``; with one rank, by itself."""
         self.log = log or self.gate / "log.txt"
         self.let_go(until)
         (self.gate / "waits").unlink(missing_ok=True)
-        job = [MPIRUN, "-n", "2", sys.executable, GATED, *SIZE, *(options or KEEP)]
+        job = [sys.executable, GATED, *SIZE, *(options or KEEP)]
+        if ranks > 1:
+            job = [MPIRUN, "-n", str(ranks), *job]
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
                 self.enter('exec "$@"', *job),
@@ -309,6 +311,20 @@ def test_full_with_the_log_on_it(disk, expected):
     disk.filler.unlink()
     disk.log.unlink()
     finish(disk, expected)
+
+
+def test_full_for_a_while_with_the_log_on_it(disk, expected):
+    # Without a launcher: it is the job that cannot write what it has to tell.
+    with disk.run(until=20, log=disk.files / "log.txt", ranks=1):
+        disk.fill()
+        disk.go(40)
+        assert disk.checkpoints() == [20, 10]
+        disk.filler.unlink()
+        status, output = disk.end()
+    assert status == 0 and "record    r.h5" in output, output
+    disk.log.unlink()
+    found = require_finished(disk, expected)
+    assert sum(FULL in text for text in found.attributes["warnings"]) == 1
 
 
 def test_too_small_from_the_start(disk):

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from runtime import files, record
+from runtime import files, record, report
 from runtime.dataset import Dataset
 from runtime.program import Stop
 from tests.faults.seed import SEED
@@ -71,7 +71,7 @@ def mutated(whole, rng):
 def read_all(path, name):
     """Read a file as a job does, or as the report does a record."""
     if name is RECORD:
-        record.read(path)
+        report.text(report.summary(record.read(path)), path)
     else:
         data = Dataset(f"{path}:{name}" if name else str(path), 1, (np.float64, np.float32))
         data.read(0, np.empty(min(data.shape[0], 1000), data.dtype))
@@ -121,10 +121,15 @@ def example():
         "state": record.Result(np.arange(600.0).reshape(20, 30), "K", "at the points"),
         "total": record.Result(np.float64(1.5), "1", "a sum"),
     }
-    facts = {"schema": record.SCHEMA, "job": "heat", "ranks": 2, "start": "2026", "mpi": "MPICH"}
+    facts = {"schema": record.SCHEMA, "job": "heat", "command": "heat.py", "folder": "/"}
+    facts |= {"variant": "numpy", "start": "2026", "git": "unknown", "mpi": "MPICH", "ranks": 2}
+    facts |= dict.fromkeys(("nodes", "threads", "peak_memory_rank", "peak_memory_node"), 1)
+    facts |= dict.fromkeys(("work", "kernel_bytes", "first_step", "restarts"), 5)
     facts |= {"arguments": {"n": 5}, "versions": {"numpy": "2"}, "slurm": {}, "warnings": ["w"]}
     facts |= {"results_sha256": record.digest(results)}
-    ranks = np.array([(0, b"node1"), (1, b"node1")], [("rank", "i8"), ("host", "S5")])
+    kinds = [("rank", "i8"), ("host", "S5"), ("cores", "S3"), ("threads", "i8")]
+    kinds += [("device", "S4"), ("peak_memory", "i8")]
+    ranks = np.array([(k, b"node1", b"0-1", 1, b"host", 1) for k in range(2)], kinds)
     check, phases = {"error": 0.0, "bound": 1.0}, ("kernel", "write")
     return record.Record(facts, results, check, phases, np.ones((2, 2, 2)), ranks)
 

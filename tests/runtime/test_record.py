@@ -392,6 +392,17 @@ def damages():
     def nested(file):
         file.attrs["arguments"] = np.bytes_(b"[" * 60_000)
 
+    def no_such_attribute(file):
+        del file.attrs["job"]
+
+    def text_for_a_number(file):
+        file.attrs["ranks"] = np.bytes_(b"two")
+
+    def a_rank_too_many(file):
+        ranks = file["ranks"][...]
+        del file["ranks"]
+        file["ranks"] = np.tile(ranks, 2)
+
     return {
         "results missing": (remove("results"), "it has no 'results'"),
         "check missing": (remove("check"), "it has no 'check'"),
@@ -403,6 +414,10 @@ def damages():
         "texts of any length": (replace("ranks", (3,), h5py.string_dtype()), "no dataset of num"),
         "one large dataset with many names": (names_of_one, "declares 1.12 GB, and at most"),
         "a large packed chunk": (one_huge_chunk, "packed chunks of 1024 MiB"),
+        "attribute missing": (no_such_attribute, "its attribute 'job' is missing or no str"),
+        "text for a number": (text_for_a_number, "its attribute 'ranks' is missing or no int"),
+        "other tables": (replace("ranks", data=np.ones(1)), "ranks or snapshots are no tables"),
+        "a rank too many": (a_rank_too_many, "timings are not those of its phases and ranks"),
         "nested JSON": (nested, "maximum recursion depth"),
     }
 

@@ -82,11 +82,13 @@ def write_sweep(folder, planned, runs):
 
 
 def record(results=(), **attributes):
-    """Return the record of a job that ran for a second on one rank."""
+    """Return the record of a job that ran for a second, on one rank if nothing else is said."""
+    kinds = [("rank", "i8"), ("host", "S4"), ("cores", "S1"), ("threads", "i8"), ("device", "S4")]
+    ranks = [(k, b"n001", b"0", 1, b"host", 2**26) for k in range(attributes.get("ranks", 1))]
     return records.Record(
         attributes={
             "schema": records.SCHEMA,
-            "job": "demo",
+            **{"job": "demo", "command": "demo.py", "folder": "/home/user/code"},
             "arguments": {"variant": "numpy"},
             **{"ranks": 1, "nodes": 1, "threads": 1, "variant": "numpy", "mpi": "MPICH 4.3"},
             "start": "2026-11-25T01:02:03.000+00:00",
@@ -101,11 +103,8 @@ def record(results=(), **attributes):
         },
         check={"error": 0.0, "bound": 0.0},
         phases=("kernel", "write"),
-        timings=np.array([[[1.0], [math.nan]]]),
-        ranks=np.array(
-            [(0, b"n001", b"0", 1, b"host")],
-            [("rank", "i8"), ("host", "S4"), ("cores", "S1"), ("threads", "i8"), ("device", "S4")],
-        ),
+        timings=np.array([[[1.0] * len(ranks), [math.nan] * len(ranks)]]),
+        ranks=np.array(ranks, [*kinds, ("peak_memory", "i8")]),
     )
 
 

@@ -147,8 +147,8 @@ def test_limit_that_is_no_record(tmp_path):
         ({"read": (30,)}, "not one of each node"),
         ({"read": (float("nan"),)}, "above 0"),
         ({"read": (0.0,)}, "above 0"),
-        ({"ranks": 0}, "impossible ranks"),
-        ({"start": 5}, "impossible ranks, nodes, threads or start"),
+        ({"threads": 0}, "it is of no ranks, nodes or threads"),
+        ({"start": 5}, "its attribute 'start' is missing or no str"),
     ],
 )
 def test_record_that_is_no_limit(tmp_path, changes, words):
