@@ -1,37 +1,26 @@
 """Checkpoints: the state of a long run on its way, from which the same command goes on.
 
 There are two, each complete or absent: ``FILE``, and the one before it, ``FILE`` with ``-previous``
-before its suffix. A checkpoint begins with a text of 512 bytes, which HDF5 takes for a user block::
-
-    hpc-batch checkpoint 1             version of this layout
-    sha256 <of all bytes after these 512>
-
-    /                  attributes: job, problem (JSON object: what the state depends on), step,
-                       restarts, written_by (the run, in words), slurm (JSON object of ids)
-    /state/<name>      datasets with attributes `units` and `description`
-    /snapshots         as in a record
-
+before its suffix; `runtime.checkpoint_file` says what is in them.
 A third file, ``.FILE.owner``, names the run that writes them. A run that finds another one's name
 there stops: a requeued job may meet what is left of itself on a node that was thought down.
 """
 
 import argparse
 import glob
-import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime import files, hdf5, program, signals
+from runtime import checkpoint_file, files, hdf5, program, signals
 from runtime.program import Stop, agreement
 from runtime.provenance import slurm_ids
 from runtime.record import SNAPSHOT, Result
@@ -40,10 +29,6 @@ from runtime.run import Run
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-VERSION = 1
-_HEADER_BYTES = 512
-_MAGIC = b"hpc-batch checkpoint "
-_BLOCK_BYTES = 16 * 2**20
 # Where neither interval is given: what a failing node may cost.
 _DEFAULT_SECONDS = 600.0
 # How often the ranks ask each other whether one has received a signal: often enough for the grace
@@ -60,25 +45,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint-every", type=lambda text: program.count(text, 1), metavar="K", help=meaning)
     meaning = f"write one every S seconds (default: {_DEFAULT_SECONDS:g}, without the other)"
     add("--checkpoint-seconds", type=program.positive, metavar="S", help=meaning)
-
-
-class _Unusable(Exception):
-    """A file is no checkpoint from which this run can go on; the text says why."""
-
-
-@dataclass
-class _Found:
-    """A whole checkpoint of this problem, open."""
-
-    path: Path
-    stream: BinaryIO
-    file: Any
-    step: int
-    restarts: int
-
-    def close(self) -> None:
-        self.file.close()
-        self.stream.close()
 
 
 class Checkpoint:
@@ -121,7 +87,7 @@ class Checkpoint:
         self.every, self.seconds = run.args.checkpoint_every, run.args.checkpoint_seconds
         self.snapshots = np.empty(0, SNAPSHOT)
         self._owner, self.again, self._rotate = "", False, False
-        self._found: _Found | None = None
+        self._found: checkpoint_file.Found | None = None
         self._refused: dict[Path, str] = {}
         with agreement(comm):
             self._check_options()
@@ -155,24 +121,24 @@ class Checkpoint:
             # Absent, or just being renamed by another run, and then the second one is there.
             with suppress(FileNotFoundError):
                 try:
-                    self._found = self._found or _read(candidate, self.run.job, self.problem)
-                    _require_magic(candidate)
-                except _Unusable as error:
+                    self._found = self._found or checkpoint_file.read(
+                        candidate, self.run.job, self.problem
+                    )
+                    checkpoint_file.require_magic(candidate)
+                except checkpoint_file.Unusable as error:
                     self._refused[candidate] = f"{candidate} {error}"
         found = self._found
         if found is not None and found.step >= self.last:
             raise Stop(f"{found.path} is of step {found.step}, and this run ends at {self.last}")
         if self._refused and found is None:
-            reasons, names = (
-                "; ".join(self._refused.values()),
-                " and ".join(map(str, self._refused)),
-            )
+            reasons = "; ".join(self._refused.values())
+            names = " and ".join(map(str, self._refused))
             raise Stop(f"{reasons}: name another --checkpoint, or remove {names} to start anew")
         _require_space(path, octets)
         self.again = found is not None or _owner_file(path).exists()
         self._rotate = found is not None and found.path == path
         if found is not None:
-            self.snapshots = hdf5.whole(found.file, "snapshots")
+            self.snapshots = found.snapshots
 
     def _take_over(self, path: Path) -> None:
         """Make the files those of this run. On rank 0."""
@@ -189,8 +155,7 @@ class Checkpoint:
             aside = candidate.with_stem(f"{candidate.stem}-refused-{time.time_ns()}")
             candidate.rename(aside)
             self.run.warn(f"{reason}; it is now {aside.name}, and {found.path} is used")
-        author = hdf5.attributes(found.file)["written_by"]
-        self.run.tell(f"goes on after step {found.step} of {found.path}, written by {author}")
+        self.run.tell(f"goes on after step {found.step} of {found.path}, written by {found.author}")
 
     @contextmanager
     def _closed_by_errors(self) -> Iterator[None]:
@@ -215,17 +180,7 @@ class Checkpoint:
 
         None on all ranks but 0, and for a new run.
         """
-        if self._found is None:
-            return None
-        dataset = hdf5.find(self._found.file, f"state/{name}")
-
-        def fill(start: int, rows: np.ndarray) -> None:
-            try:
-                dataset.read_direct(rows, np.s_[start : start + len(rows)])
-            except OSError as error:
-                raise Stop(f"cannot read {self.path} at row {start}: {error}") from None
-
-        return fill
+        return self._found.fill(name) if self._found is not None else None
 
     @contextmanager
     def answering_signals(self) -> Iterator[None]:
@@ -344,10 +299,7 @@ class Checkpoint:
             self._require_owner(path)
             # The state that it went on from is no longer needed, and its space may be.
             self.close()
-            image = files.hdf5_image(
-                lambda file: self._fill(file, step, state, snapshots), _HEADER_BYTES
-            )
-            image[:_HEADER_BYTES] = _header(hashlib.sha256(image[_HEADER_BYTES:]))
+            image = checkpoint_file.image(lambda file: self._fill(file, step, state, snapshots))
             files.write(path, image, True, lambda _: self._keep_previous(path))
         except Stop as stop:
             return stop
@@ -450,88 +402,3 @@ def _require_space(path: Path, octets: int) -> None:
             f"checkpoints need {need / 1e9:.3g} GB more in {path.parent}, which has "
             f"{free / 1e9:.3g} GB left"
         )
-
-
-def _header(digest: Any) -> bytes:
-    text = b"%s%d\nsha256 %s\n" % (_MAGIC, VERSION, digest.hexdigest().encode())
-    return text.ljust(_HEADER_BYTES, b"\0")
-
-
-def _read(path: Path, job: str, problem: dict[str, Any]) -> _Found:
-    """Open a checkpoint of this job and problem.
-
-    Raises
-    ------
-    _Unusable
-        It is none.
-    Stop
-        It cannot be read at all.
-    """
-    import h5py
-
-    try:
-        # Kept open for as long as it is needed: another run may rename it, or write a new one.
-        stream = path.open("rb")
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise Stop(f"cannot read {path}: {error.strerror}") from None
-    try:
-        _verify(stream)
-        file = h5py.File(stream, "r")
-        facts = hdf5.attributes(file)
-        _compare(facts["job"], json.loads(facts["problem"]), job, problem)
-    except hdf5.ERRORS as error:
-        stream.close()
-        raise _Unusable(f"is damaged: {error}") from None
-    except _Unusable:
-        stream.close()
-        raise
-    return _Found(path, stream, file, facts["step"], facts["restarts"])
-
-
-def _compare(job: str, problem: dict[str, Any], own: str, wanted: dict[str, Any]) -> None:
-    """Make sure that a checkpoint is of this job and problem.
-
-    Raises
-    ------
-    _Unusable
-        It is not.
-    """
-    if job != own:
-        raise _Unusable(f"is of another job, {job}")
-    wanted = json.loads(json.dumps(wanted))
-    for name in {**wanted, **problem}:
-        there, here = problem.get(name), wanted.get(name)
-        if there != here:
-            raise _Unusable(f"is of another problem: {name} is {there} there and {here} here")
-
-
-def _require_magic(path: Path) -> None:
-    """Make sure that a file may be replaced by a checkpoint: it is one, whole or not."""
-    with path.open("rb") as stream:
-        if not stream.read(len(_MAGIC)) == _MAGIC:
-            raise _Unusable("is no checkpoint")
-
-
-def _verify(stream: BinaryIO) -> None:
-    """Make sure that a file is as it was written, before HDF5 sees it.
-
-    Raises
-    ------
-    _Unusable
-        It is not, or of another version.
-    """
-    header = stream.read(_HEADER_BYTES)
-    if not header.startswith(_MAGIC):
-        raise _Unusable("is no checkpoint, or damaged")
-    version = header.split(maxsplit=3)[2:3]
-    if version != [b"%d" % VERSION]:
-        text = version[0].decode("ascii", "backslashreplace") if version else "none"
-        raise _Unusable(f"has the version {text}, and this program reads {VERSION}")
-    digest = hashlib.sha256()
-    while block := stream.read(_BLOCK_BYTES):
-        digest.update(block)
-    if header != _header(digest):
-        raise _Unusable("is damaged: its bytes are not those that were written")
-    stream.seek(0)

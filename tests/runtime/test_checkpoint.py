@@ -12,8 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from runtime import checkpoint as checkpoints
-from runtime import device, files, signals
+from runtime import checkpoint_file, device, files, signals
 from runtime.checkpoint import Checkpoint
 from runtime.clock import PHASES, Clock
 from runtime.program import Stop
@@ -178,6 +177,8 @@ def test_none_that_is_whole_is_a_mistake_that_changes_nothing(comm, tmp_path):
             "dt is 0.1 there and 0.10000000000000002 here",
         ),
         ({"problem": PROBLEM | {"dt": 0.2}}, "dt is 0.1 there and 0.2 here"),
+        # What was said first: other numbers follow from it.
+        ({"problem": {"n": 6, "dt": 0.2, "input": None}}, "problem: n is 5 there and 6 here"),
         ({"problem": PROBLEM | {"input": "x.h5"}}, "input is None there and x.h5 here"),
         ({"job": "other"}, "is of another job, job"),
         ({"last": 10}, "is of step 10, and this run ends at 10"),
@@ -212,7 +213,7 @@ def test_of_another_problem_beside_an_older_one_of_this(comm, tmp_path):
 
 
 def test_of_another_version(comm, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "VERSION", 2)
+    monkeypatch.setattr(checkpoint_file, "VERSION", 2)
     written(comm, tmp_path, 10)
     monkeypatch.undo()
     with pytest.raises(Stop, match="has the version 2, and this program reads 1"):
@@ -375,14 +376,14 @@ def test_a_start_that_fails_later_disturbs_nobody(comm, mpi_tmp_path):
 
 def test_a_file_that_is_renamed_just_now_is_absent(comm, tmp_path, monkeypatch):
     written(comm, tmp_path, 10, 20)
-    right = checkpoints._read
+    right = checkpoint_file.read
 
     def late(path, *arguments):
         if path.name == "c.h5":
             path.rename(tmp_path / "c-previous.h5")
         return right(path, *arguments)
 
-    monkeypatch.setattr(checkpoints, "_read", late)
+    monkeypatch.setattr(checkpoint_file, "read", late)
     assert make(comm, tmp_path).step == 20
 
 
