@@ -11,7 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -123,7 +123,7 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
         if str(stop) and (comm.rank == 0 or not stop.agreed):
             # Who asked it to stop wants to know where it is, and there is nothing to mend.
             word = "" if stop.status in signals.STATUS.values() else "error: "
-            print(f"{Path(sys.argv[0]).name}: {word}{stop}", file=sys.stderr)
+            _tell(f"{Path(sys.argv[0]).name}: {word}{stop}")
         if not stop.agreed:
             abort(stop.status)
         status = stop.status
@@ -133,10 +133,21 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     except BaseException:
         lines = traceback.format_exc()
         host = MPI.Get_processor_name()
-        print(f"rank {comm.rank} of {comm.size} on {host} failed:\n{lines}", file=sys.stderr)
+        _tell(f"rank {comm.rank} of {comm.size} on {host} failed:\n{lines}")
         abort(1)
     comm.Barrier()
+    try:
+        sys.stderr.flush()
+    except OSError:
+        # Python tries again at its end, and would turn the status into 120.
+        sys.stderr = None
     sys.exit(status)
+
+
+def _tell(text: str) -> None:
+    # A full disk behind it must change neither the status nor the end of the other ranks.
+    with suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 def parse(

@@ -12,6 +12,7 @@ from runtime.program import Stop, agreement, count, parse
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
 PROGRAM = """
 import signal, sys, os, time
+from contextlib import suppress
 from runtime import program
 from runtime.program import Stop, agreement
 
@@ -97,20 +98,30 @@ def test_a_rank_that_cannot_import_numpy_ends_the_others(start, tmp_path):
     assert time.monotonic() - begin < 7
 
 
-@pytest.mark.parametrize("body", ["print('x')", "print('x'); assert comm.rank != 0"])
-def test_a_full_disk_behind_stdout_ends_all_ranks(start, tmp_path, body):
+@pytest.mark.parametrize(
+    ("stream", "body", "status"),
+    [
+        (1, "if comm.rank == 0: print('x')", 1),
+        (1, "if comm.rank == 0: print('x'); assert comm.rank != 0", 1),
+        (2, "for _ in range(2):\n        with suppress(OSError): print('x', file=sys.stderr)", 0),
+        (2, "with agreement(comm): raise Stop('try again', 75)", 75),
+        (2, "if comm.rank == 0: raise Stop('only I know')", 2),
+        (2, "assert comm.rank != 0", 1),
+    ],
+)
+def test_a_full_disk_behind_the_output_ends_all_ranks(start, tmp_path, stream, body, status):
     job = tmp_path / "job.py"
-    job.write_text(PROGRAM.format(body=f"if comm.rank == 0: {body}"))
+    job.write_text(PROGRAM.format(body=body))
     # With its own redirection: what mpirun itself cannot write is another matter.
     wrap = tmp_path / "wrap.py"
     wrap.write_text(
         "import os, runpy, sys\n"
-        "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+        f"os.dup2(os.open('/dev/full', os.O_WRONLY), {stream})\n"
         f"sys.argv = [{str(job)!r}]; runpy.run_path({str(job)!r}, run_name='__main__')"
     )
     begin = time.monotonic()
     done = start(2, wrap, env={"PYTHONUNBUFFERED": ""})
-    assert done.returncode == 1
+    assert done.returncode == status
     assert time.monotonic() - begin < 7
 
 
