@@ -147,7 +147,8 @@ class Checkpoint:
         # Who writes them may live on, on another node, but is not to finish.
         record = self.run.path
         files.remove_temporaries(path.parent, glob.escape(path.name))
-        files.remove_temporaries(record.parent, f"{glob.escape(record.stem)}*.h5")
+        files.remove_temporaries(record.parent, glob.escape(record.name))
+        files.remove_temporaries(record.parent, f"{glob.escape(record.stem)}-step[0-9]*.h5")
         found = self._found
         if found is None:
             return
@@ -306,11 +307,11 @@ class Checkpoint:
         except (OSError, MemoryError) as error:
             reason = getattr(error, "strerror", "too little memory") or error
             kept = f"that of step {self._kept_step} is kept" if self._kept_step else "there is none"
-            text = f"cannot write the checkpoint {path}: {reason}; {kept}"
+            text = f"cannot write the checkpoint {path}: {reason}"
             if self._weight:
-                return Stop(text, status=1)
+                return Stop(f"{text}; {kept}", status=1)
             # Told each time, but kept once: a record holds 64 KiB of warnings.
-            self.run.tell(f"warning: {text}")
+            self.run.tell(f"warning: {text}; {kept}")
             if text not in self.run.warnings:
                 self.run.warnings.append(text)
             return None
@@ -347,7 +348,8 @@ class Checkpoint:
             owner = _owner_file(path).read_text(errors="replace")
         except OSError:
             # Some sites remove what is old. With the checkpoints it was another run, at its end.
-            gone = not path.exists() and not _previous(path).exists()
+            # Not Path.exists, which raises where a file system is out of order.
+            gone = not os.path.exists(path) and not os.path.exists(_previous(path))
             return "it has ended by now" if gone and self._wrote and _is_there(path.parent) else ""
         return owner if owner != self._owner else ""
 

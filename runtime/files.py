@@ -59,7 +59,7 @@ def require_writable(
 
 def remove_temporaries(folder: Path, pattern: str) -> None:
     """Remove what other runs are writing, or were, to give it a name that matches in the end."""
-    for temporary in folder.glob(f".{pattern}.*.record-tmp"):
+    for temporary in folder.glob(f".{pattern}.[0-9]*-[0-9]*.record-tmp"):
         with suppress(OSError):
             temporary.unlink()
 

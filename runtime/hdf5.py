@@ -27,6 +27,9 @@ CHUNK_BYTES = 64 * 2**20
 _MOST_PACKED = 1100
 # What every node can hold: up to there a dataset may be mostly its fill value.
 _HARMLESS_BYTES = 2**30
+# Chunks that are read whatever their size, and the smallest size of more than these.
+_MANY_CHUNKS = 100_000
+_SMALL_CHUNK_BYTES = 4096
 # As many as HDF5 itself follows.
 _MOST_LINKS = 16
 # Names in a path: a link can hold millions.
@@ -185,7 +188,20 @@ def require_stored(*datasets: Any) -> None:
                 f"{dataset.name!r} declares {declared / 1e9:.3g} GB, and at most {stored} bytes "
                 "are stored"
             )
+        _require_few_chunks(dataset)
         _require_known_packing(dataset)
+
+
+def _require_few_chunks(dataset: Any) -> None:
+    """Refuse what HDF5 reads slowly, and with some 5 kB of memory for each chunk, stored or not."""
+    if not dataset.chunks:
+        return
+    number, size = _chunks(dataset), _chunk_bytes(dataset)
+    if number > _MANY_CHUNKS and size < _SMALL_CHUNK_BYTES:
+        raise ValueError(
+            f"{dataset.name!r} has {number} chunks of {size} bytes: h5repack --layout makes "
+            "larger ones"
+        )
 
 
 def _require_known_packing(dataset: Any) -> None:
@@ -242,6 +258,11 @@ def require_chunks(dataset: Any, row: int) -> None:
         except RuntimeError:
             # It is not stored: all its elements are the fill value.
             continue
+        except ValueError:
+            # What h5py makes of that where no chunk is.
+            if dataset.id.get_num_chunks() == 0:
+                return
+            raise
         if _unpacked_size(chunk, filters, skipped, size) != size:
             raise ValueError(f"the chunk at {place} of {dataset.name!r} is damaged")
 
@@ -264,6 +285,11 @@ def _unpacked_size(chunk: Any, filters: list[int], skipped: int, most: int) -> i
                 if octets > most + 4:
                     break
     return octets
+
+
+def _chunks(dataset: Any) -> int:
+    sizes = zip(dataset.shape, dataset.chunks, strict=True)
+    return math.prod(-(-n // step) for n, step in sizes)
 
 
 def _chunk_bytes(dataset: Any) -> int:

@@ -14,7 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-# By weight: of several the last one counts. 75, EX_TEMPFAIL of sysexits.h, means: try again.
+# By weight: where several are received, the one that stands last here counts. 75, EX_TEMPFAIL of
+# sysexits.h, means: try again.
 STATUS = {
     signal.SIGUSR1: os.EX_TEMPFAIL,
     signal.SIGTERM: 128 + signal.SIGTERM,
@@ -74,7 +75,7 @@ def of_weight(weight: int) -> signal.Signals:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Remember signals inside instead of ending. One that nobody has answered is forgotten."""
+    """Remember signals inside instead of ending. One that nobody answers does nothing later."""
     global _kept
     _kept = True
     try:

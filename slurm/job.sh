@@ -5,7 +5,7 @@
 #   sbatch slurm/job.sh jobs/heat.py --n 8192 --steps 100000 --checkpoint c.h5
 #   bash slurm/job.sh jobs/sum_squares.py        # laptop; RANKS=4 for four ranks
 # A program that answers USR1 with a new --checkpoint FILE and status 75 goes back into the queue, and
-# on from the file; so does one whose node fails. Other programs end at USR1.
+# on from the file; so does one whose node fails. Other jobs ignore USR1, other programs end at it.
 
 #SBATCH --job-name=job
 #SBATCH --nodes=1

@@ -153,6 +153,7 @@ def hostile(tmp_path):
         file.create_dataset("huge", (10**13,), "f8", chunks=(10**6,))
         file.create_dataset("never", (10**13,), "f8")
         file.create_dataset("packed", (10**13,), "f8", chunks=(1000,), compression="gzip")
+        file.create_dataset("many", (10**8,), "f8", chunks=(1,))
         short = file.create_dataset("short", (10**6,), "f8", chunks=(10**6,), compression="gzip")
         short.id.write_direct_chunk((0,), zlib.compress(bytes(8)))
         file.create_dataset("scaled", data=values, chunks=(100,), scaleoffset=2)
@@ -172,6 +173,7 @@ REFUSED = {
     "huge": "declares 8e+04 GB, and at most ",
     "never": "declares 8e+04 GB, and at most 0 bytes are stored",
     "packed": "declares 8e+04 GB, and at most ",
+    "many": "'/many' has 100000000 chunks of 8 bytes: h5repack --layout",
     "short": "at row 0: the chunk at (0,) of '/short' is damaged",
     "scaled": "is packed by filters [6] of HDF5, and only gzip",
     "objects": "has elements of type object: float64 or float32 is needed",

@@ -205,6 +205,35 @@ def test_whole_chunks_pass(file, packing):
     np.testing.assert_array_equal(hdf5.whole(file, "sound")[:20], values[:20])
 
 
+@pytest.mark.parametrize("library", ["earliest", "latest"])
+@pytest.mark.parametrize("options", [{}, {"maxshape": (None, 7)}, {"chunks": (30, 7)}])
+def test_no_chunk_is_stored(tmp_path, library, options):
+    with h5py.File(tmp_path / "b.h5", "w", libver=library) as made:
+        options = {"chunks": (8, 3), "compression": "gzip", "fillvalue": 2.0, **options}
+        made.create_dataset("none", (30, 7), "f8", **options)
+    with h5py.File(tmp_path / "b.h5") as made:
+        np.testing.assert_array_equal(hdf5.whole(made, "none"), np.full((30, 7), 2.0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "few"),
+    [
+        ((100_000,), (1,), True),
+        ((100_001,), (1,), False),
+        ((11_000, 11_000), (1, 1), False),
+        ((10**8,), (511,), False),
+        ((10**8,), (512,), True),
+    ],
+)
+def test_small_chunks(file, shape, chunks, few):
+    made = file.create_dataset("made", shape, "f8", chunks=chunks)
+    if few:
+        hdf5.require_stored(made)
+    else:
+        with pytest.raises(ValueError, match=r"'/made' has \d+ chunks of \d+ bytes: h5repack"):
+            hdf5.require_stored(made)
+
+
 @pytest.mark.parametrize("packing", [{"scaleoffset": 2}, {"compression": "lzf"}])
 def test_filters_on_which_hdf5_crashes(file, packing):
     other = file.create_dataset("other", data=np.ones(100), chunks=(10,), **packing)
