@@ -36,7 +36,7 @@ from runtime.rows import Rows
 from runtime.snapshots import Snapshots
 
 # What the state after a number of steps depends on.
-PROBLEM = ("rows", "n", "alpha", "dx", "dt", "input")
+PROBLEM = ("rows", "n", "alpha", "dx", "dt")
 # Their numbers are those of no snapshot.
 WARM_UP_STEPS = range(-1, 1)
 
@@ -79,8 +79,11 @@ def grow(args, ranks):
 
 
 def open_state(comm, args):
-    """Return what fills rows with the initial state on rank 0, and how many rows and columns."""
-    fill, shape = None, (args.rows or args.n, args.n)
+    """Return what fills rows with the initial state, a digest of it, how many rows and columns.
+
+    The first two on rank 0; a digest where checkpoints are to belong to the content of an input.
+    """
+    fill, digest, shape = None, None, (args.rows or args.n, args.n)
     with agreement(comm):
         if args.input is not None and args.rows:
             raise Stop("--rows is for the built-in state; the size of an --input is fixed")
@@ -89,9 +92,10 @@ def open_state(comm, args):
             fill, shape = data.read, data.shape
             if 0 in shape:
                 raise Stop(f"{args.input} has the shape {shape}: there is no point in it")
+            digest = data.sha256() if args.checkpoint else None
         elif comm.rank == 0:
             fill = heat.initial(*shape)
-    return fill, *comm.bcast(shape)
+    return fill, digest, *comm.bcast(shape)
 
 
 def advance(rows, u, out, step):
@@ -140,13 +144,13 @@ def main(comm, argv):
     args, device, checked = run.args, run.device, {}
     with run.clock.phase("import"), agreement(comm, NotImplementedError):
         kernel = kernels.load("heat", device.variant)
-    fill, ny, nx = open_state(comm, args)
+    fill, digest, ny, nx = open_state(comm, args)
     args.rows, args.n, args.dx = ny, nx, args.dx or 1 / (nx + 1)
     args.dt = args.dt or 0.8 * heat.longest_step(args.alpha, args.dx)
     with agreement(comm, ValueError):
         r = heat.ratio(args.alpha, args.dt, args.dx)
     step = functools.partial(kernel.step, r=r)
-    problem = {name: getattr(args, name) for name in PROBLEM}
+    problem = {name: getattr(args, name) for name in PROBLEM} | {"sha256 of the input": digest}
     checkpoint = checkpoints.Checkpoint(comm, run, problem, args.steps, 8 * ny * nx)
     snapshots = Snapshots(comm, run, args.snapshot_every, args.steps, 8 * ny * nx, checkpoint)
     begin = checkpoint.fill("temperature") or fill

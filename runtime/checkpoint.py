@@ -58,6 +58,7 @@ class Checkpoint:
         From `runtime.run.begin`; its parser had `add_options`. Receives where it goes on.
     problem : dict
         What the state depends on, in plain numbers and text; not the ranks or the variant.
+        Significant on rank 0.
     last : int
         Steps of the whole run.
     octets : int
@@ -106,6 +107,8 @@ class Checkpoint:
     def _check_options(self) -> None:
         if self.path is None and (self.every or self.seconds):
             raise Stop("--checkpoint-every and --checkpoint-seconds want a --checkpoint FILE.h5")
+        if self.path is not None and not self.path.name:
+            raise Stop(f"--checkpoint {self.path} is a folder")
         if self.path is not None and self.run.args.repeats > 1:
             raise Stop("checkpoints are for a single run of the steps, not for --repeats")
         names = [self.path.resolve(), _previous(self.path).resolve()] if self.path else []
@@ -117,6 +120,10 @@ class Checkpoint:
     def _open(self, path: Path, octets: int) -> None:
         """Find where to go on. Nothing is changed yet: the start may fail. On rank 0."""
         files.require_writable(path, True, "checkpoint", lambda _: True, "--checkpoint")
+        if path.is_symlink():
+            # Where the space is, and not the link, is what the user wants to fill.
+            self.path = path = path.resolve()
+            files.require_writable(path, True, "checkpoint", lambda _: True, "--checkpoint")
         for candidate in (path, _previous(path)):
             # Absent, or just being renamed by another run, and then the second one is there.
             with suppress(FileNotFoundError):
@@ -129,7 +136,10 @@ class Checkpoint:
                     self._refused[candidate] = f"{candidate} {error}"
         found = self._found
         if found is not None and found.step >= self.last:
-            raise Stop(f"{found.path} is of step {found.step}, and this run ends at {self.last}")
+            raise Stop(
+                f"{found.path} is of step {found.step}, and this run ends at {self.last}: take "
+                "more steps, or another --checkpoint"
+            )
         if self._refused and found is None:
             reasons = "; ".join(self._refused.values())
             names = " and ".join(map(str, self._refused))
@@ -197,12 +207,12 @@ class Checkpoint:
         if self.path is None:
             yield
             return
-        with agreement(self.comm):
-            if self.comm.rank == 0:
-                with self._closed_by_errors():
-                    self._take_over(self.path)
         try:
             with signals.kept():
+                with agreement(self.comm):
+                    if self.comm.rank == 0:
+                        with self._closed_by_errors():
+                            self._take_over(self.path)
                 self._written = time.monotonic()
                 yield
         finally:
@@ -306,7 +316,8 @@ class Checkpoint:
             return stop
         except (OSError, MemoryError) as error:
             reason = getattr(error, "strerror", "too little memory") or error
-            kept = f"that of step {self._kept_step} is kept" if self._kept_step else "there is none"
+            have = any(os.path.exists(each) for each in (path, _previous(path)))
+            kept = f"that of step {self._kept_step} is kept" if have else "there is none"
             text = f"cannot write the checkpoint {path}: {reason}"
             if self._weight:
                 return Stop(f"{text}; {kept}", status=1)
@@ -343,19 +354,21 @@ class Checkpoint:
         file["snapshots"] = snapshots
 
     def _other_owner(self, path: Path) -> str:
-        """Return which other run has taken over, or an empty string."""
+        """Return why the files are no longer those of this run, or an empty string."""
         try:
             owner = _owner_file(path).read_text(errors="replace")
         except OSError:
             # Some sites remove what is old. With the checkpoints it was another run, at its end.
             # Not Path.exists, which raises where a file system is out of order.
             gone = not os.path.exists(path) and not os.path.exists(_previous(path))
-            return "it has ended by now" if gone and self._wrote and _is_there(path.parent) else ""
-        return owner if owner != self._owner else ""
+            if gone and self._wrote and _is_there(path.parent):
+                return f"another run has ended and removed {path}, or somebody else has"
+            return ""
+        return f"another run has taken over {path}: {owner}" if owner != self._owner else ""
 
     def _require_owner(self, path: Path) -> None:
-        if owner := self._other_owner(path):
-            raise Stop(f"another run has taken over {path}, so this one ends: {owner}", status=1)
+        if reason := self._other_owner(path):
+            raise Stop(f"{reason}; so this one ends", status=1)
 
     def close(self) -> None:
         """Close the checkpoint that the run went on from. `fill` has no more to read."""

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import hashlib
 import io
 import itertools
 import math
@@ -20,6 +21,7 @@ from runtime.program import Stop
 _NPY_ERRORS = (*hdf5.ERRORS, EOFError, SyntaxError, tokenize.TokenError)
 # More than the largest header that NumPy takes; one can declare gigabytes.
 _NPY_HEADER_BYTES = 2**14
+_BLOCK_BYTES = 16 * 2**20
 
 
 def add_options(parser: argparse.ArgumentParser, source: Any, meaning: str) -> None:
@@ -104,6 +106,23 @@ class Dataset:
                 value, place = rows[tuple(index)], (start + index[0], *index[1:])
                 raise Stop(f"element {place} of {self.where} is {value}: a number is needed, up to "
                            f"{self.largest:g}")  # fmt: skip
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the elements in C order, in the byte order of this machine.
+
+        Raises
+        ------
+        Stop
+            See `read`.
+        """
+        digest = hashlib.sha256()
+        row_bytes = max(1, math.prod(self.shape[1:]) * self.dtype.itemsize)
+        step = max(1, _BLOCK_BYTES // row_bytes)
+        for start in range(0, self.shape[0], step):
+            rows = np.empty((min(step, self.shape[0] - start), *self.shape[1:]), self.dtype)
+            self.read(start, rows)
+            digest.update(rows.data)
+        return digest.hexdigest()
 
     def _open_npy(self, path: str) -> None:
         _check_readable(path)

@@ -135,6 +135,7 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
         host = MPI.Get_processor_name()
         _tell(f"rank {comm.rank} of {comm.size} on {host} failed:\n{lines}")
         abort(1)
+    signals.ignore()
     comm.Barrier()
     try:
         sys.stderr.flush()

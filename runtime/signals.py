@@ -84,6 +84,12 @@ def kept() -> Iterator[None]:
         _kept = False
 
 
+def ignore() -> None:
+    """Ignore the signals from here on: the status is known, and only MPI's end is to come."""
+    for number in STATUS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def undone(action: Callable[[], object]) -> Iterator[None]:
     """Do ``action`` if a signal ends the process inside."""

@@ -3,8 +3,9 @@
 One HDF5 file for each step that is kept::
 
     /                  attributes: snapshot (int, version of this layout), job, record (name of its
-                       file), arguments (JSON object), step, sha256 (`runtime.record.digest` of
-                       the datasets)
+                       file), arguments and problem (JSON objects; of the latter see
+                       `runtime.checkpoint`), step, sha256 (`runtime.record.digest` of the
+                       datasets)
     /<name>            datasets with attributes `units` and `description`
 
 The record lists all of a run, with their digests.
@@ -87,35 +88,49 @@ class Snapshots:
                 )
             if every and every > last:
                 raise Stop(f"a snapshot every {every} steps is none, since there are {last} steps")
+            if comm.rank == 0:
+                path = checkpoint.path
+                if path and path.parent == run.path.parent and self._is_named(path.name):
+                    raise Stop(f"--checkpoint {path} is the name of a snapshot")
             if comm.rank == 0 and self.steps:
-                is_one = _is_snapshot if run.args.force else self._is_own
                 for path in {self._path(self.steps[0]), *self._in_the_way()}:
-                    files.require_writable(path, self._force, "snapshot", is_one, "snapshot")
+                    force = run.args.force or (checkpoint.again and self._is_own(path))
+                    files.require_writable(path, force, "snapshot", _is_snapshot, "snapshot")
                 need, free = len(self.steps) * octets, shutil.disk_usage(run.path.parent).free
                 if need > free:
                     raise Stop(
                         f"{len(self.steps)} snapshots need {need / 1e9:.3g} GB in "
                         f"{run.path.parent}, which has {free / 1e9:.3g} GB left"
                     )
+            if comm.rank == 0:
+                self._warn_of_missing()
 
     def _in_the_way(self) -> Iterator[Path]:
         """Yield the files that have the name of a snapshot."""
-        stem = f"{self.run.path.stem}-step"
-        for path in self.run.path.parent.glob(f"{glob.escape(stem)}*.h5"):
-            number = path.stem.removeprefix(stem)
-            if number.isdecimal() and int(number) in self.steps and path == self._path(int(number)):
-                yield path
+        pattern = f"{glob.escape(self.run.path.stem)}-step*.h5"
+        return (path for path in self.run.path.parent.glob(pattern) if self._is_named(path.name))
+
+    def _is_named(self, name: str) -> bool:
+        """Tell whether a snapshot is going to have this name."""
+        number = name.removeprefix(f"{self.run.path.stem}-step").removesuffix(".h5")
+        is_step = number.isdecimal() and int(number) in self.steps
+        return is_step and name == self._path(int(number)).name
+
+    def _warn_of_missing(self) -> None:
+        names = [os.fsdecode(name) for _, name, _ in self._written]
+        missing = [name for name in names if not os.path.exists(self.run.path.parent / name)]
+        if missing:
+            self.run.warn(
+                f"{len(missing)} of {len(names)} earlier snapshots are not beside the record, "
+                f"which is going to list them: {missing[0]}"
+            )
 
     def _is_own(self, path: Path) -> bool:
         """Tell whether a file is a snapshot of the same problem, for the same record."""
         facts = _facts(path)
         if facts.get("record") != printable(self.run.path.name):
             return False
-        try:
-            there = dict(json.loads(facts["arguments"]))
-        except hdf5.ERRORS:
-            return False
-        return all(there.get(name) == plain(self.problem[name]) for name in self.problem)
+        return facts.get("problem") == json.dumps(self.problem)
 
     def _path(self, step: int) -> Path:
         # As many digits for every run, so that names sort by step.
@@ -167,6 +182,7 @@ class Snapshots:
             job=self.run.job,
             record=printable(self.run.path.name),
             arguments=json.dumps(arguments),
+            problem=json.dumps(self.problem),
             step=step,
             sha256=whole,
         )

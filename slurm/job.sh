@@ -36,7 +36,7 @@ export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 unset SLURM_GPUS_PER_TASK SLURM_TRES_PER_TASK SLURM_EXPORT_ENV
 # Which file the program goes on from: if it is the same as before, nothing was gained.
 checkpoint=$(printf '%s\n' "$@" | sed --quiet 's/^--checkpoint=//p; /^--checkpoint$/{n;p;}')
-state() { stat --format='%i %y' "$checkpoint" 2> /dev/null; }
+state() { stat --dereference --format='%i %y' "$checkpoint" 2> /dev/null; }
 before=$(state)
 # --wait: when one rank has ended, the others have five seconds.
 srun --wait=5 "$@"

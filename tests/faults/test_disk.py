@@ -405,7 +405,7 @@ def test_a_checkpoint_is_removed(disk, expected):
     finish(disk, expected)
 
 
-def test_the_input_is_locked_when_it_goes_on(disk):
+def test_the_input_is_locked_or_changed_when_it_goes_on(disk):
     with h5py.File(disk.files / "x.h5", "w") as file:
         file["x"] = np.random.default_rng(3).normal(size=(N, N))
     options = ["--input", "x.h5:/x", *CHECKPOINT, *RECORD]
@@ -421,7 +421,18 @@ def test_the_input_is_locked_when_it_goes_on(disk):
         assert status == 2, output
         require_error(output, "x.h5 is open for writing in another process")
         assert {path.name: path.read_bytes() for path in disk.files.glob("*c*.h5*")} == before
+    # Other content of the same name is another problem, and the same of another name is not.
+    whole = (disk.files / "x.h5").read_bytes()
+    with h5py.File(disk.files / "x.h5", "r+") as file:
+        file["x"][5, 5] += 1e-9
     with disk.run(*options):
         status, output = disk.end()
+    assert status == 2, output
+    require_error(output, "is of another problem: sha256 of the input is ")
+    assert {path.name: path.read_bytes() for path in disk.files.glob("*c*.h5*")} == before
+    (disk.files / "x.h5").unlink()
+    (disk.files / "y.h5").write_bytes(whole)
+    with disk.run("--input", "./y.h5:/x", *CHECKPOINT, *RECORD):
+        status, output = disk.end()
     assert status == 0 and "goes on after step 30 of c.h5" in output, output
-    assert disk.names() == ["r.h5", "x.h5"]
+    assert disk.names() == ["r.h5", "y.h5"]

@@ -310,7 +310,7 @@ def test_a_run_that_was_thought_dead_ends_when_it_wakes_up(tmp_path, expected):
             status, output = second.end()
     assert status == 0, output
     text = first_log.read_text()
-    assert text.count("error: another run has taken over c.h5, so this one ends: process") == 1
+    assert text.count("error: another run has taken over c.h5: process") == 1
     first_log.unlink()
     require_finished(tmp_path, expected)
 

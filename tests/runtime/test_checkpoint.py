@@ -321,7 +321,7 @@ def test_another_run_has_taken_over(comm, mpi_tmp_path, when):
     first.write(10, state(10), NONE)
     second = make(comm, mpi_tmp_path)
     before = (mpi_tmp_path / "c.h5").read_bytes()
-    message = r"another run has taken over .*c.h5, so this one ends: process \d+ on"
+    message = r"another run has taken over .*c.h5: process \d+ on .*; so this one ends"
     with pytest.raises(Stop, match=message) as caught:
         if when == "at a checkpoint":
             first.write(20, state(20), NONE)
@@ -352,7 +352,7 @@ def test_another_run_has_ended_meanwhile(comm, mpi_tmp_path, when):
     first.write(10, state(10), NONE)
     make(comm, mpi_tmp_path).remove()
     comm.Barrier()
-    with pytest.raises(Stop, match=r"taken over .*c.h5, so this one ends: it has ended by now"):
+    with pytest.raises(Stop, match=r"another run has ended and removed .*c.h5, or somebody"):
         if when == "at a checkpoint":
             first.write(20, state(20), NONE)
         else:
@@ -386,6 +386,22 @@ def test_a_file_that_is_renamed_just_now_is_absent(comm, tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint_file, "read", late)
     assert make(comm, tmp_path).step == 20
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_link_leads_to_where_the_files_are(comm, tmp_path, dangling):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    if not dangling:
+        written(comm, there, 10)
+    (here / "c.h5").symlink_to("../there/c.h5")
+    checkpoint = make(comm, here)
+    assert checkpoint.step == (0 if dangling else 10)
+    checkpoint.write(20, state(20), NONE)
+    assert (here / "c.h5").is_symlink() and names(here) == ["c.h5"]
+    assert names(there) == (["c.h5"] if dangling else ["c-previous.h5", "c.h5"])
+    assert make(comm, there).step == 20
 
 
 def test_a_checkpoint_that_was_removed_is_no_hindrance(comm, tmp_path):
@@ -493,6 +509,9 @@ def test_its_seconds_are_a_phase(comm, tmp_path):
         ({"repeats": 2}, "not for --repeats"),
         ({"checkpoint": Path("/nonexistent/c.h5")}, "there is no folder /nonexistent"),
         ({"checkpoint": Path("/tmp")}, "--checkpoint /tmp is a folder"),
+        # As by an empty variable of the shell.
+        ({"checkpoint": Path("")}, "--checkpoint . is a folder"),
+        ({"checkpoint": Path("/")}, "--checkpoint / is a folder"),
         ({"octets": 10**16}, r"checkpoints need 3e\+07 GB more in .*, which has .* GB left"),
     ],
 )

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import subprocess
 import sys
@@ -54,6 +55,8 @@ def test_reads_any_piece(files, where):
     data.read(450, rows)
     np.testing.assert_array_equal(rows, VALUES[450:750])
     data.read(1000, rows[:0])
+    octets = VALUES.astype(data.dtype).tobytes()
+    assert data.sha256() == hashlib.sha256(octets).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -92,6 +95,16 @@ def test_rows_of_a_matrix(tmp_path):
     rows = np.empty((4, 3))
     Dataset(f"{tmp_path}/x.npy", 2, (np.float64,)).read(5, rows)
     np.testing.assert_array_equal(rows, values[5:9])
+
+
+def test_a_digest_in_pieces(tmp_path, monkeypatch):
+    values = np.random.default_rng(1).random((7, 5))
+    np.save(tmp_path / "m.npy", values)
+    data = Dataset(str(tmp_path / "m.npy"), 2, (np.float64,))
+    # Rows, two rows, all.
+    for size in (1, 100, 1000):
+        monkeypatch.setattr("runtime.dataset._BLOCK_BYTES", size)
+        assert data.sha256() == hashlib.sha256(values.tobytes()).hexdigest()
 
 
 def test_an_empty_file_has_no_rows(files):

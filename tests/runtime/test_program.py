@@ -125,6 +125,22 @@ def test_a_full_disk_behind_the_output_ends_all_ranks(start, tmp_path, stream, b
     assert time.monotonic() - begin < 7
 
 
+@pytest.mark.parametrize("name", ["USR1", "TERM", "INT"])
+def test_a_signal_at_the_end_does_not_change_the_status(start, tmp_path, name):
+    # From when main has ended until the process is gone.
+    (tmp_path / "job.py").write_text(
+        "import runtime.guard\nimport os, subprocess, threading\nfrom runtime import program\n"
+        # Not to the output: the launcher waits until nobody has it open.
+        f"script = f'exec > sent 2>&1; while kill -{name} {{os.getpid()}}; do echo; done'\n"
+        "def main(comm, argv):\n"
+        "    threading.Timer(0.2, subprocess.Popen, [['sh', '-c', script]]).start()\n"
+        "program.launch(main)\n"
+    )
+    done = start(2, "job.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "sent").read_text().startswith("\n" * 10)
+
+
 def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path):
     job = tmp_path / "job.py"
     job.write_text(PROGRAM.format(body="[print('x' * 1000, flush=True) for _ in range(1000)]"))

@@ -177,7 +177,7 @@ def test_those_of_another_run_are_in_the_way(comm, tmp_path, other):
         path.write_text("mine")
     before = path.read_bytes()
     listed = goes_on(15, repeats=7 if other == "problem" else 1)
-    with pytest.raises(Stop, match=r"step000000020.h5 is not a snapshot"):
+    with pytest.raises(Stop, match=r"step000000020.h5 exists; --force replaces a snapshot"):
         make(comm, tmp_path, checkpoint=listed)
     assert path.read_bytes() == before
 
@@ -188,6 +188,33 @@ def test_with_a_checkpoint_their_names_must_be_given(comm, mpi_tmp_path):
     with pytest.raises(Stop, match="--snapshot-every and --checkpoint want --output too"):
         make(comm, mpi_tmp_path, checkpoint=listed)
     make(comm, mpi_tmp_path, checkpoint=listed, output=mpi_tmp_path / "r.h5")
+
+
+@pytest.mark.mpi
+def test_a_checkpoint_has_another_name(comm, mpi_tmp_path):
+    for name, message in (
+        ("r-step000000020.h5", "--checkpoint .*step000000020.h5 is the name of a snapshot"),
+        ("r-step000000021.h5", None),
+        ("r-step20.h5", None),
+    ):
+        options = {"checkpoint": goes_on(0, path=mpi_tmp_path / name), "output": "r.h5"}
+        if message is None:
+            make(comm, mpi_tmp_path, **options)
+        else:
+            with pytest.raises(Stop, match=message):
+                make(comm, mpi_tmp_path, **options)
+
+
+def test_earlier_ones_that_are_gone_are_told(comm, tmp_path):
+    first = make(comm, tmp_path)
+    for step in (10, 20, 30):
+        first.write(step, STATE)
+    table = first.table()
+    assert make(comm, tmp_path, checkpoint=goes_on(30, *table)).run.warnings == []
+    (tmp_path / "r-step000000020.h5").unlink()
+    (warning,) = make(comm, tmp_path, checkpoint=goes_on(30, *table)).run.warnings
+    assert warning.startswith("1 of 3 earlier snapshots are not beside the record")
+    assert warning.endswith(": r-step000000020.h5")
 
 
 @pytest.mark.parametrize("limit", [0, 1000])
