@@ -109,6 +109,9 @@ class Checkpoint:
             raise Stop("--checkpoint-every and --checkpoint-seconds want a --checkpoint FILE.h5")
         if self.path is not None and not self.path.name:
             raise Stop(f"--checkpoint {self.path} is a folder")
+        if self.path is not None and os.path.islink(self.path):
+            # Where the space is, and not the link, is what the user wants to fill.
+            self.path = Path(os.path.realpath(self.path))
         if self.path is not None and self.run.args.repeats > 1:
             raise Stop("checkpoints are for a single run of the steps, not for --repeats")
         names = [self.path.resolve(), _previous(self.path).resolve()] if self.path else []
@@ -120,10 +123,6 @@ class Checkpoint:
     def _open(self, path: Path, octets: int) -> None:
         """Find where to go on. Nothing is changed yet: the start may fail. On rank 0."""
         files.require_writable(path, True, "checkpoint", lambda _: True, "--checkpoint")
-        if path.is_symlink():
-            # Where the space is, and not the link, is what the user wants to fill.
-            self.path = path = path.resolve()
-            files.require_writable(path, True, "checkpoint", lambda _: True, "--checkpoint")
         for candidate in (path, _previous(path)):
             # Absent, or just being renamed by another run, and then the second one is there.
             with suppress(FileNotFoundError):
@@ -156,9 +155,10 @@ class Checkpoint:
         files.write(_owner_file(path), memoryview(self._owner.encode()), force=True)
         # Who writes them may live on, on another node, but is not to finish.
         record = self.run.path
+        snapshots = f"{glob.escape(record.stem)}-step{'[0-9]' * 9}.h5"
         files.remove_temporaries(path.parent, glob.escape(path.name))
         files.remove_temporaries(record.parent, glob.escape(record.name))
-        files.remove_temporaries(record.parent, f"{glob.escape(record.stem)}-step[0-9]*.h5")
+        files.remove_temporaries(record.parent, snapshots)
         found = self._found
         if found is None:
             return
@@ -357,12 +357,14 @@ class Checkpoint:
         """Return why the files are no longer those of this run, or an empty string."""
         try:
             owner = _owner_file(path).read_text(errors="replace")
-        except OSError:
+        except FileNotFoundError:
             # Some sites remove what is old. With the checkpoints it was another run, at its end.
-            # Not Path.exists, which raises where a file system is out of order.
-            gone = not os.path.exists(path) and not os.path.exists(_previous(path))
+            gone = _is_gone(path) and _is_gone(_previous(path))
             if gone and self._wrote and _is_there(path.parent):
                 return f"another run has ended and removed {path}, or somebody else has"
+            return ""
+        except OSError:
+            # Out of order, which says nothing of other runs.
             return ""
         return f"another run has taken over {path}: {owner}" if owner != self._owner else ""
 
@@ -390,6 +392,15 @@ def _previous(path: Path) -> Path:
 
 def _owner_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.owner")
+
+
+def _is_gone(path: Path) -> bool:
+    """Tell whether a file is not there; where the file system does not say, it is."""
+    try:
+        path.stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
 
 
 def _is_there(folder: Path) -> bool:

@@ -138,7 +138,9 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     signals.ignore()
     comm.Barrier()
     try:
-        sys.stderr.flush()
+        # None where it is closed.
+        if sys.stderr is not None:
+            sys.stderr.flush()
     except OSError:
         # Python tries again at its end, and would turn the status into 120.
         sys.stderr = None

@@ -90,7 +90,7 @@ class Snapshots:
                 raise Stop(f"a snapshot every {every} steps is none, since there are {last} steps")
             if comm.rank == 0:
                 path = checkpoint.path
-                if path and path.parent == run.path.parent and self._is_named(path.name):
+                if path and self._is_named(path.name) and _same_folder(path, run.path):
                     raise Stop(f"--checkpoint {path} is the name of a snapshot")
             if comm.rank == 0 and self.steps:
                 for path in {self._path(self.steps[0]), *self._in_the_way()}:
@@ -192,6 +192,10 @@ class Snapshots:
     def table(self) -> np.ndarray:
         """Return what the record lists of the snapshots; empty on all ranks but 0."""
         return np.array(self._written, SNAPSHOT)
+
+
+def _same_folder(one: Path, other: Path) -> bool:
+    return os.path.realpath(one.parent) == os.path.realpath(other.parent)
 
 
 def _is_snapshot(path: Path) -> bool:

@@ -415,7 +415,7 @@ def test_a_checkpoint_that_was_removed_is_no_hindrance(comm, tmp_path):
 
 def test_temporary_files_of_other_nodes_are_removed(comm, tmp_path):
     end = ".1-2.node9.record-tmp"
-    kept = [f".{name}.h5{end}" for name in ("d", "s", "r2", "r-checkpoint", "c.h5.x", "r-step")]
+    kept = [f".{name}.h5{end}" for name in ("d", "s", "r2", "r-c", "c.h5.x", "r-step", "r-step2")]
     for name in (f".c.h5{end}", f".r.h5{end}", f".r-step000000010.h5{end}", *kept):
         (tmp_path / name).write_text("half")
     make(comm, tmp_path)
@@ -429,10 +429,17 @@ def test_a_file_system_out_of_order_is_no_other_run(comm, tmp_path, monkeypatch)
     def stale(*_, **__):
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
+    right = os.stat
+
+    def stale_inside(path, **options):
+        return right(path, **options) if Path(path) == tmp_path else stale()
+
     with monkeypatch.context() as patch:
-        patch.setattr(os, "stat", stale)
         patch.setattr(Path, "open", stale)
-        patch.setattr(Path, "stat", stale)
+        # Of the files alone, and of the folder too.
+        patch.setattr(os, "stat", stale_inside)
+        checkpoint.due(checkpoint.last)
+        patch.setattr(os, "stat", stale)
         checkpoint.due(checkpoint.last)
         # The record is written by now: no status but 0.
         checkpoint.remove()
@@ -538,6 +545,18 @@ def test_the_record_is_no_checkpoint(comm, tmp_path):
         args = {"checkpoint": tmp_path / "x" / ".." / "c.h5", "checkpoint_every": None}
         space = argparse.Namespace(**args, checkpoint_seconds=None, repeats=1)
         run = Run("job", space, tmp_path / output, Clock(1), place, "")
+        with pytest.raises(Stop, match="--checkpoint and --output name the same file"):
+            Checkpoint(comm, run, PROBLEM, 1000, 240)
+
+
+def test_the_record_is_not_behind_a_link(comm, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "c.h5").symlink_to("there/x.h5")
+    for output in ("x.h5", "x-previous.h5"):
+        args = {"checkpoint": tmp_path / "c.h5", "checkpoint_every": None}
+        space = argparse.Namespace(**args, checkpoint_seconds=None, repeats=1)
+        place = device.choose(comm, "numpy")
+        run = Run("job", space, tmp_path / "there" / output, Clock(1), place, "")
         with pytest.raises(Stop, match="--checkpoint and --output name the same file"):
             Checkpoint(comm, run, PROBLEM, 1000, 240)
 

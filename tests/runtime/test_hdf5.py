@@ -221,12 +221,15 @@ def test_no_chunk_is_stored(tmp_path, library, options):
         ((100_000,), (1,), True),
         ((100_001,), (1,), False),
         ((11_000, 11_000), (1, 1), False),
+        ((10**8, 1), (1, 512), False),
+        ((200_000, 600), (1, 512), True),
         ((10**8,), (511,), False),
         ((10**8,), (512,), True),
     ],
 )
 def test_small_chunks(file, shape, chunks, few):
-    made = file.create_dataset("made", shape, "f8", chunks=chunks)
+    # Without a limit of the shape a chunk may be larger.
+    made = file.create_dataset("made", shape, "f8", chunks=chunks, maxshape=(None,) * len(shape))
     if few:
         hdf5.require_stored(made)
     else:

@@ -194,6 +194,7 @@ def test_with_a_checkpoint_their_names_must_be_given(comm, mpi_tmp_path):
 def test_a_checkpoint_has_another_name(comm, mpi_tmp_path):
     for name, message in (
         ("r-step000000020.h5", "--checkpoint .*step000000020.h5 is the name of a snapshot"),
+        (f"../{mpi_tmp_path.name}/r-step000000020.h5", "is the name of a snapshot"),
         ("r-step000000021.h5", None),
         ("r-step20.h5", None),
     ):
