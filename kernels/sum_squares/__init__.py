@@ -1,28 +1,32 @@
 """Sum of squares of a vector, in an order of summation that is part of the result.
 
 Floating-point addition is not associative, so the order is fixed here, once, for every variant.
-The vector is cut into blocks of `BLOCK` consecutive elements. A block is read as `ROWS` rows of
-`LANES` elements::
+The vector is cut into blocks of `BLOCK` consecutive elements. A block is `STREAMS` streams, one after
+the other, each of which is read as `ROWS` rows of `LANES` elements. So x[s, i, j] are its elements,
+and a block has ``STREAMS * LANES`` sums down the rows::
 
-    lane[j]  = ((x[0, j]^2 + x[1, j]^2) + x[2, j]^2) + ...       down the rows
-    block    = halves of the lanes added until one is left        lane[j] + lane[j + width / 2]
-    total    = neighbouring block sums added until one is left    sum[2k] + sum[2k + 1]
+    sum[s, j] = ((x[s, 0, j]^2 + x[s, 1, j]^2) + x[s, 2, j]^2) + ...
+    block     = halves of these sums added until one is left      sum[k] + sum[k + width / 2]
+    total     = neighbouring block sums added until one is left   block[2k] + block[2k + 1]
 
 A last, shorter block counts as filled up with zeros, which changes no bit. Each square is rounded
 before it is added: no fused multiply-add.
 
-`LANES` is one GPU warp, whose threads then read consecutive addresses, and fills the vector
-registers of a CPU with independent sums. `ROWS` keeps the list of block sums short (1 per 64 KiB
-of float64) and the rounding errors few.
+A core that walks the streams side by side keeps several of them on their way from memory, as one
+alone would not, and has all sums in its registers; `LANES` is a cache line of float64. The sums of
+a block are as many as the threads of a warp, whose loads fill whole memory sectors. `ROWS` keeps the
+list of block sums short (1 per 128 KiB of float64) and the rounding errors few. `benchmarks/NOTES.md`
+has what other shapes deliver.
 """
 
 import math
 
 import numpy as np
 
-LANES = 32
-ROWS = 256
-BLOCK = LANES * ROWS
+STREAMS = 4
+ROWS = 512
+LANES = 8
+BLOCK = STREAMS * ROWS * LANES
 
 
 # Overflow shows as infinity.
@@ -93,11 +97,11 @@ def find_not_finite(x: np.ndarray, sums: np.ndarray) -> int | None:
 def roundings(n: int) -> int:
     """Return how many roundings a term of the sum of ``n`` squares passes at most.
 
-    One multiplication, ``ROWS - 1`` additions down its lane, ``log2(LANES)`` across the lanes and
-    ``log2(blocks)``, rounded up, across the blocks.
+    One multiplication, ``ROWS - 1`` additions down the rows, ``log2(STREAMS * LANES)`` across the
+    sums of a block and ``log2(blocks)``, rounded up, across the blocks.
     """
     blocks = -(-n // BLOCK)
-    return ROWS + (LANES - 1).bit_length() + max(blocks - 1, 0).bit_length()
+    return ROWS + (STREAMS * LANES - 1).bit_length() + max(blocks - 1, 0).bit_length()
 
 
 def error_bound(n: int, total: float, roundings: int) -> float:

@@ -1,14 +1,16 @@
-"""See `kernels.sum_squares.numpy_`. Numba on an NVIDIA GPU: one warp a block, one thread a lane."""
+"""See `kernels.sum_squares.numpy_`. Numba on an NVIDIA GPU: one warp a block, one thread a sum."""
 
 from typing import Any
 
 from numba import cuda, float64, int64
 
 from kernels.cuda_rounding import add, multiply
-from kernels.sum_squares import BLOCK, LANES
+from kernels.sum_squares import BLOCK, LANES, ROWS, STREAMS
 
-# Four warps share a thread block: enough of them fit on a multiprocessor to fill it.
-THREADS = 4 * LANES
+WARP = STREAMS * LANES
+# Two warps share a thread block: the 32 that fit on a multiprocessor fill it (compute capability 8.0,
+# 9.0, 10.0), and short vectors reach more multiprocessors.
+THREADS = 2 * WARP
 
 
 @cuda.jit
@@ -16,26 +18,27 @@ def kernel(x, out):  # type: ignore[no-untyped-def]
     """Run with `THREADS` threads a thread block, one warp per element of ``out``."""
     sums = cuda.shared.array(THREADS, float64)
     thread = cuda.threadIdx.x
-    lane = thread % LANES
-    block = int64(cuda.blockIdx.x) * (THREADS // LANES) + thread // LANES
+    place = thread % WARP
+    block = int64(cuda.blockIdx.x) * (THREADS // WARP) + thread // WARP
+    begin = block * BLOCK + place // LANES * (ROWS * LANES) + place % LANES
     total = 0.0
-    for i in range(block * BLOCK + lane, min((block + 1) * BLOCK, x.size), LANES):
+    for i in range(begin, min(begin + ROWS * LANES, x.size), LANES):
         value = float64(x[i])
         total = add(total, multiply(value, value))
     sums[thread] = total
-    width = LANES // 2
+    width = WARP // 2
     while width > 0:
         cuda.syncthreads()
-        if lane < width:
+        if place < width:
             total = add(total, sums[thread + width])
             sums[thread] = total
         width //= 2
-    if lane == 0 and block < out.size:
+    if place == 0 and block < out.size:
         out[block] = total
 
 
 def block_sums(x: Any, out: Any) -> None:
     """See `kernels.sum_squares.numpy_`; ``x`` and ``out`` are Numba device arrays."""
     if out.size:
-        warps = THREADS // LANES
+        warps = THREADS // WARP
         kernel[(out.size + warps - 1) // warps, THREADS](x, out)

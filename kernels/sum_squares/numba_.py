@@ -3,27 +3,58 @@
 import numpy as np
 from numba import njit, prange
 
-from kernels.sum_squares import BLOCK, LANES
+from kernels.sum_squares import BLOCK, LANES, ROWS
+
+STREAM = ROWS * LANES
+ZEROS = (0.0,) * LANES
 
 
-# No fastmath: it would let the compiler reorder the sum and fuse multiply and add.
+# No fastmath: it would let the compiler reorder the sum and fuse multiply and add. The sums of a row
+# are a tuple, which it keeps in registers, and not an array, which it keeps in memory.
+@njit
+def square(x, i):  # type: ignore[no-untyped-def]
+    value = np.float64(x[i])
+    return value * value
+
+
+@njit
+def add_row(s, x, i):  # type: ignore[no-untyped-def]
+    """Return the `LANES` sums ``s``, to each of which a square from ``x[i]`` on is added."""
+    return (
+        s[0] + square(x, i),
+        s[1] + square(x, i + 1),
+        s[2] + square(x, i + 2),
+        s[3] + square(x, i + 3),
+        s[4] + square(x, i + 4),
+        s[5] + square(x, i + 5),
+        s[6] + square(x, i + 6),
+        s[7] + square(x, i + 7),
+    )
+
+
+@njit
+def block_sum(x):  # type: ignore[no-untyped-def]
+    """Return the sum of the squares of one whole block."""
+    x0, x1, x2, x3 = x[:STREAM], x[STREAM:], x[2 * STREAM :], x[3 * STREAM :]
+    a = b = c = d = ZEROS
+    for i in range(0, STREAM, LANES):
+        a = add_row(a, x0, i)
+        b = add_row(b, x1, i)
+        c = add_row(c, x2, i)
+        d = add_row(d, x3, i)
+    s = np.empty(LANES)
+    for j, (p, q, r, t) in enumerate(zip(a, b, c, d)):
+        s[j] = (p + r) + (q + t)
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
+
+
 @njit(parallel=True, cache=True)
 def block_sums(x: np.ndarray, out: np.ndarray) -> None:
     for block in prange(out.size):
         part = x[block * BLOCK : (block + 1) * BLOCK]
-        lanes = np.zeros(LANES)
-        whole = part.size // LANES
-        rows = part[: whole * LANES].reshape(whole, LANES)
-        for row in range(whole):
-            for lane in range(LANES):
-                value = np.float64(rows[row, lane])
-                lanes[lane] += value * value
-        for lane in range(part.size - whole * LANES):
-            value = np.float64(part[whole * LANES + lane])
-            lanes[lane] += value * value
-        width = LANES // 2
-        while width > 0:
-            for lane in range(width):
-                lanes[lane] += lanes[lane + width]
-            width //= 2
-        out[block] = lanes[0]
+        if part.size < BLOCK:
+            filled = np.zeros(BLOCK, x.dtype)
+            filled[: part.size] = part
+            out[block] = block_sum(filled)
+        else:
+            out[block] = block_sum(part)

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from kernels.sum_squares import BLOCK, LANES, ROWS
+from kernels.sum_squares import BLOCK, LANES, ROWS, STREAMS
 
 # Blocks taken together: enough to hide the cost of a NumPy call, few enough to stay in cache.
-CHUNK = 64
+CHUNK = 32
 
 
 # Overflow shows as infinity in ``out``, without a warning, as in the other variants.
@@ -26,11 +26,12 @@ def block_sums(x: np.ndarray, out: np.ndarray) -> None:
         squares = np.zeros(blocks * BLOCK)
         squares[: part.size] = part
         squares *= squares
-        rows = squares.reshape(blocks, ROWS, LANES)
-        lanes = rows[:, 0].copy()
+        rows = squares.reshape(blocks, STREAMS, ROWS, LANES)
+        sums = rows[:, :, 0].copy()
         for row in range(1, ROWS):
-            lanes += rows[:, row]
-        while lanes.shape[1] > 1:
-            half = lanes.shape[1] // 2
-            lanes = lanes[:, :half] + lanes[:, half:]
-        out[first : first + blocks] = lanes[:, 0]
+            sums += rows[:, :, row]
+        sums = sums.reshape(blocks, STREAMS * LANES)
+        while sums.shape[1] > 1:
+            half = sums.shape[1] // 2
+            sums = sums[:, :half] + sums[:, half:]
+        out[first : first + blocks] = sums[:, 0]

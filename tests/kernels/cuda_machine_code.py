@@ -19,6 +19,9 @@ class MachineCode:
     stack_bytes: int
     spill_bytes: int
     double_fmas: int
+    double_products: int
+    # Bytes that each load from global memory brings, one entry an instruction.
+    loads: tuple[int, ...]
 
     def faults(self) -> list[str]:
         """Name what a kernel of this project must not have."""
@@ -91,6 +94,7 @@ def _assemble(code: bytes | str, arch: int, *options: str) -> MachineCode:
         nvjitlink.get_info_log(handle, log)
     finally:
         nvjitlink.destroy(handle)
+    instructions = Instructions(bytes(cubin))
 
     def total(pattern: str) -> int:
         amounts = re.findall(pattern, log.decode())
@@ -102,26 +106,43 @@ def _assemble(code: bytes | str, arch: int, *options: str) -> MachineCode:
         registers=total(r"Used (\d+) registers"),
         stack_bytes=total(r"(\d+) bytes stack frame"),
         spill_bytes=total(r"(\d+) bytes spill (?:stores|loads)"),
-        double_fmas=count_double_fmas(bytes(cubin)),
+        double_fmas=instructions.count(DFMA),
+        double_products=instructions.count(DMUL),
+        loads=instructions.loads(),
     )
 
 
-def count_double_fmas(cubin: bytes) -> int:
-    """Count the DFMA instructions of an ELF file for compute capability 7.0 to 10.x.
+# The lowest 9 bits of an instruction.
+DMUL, DFMA, LDG = 0x028, 0x02B, 0x181
+# What the 3 bits from bit 73 on of a load stand for: 8 bits with and without sign, 16 likewise, 32,
+# 64, 128.
+LOAD_BYTES = (1, 1, 2, 2, 4, 8, 16)
 
-    An instruction takes 16 bytes, of which the lowest 9 bits say what it does, and the next 3 where
-    its operands are. A kernel that divides doubles or takes their roots has some by design: the
-    GPU's exact division is made of them.
+
+class Instructions:
+    """The instructions of an ELF file for compute capability 7.0 to 10.x.
+
+    Each takes 16 bytes, of which the lowest 9 bits say what it does, and the next 3 where its
+    operands are. A kernel that divides doubles or takes their roots has DFMAs by design: the GPU's
+    exact division is made of them.
     """
-    (table,) = struct.unpack_from("<Q", cubin, 0x28)
-    size, number = struct.unpack_from("<HH", cubin, 0x3A)
-    instructions = 0
-    fmas = 0
-    for header in range(table, table + size * number, size):
-        flags, _, offset, length = struct.unpack_from("<4Q", cubin, header + 8)
-        if flags & 0x4:  # SHF_EXECINSTR
-            words = np.frombuffer(cubin, "<u8", length // 8, offset)[::2]
-            instructions += words.size
-            fmas += np.count_nonzero(words & 0x1FF == 0x02B)
-    assert instructions, "no machine code in the file"
-    return int(fmas)
+
+    def __init__(self, cubin: bytes) -> None:
+        (table,) = struct.unpack_from("<Q", cubin, 0x28)
+        size, number = struct.unpack_from("<HH", cubin, 0x3A)
+        parts = []
+        for header in range(table, table + size * number, size):
+            flags, _, offset, length = struct.unpack_from("<4Q", cubin, header + 8)
+            if flags & 0x4:  # SHF_EXECINSTR
+                parts.append(np.frombuffer(cubin, "<u8", length // 8, offset).reshape(-1, 2))
+        assert parts, "no machine code in the file"
+        self.words = np.concatenate(parts)
+
+    def count(self, operation: int) -> int:
+        """Count the instructions of one kind."""
+        return int(np.count_nonzero(self.words[:, 0] & 0x1FF == operation))
+
+    def loads(self) -> tuple[int, ...]:
+        """Return the bytes that each load from global memory brings."""
+        loads = self.words[self.words[:, 0] & 0x1FF == LDG]
+        return tuple(LOAD_BYTES[size] for size in (loads[:, 1] >> 9 & 0x7).tolist())

@@ -6,6 +6,7 @@ in `RAW` for each set of options of its raw kernel.
 
 import importlib
 
+import numpy as np
 import pytest
 
 from tests.kernels.cuda_cases import need
@@ -96,6 +97,39 @@ def test_raw_kernel(folder: str, choices: tuple[str, ...], arch: int) -> None:
     variant = importlib.import_module(f"kernels.{folder}.cupy_")
     code = compile_raw(variant.SOURCE, variant.options(*choices), arch)
     assert code.faults() == [], code
+
+
+@every_arch
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_sum_squares_reads_each_element_once_and_16_bytes_a_load(dtype: str, arch: int) -> None:
+    variant = importlib.import_module("kernels.sum_squares.cupy_")
+    code = compile_raw(variant.SOURCE, variant.options(dtype), arch)
+    size = np.dtype(dtype).itemsize
+    # Each element is squared once: so many bytes are loaded for each square.
+    assert sum(code.loads) == size * code.double_products
+    # The others are those of a last block, or of an array that begins between 16 bytes.
+    assert set(code.loads) == {16, size}
+    assert code.loads.count(16) >= 8
+
+
+@every_arch
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_sum_squares_of_numba_reads_each_element_once(dtype: str, arch: int) -> None:
+    kernel = importlib.import_module("kernels.sum_squares.cuda_").kernel
+    code = compile_numba(kernel, f"void({dtype}[::1], float64[::1])", arch)
+    size = np.dtype(dtype).itemsize
+    assert set(code.loads) == {size}
+    assert len(code.loads) == code.double_products
+
+
+@every_arch
+@pytest.mark.parametrize(
+    ("kind", "size"), [("char", 1), ("short", 2), ("float", 4), ("double", 8), ("double2", 16)]
+)
+def test_tells_how_many_bytes_a_load_brings(kind: str, size: int, arch: int) -> None:
+    source = f"{kind}* out, const {kind}* x) {{ out[threadIdx.x + 1] = x[threadIdx.x]; }}"
+    code = compile_raw(f'extern "C" __global__ void copy({source}', (), arch)
+    assert code.loads == (size,)
 
 
 @pytest.mark.parametrize(("folder", "choices"), RAW)

@@ -8,8 +8,10 @@ import functools
 import importlib
 import importlib.util
 
+import numpy as np
 import pytest
 
+from kernels.sum_squares import BLOCK
 from tests.kernels.cuda_cases import Case, every_case, need, plates
 from tests.kernels.cuda_on_cpu import RawKernel
 
@@ -30,6 +32,14 @@ def test_more_rows_than_thread_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     need("cupy")
     monkeypatch.setattr(importlib.import_module("kernels.heat.cupy_"), "GRID_ROWS", 2)
     test_bits_on_the_cpu(Case("heat", "step", (*plates(37, 3), 0.25)), False, monkeypatch)
+
+
+def test_an_array_that_begins_between_16_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    need("cupy")
+    monkeypatch.setattr("tests.kernels.cuda_on_cpu.GUARD", 4096 + 8)
+    x = np.random.default_rng(0).standard_normal(2 * BLOCK)
+    case = Case("sum_squares", "block_sums", (x, np.full(2, np.nan)))
+    test_bits_on_the_cpu(case, False, monkeypatch)
 
 
 # Defined only where there is a GPU: elsewhere nothing is left out, since the source has run above.

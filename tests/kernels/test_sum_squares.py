@@ -14,6 +14,7 @@ from kernels.sum_squares import (
     BLOCK,
     LANES,
     ROWS,
+    STREAMS,
     combine,
     dot_sum,
     error_bound,
@@ -22,7 +23,8 @@ from kernels.sum_squares import (
 )
 from kernels.sum_squares.numpy_ import block_sums as reference
 
-SIZES = [0, 1, LANES - 1, LANES, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK, 200 * BLOCK + 77]
+SIZES = [0, 1, LANES - 1, LANES, ROWS * LANES + 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK]
+SIZES += [100 * BLOCK + 77]
 
 
 def sums_of(block_sums, x):
@@ -35,13 +37,14 @@ def in_plain_python(x):
     """Follow the definition in `kernels.sum_squares` one addition at a time."""
     sums = []
     for first in range(0, len(x), BLOCK):
-        lanes = [0.0] * LANES
+        block = [0.0] * (STREAMS * LANES)
         for i, value in enumerate(x[first : first + BLOCK].astype(float).tolist()):
-            lanes[i % LANES] += value * value
-        while len(lanes) > 1:
-            half = len(lanes) // 2
-            lanes = [lanes[j] + lanes[j + half] for j in range(half)]
-        sums += lanes
+            stream, place = divmod(i, ROWS * LANES)
+            block[stream * LANES + place % LANES] += value * value
+        while len(block) > 1:
+            half = len(block) // 2
+            block = [block[k] + block[k + half] for k in range(half)]
+        sums += block
     return np.array(sums)
 
 
@@ -105,10 +108,10 @@ def test_error_stays_within_its_bound(n):
 
 
 def test_error_comes_close_to_its_bound():
-    # Each small square is lost to the 1 that its lane began with: nearly half a unit per addition.
+    # Each small square is lost to the 1 that its sum began with: nearly half a unit per addition.
     small = math.sqrt(2.0**-53 * 0.999)
     x = np.full(BLOCK, small)
-    x[:LANES] = 1.0
+    x.reshape(STREAMS, ROWS, LANES)[:, 0] = 1.0
     exact = sum(Fraction(value) ** 2 for value in x.tolist())
     total = combine(sums_of(reference, x))
     error = abs(Fraction(total) - exact)
@@ -154,10 +157,6 @@ def test_combine_adds_neighbours_first():
     assert combine(np.array([1.0, 0.0, small, small])) == 1 + 2 * small
     assert combine(np.array([1.0, small, 0.0, small])) == 1.0
     assert combine(np.array([])) == 0.0
-
-
-def test_a_block_is_rows_of_lanes():
-    assert BLOCK == ROWS * LANES
 
 
 def test_load():

@@ -67,7 +67,7 @@ def test_a_constant_that_changes_is_seen_by_the_compiled_kernel(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path)}
     sums = []
     for rows in (256, 128):
-        constants.write_text(source.replace("ROWS = 256", f"ROWS = {rows}"))
+        constants.write_text(source.replace("ROWS = 512", f"ROWS = {rows}"))
         command = [sys.executable, "-c", script]
         sums.append(subprocess.check_output(command, cwd=tmp_path, env=environment, text=True))
     assert sums == ["[8192. 1808.    0.    0.]\n", "[4096. 4096. 1808.    0.]\n"]
