@@ -1,11 +1,12 @@
 """Sum of the squares of a vector: x_0^2 + x_1^2 + ... + x_(n-1)^2.
 
     mpirun -n 4 python jobs/sum_squares.py
-    mpirun -n 4 python jobs/sum_squares.py --n 1e9 --repeats 10 --output sum.h5
+    mpirun -n 4 python jobs/sum_squares.py --n 1e9 --repeats 10 --distribute local --output sum.h5
     mpirun -n 4 python jobs/sum_squares.py --input data.h5:/signal
 
-Communication: rank 0 draws or reads the vector and sends each rank its blocks; each rank sums its
-    blocks; the block sums gather to rank 0, which adds them in an order that no rank count changes.
+Communication: rank 0 draws or reads the vector, into memory that the ranks of its node share, and
+    sends the ranks of other nodes their blocks; each rank sums its blocks; the block sums gather to
+    rank 0, which adds them in an order that no rank count changes.
 Check: every rank sums its part again with dot products; a drawn part it draws anew, so that the
     scatter is checked too. The two may differ by the rounding errors of both, see
     `kernels.sum_squares.error_bound`.
@@ -22,7 +23,7 @@ import numpy as np
 
 import kernels
 from kernels.sum_squares import BLOCK, combine, dot_sum, error_bound, find_not_finite, roundings
-from runtime import collectives, compilation, dataset, partition, program
+from runtime import collectives, compilation, dataset, partition, program, window
 from runtime import run as runs
 from runtime.dataset import Dataset
 from runtime.program import Stop, agreement
@@ -41,6 +42,12 @@ def arguments():
     )
     dataset.add_options(parser, source, "the elements, float64 or float32, 1-D")
     parser.add_argument("--seed", type=program.count, default=0, help="of the drawn elements")
+    parser.add_argument(
+        "--distribute",
+        choices=("scatter", "local"),
+        default="scatter",
+        help="rank 0 draws or reads for all (default), or each rank for itself: the same elements",
+    )
     return parser
 
 
@@ -58,23 +65,24 @@ def draw(seed, start, rows):
 
 
 def open_source(comm, args):
-    """Return what fills rows on rank 0, the number of elements and their dtype."""
+    """Return what fills rows, on the ranks that need it, the number of elements and their dtype."""
     if args.input is None:
         return functools.partial(draw, args.seed), args.n, np.dtype(np.float64)
     read, n, dtype = None, None, None
     with agreement(comm):
-        if comm.rank == 0:
+        if comm.rank == 0 or args.distribute == "local":
             dtypes = (np.float64, np.float32)
             data = Dataset(args.input, 1, dtypes, allow_external=args.allow_external)
             read, n, dtype = data.read, data.shape[0], data.dtype
     return read, *comm.bcast((n, dtype))
 
 
-def solve(comm, source, counts, x, kernel, run):
-    """Scatter the vector, sum the blocks, gather; return this rank's sums and, on rank 0, all."""
+def solve(comm, source, counts, place, kernel, run):
+    """Distribute the vector, sum the blocks, gather; return this rank's sums and, on rank 0, all."""
     clock, device = run.clock, run.device
     blocks = [-(-count // BLOCK) for count in counts]
-    collectives.scatter(comm, source, counts, x, clock)
+    distribute = collectives.scatter if run.args.distribute == "scatter" else collectives.fill
+    x = distribute(comm, source, counts, place, clock)
     with clock.phase("to_device"):
         x, sums = device.to_device(x), device.empty(blocks[comm.rank])
     with clock.phase("kernel"):
@@ -115,20 +123,20 @@ def main(comm, argv):
     run.args.n = n  # of an input too, for the record
     counts = partition.counts(n, comm.size, BLOCK)
     start = partition.displs(counts)[comm.rank]
-    with agreement(comm, MemoryError):
-        x = run.device.mpi_buffer(counts[comm.rank], dtype)
+    allocate = window.share if run.args.distribute == "scatter" else window.private
+    place = allocate(comm, run, counts, dtype)
     one, out = run.device.to_device(np.ones(1, dtype)), run.device.empty(1)
     with run.clock.phase("compile"):
         compilation.warm_up(run.device.node, lambda: kernel.block_sums(one, out))
     totals, results, checked = [], {}, {}
     for repeat in run.clock.repeats():
-        sums, every = solve(comm, source, counts, x, kernel, run)
+        sums, every = solve(comm, source, counts, place, kernel, run)
         if repeat < 0:
             with agreement(comm):
-                refuse_not_finite(run.device.to_host(x), sums, start)
+                refuse_not_finite(run.device.to_host(place.own), sums, start)
         elif comm.rank == 0:
             totals.append(combine(every))
-    again = run.device.to_host(x)
+    again = run.device.to_host(place.own)
     if run.args.input is None:
         source(start, again)
     independent = comm.gather(dot_sum(again))

@@ -1,7 +1,7 @@
 """Scatter and gather of rows, any number of them, in messages of bounded size.
 
 `MPI_Scatterv` takes at most 2^31 - 1 elements and wants the whole array on the root. Here the rows
-travel in pieces, so that neither bound holds.
+travel in pieces, so that neither bound holds; on the node of rank 0 they need not travel at all.
 """
 
 import functools
@@ -14,6 +14,7 @@ import numpy as np
 from runtime.clock import Clock
 from runtime.partition import displs
 from runtime.program import Stop, agreement
+from runtime.window import Window
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -32,10 +33,11 @@ def scatter(
     out: Any,
     clock: Clock,
     message_bytes: int = MESSAGE_BYTES,
-) -> None:
-    """Send each rank its rows from rank 0. Collective over `comm`.
+) -> Any:
+    """Bring each rank its rows from rank 0. Collective over `comm`.
 
-    Rank 0 holds one message of rows besides its own, and keeps its memory for the next call.
+    Into the rows of a `Window` that rank 0 sees, it writes itself; all others travel in messages.
+    Then rank 0 holds one message of rows besides its own, and keeps its memory for the next call.
 
     Parameters
     ----------
@@ -46,76 +48,99 @@ def scatter(
         ``start`` on; it is called with increasing ``start``.
     counts : list of int
         Rows of each rank, see `runtime.partition.counts`.
-    out : (counts[rank], ...) array, contiguous
+    out : Window, or (counts[rank], ...) array, contiguous
         Receives the rows. Host memory, or memory of a GPU where the MPI library takes it.
     clock : Clock
         Phases ``read`` (in ``source``), ``wait`` (for rank 0, and for the last rank) and
         ``scatter``.
     message_bytes : int
-        Largest size of a message; one row at least is sent.
+        Largest size of a message, and of what ``source`` is asked for; one row at least.
+
+    Returns
+    -------
+    (counts[rank], ...) array
+        The rows: those of ``out``. On rank 0, if ``source`` is an array and ``out`` in host memory,
+        they stay where they are, a part of ``source``.
 
     Raises
     ------
     Stop
         On every rank, if ``source`` raises it.
     """
+    window = out if isinstance(out, Window) else Window(comm, out)
+    rows = window.own
+    with clock.phase("wait"):
+        # Rank 0 is going to write into rows which their ranks may still read.
+        comm.Barrier()
     # The ranks wait for each other inside, which is safe only because `_cancel` frees them.
     with agreement(comm):
         if comm.rank == 0:
             assert source is not None
-            _send(comm, source, counts, out, clock, message_bytes)
-        else:
-            _receive(comm, out, clock, message_bytes)
+            rows = _send(comm, source, counts, window, clock, message_bytes)
+        elif not window.shared:
+            _receive(comm, rows, clock, message_bytes)
         with clock.phase("wait"):
             comm.Barrier()
+    return rows
 
 
 def _send(
     comm: "MPI.Comm",
     source: Source | np.ndarray,
     counts: list[int],
-    out: Any,
+    window: Window,
     clock: Clock,
     message_bytes: int,
-) -> None:
-    on_host = isinstance(out, np.ndarray)
-    longest = min(max(counts), _rows_per_message(out, message_bytes))
-    buffer = _buffer((longest, *out.shape[1:]), out.dtype)
+) -> Any:
+    """Send or write the rows of all ranks, and return those of rank 0."""
+    own = window.own
     for rank, first in enumerate(displs(counts)):
-        for start, stop in _pieces(counts[rank], out, message_bytes):
-            own = rank == 0 and on_host
-            rows = out[start:stop] if own else buffer[: stop - start]
-            try:
-                with clock.phase("read"):
-                    if not isinstance(source, np.ndarray):
+        part = window.parts[rank]
+        if isinstance(source, np.ndarray) and part is not None:
+            rows = source[first : first + counts[rank]]
+            if rank == 0:
+                own = rows
+            else:
+                with clock.phase("scatter"):
+                    part[...] = rows
+            continue
+        for start, stop in _pieces(counts[rank], window.own, message_bytes):
+            if isinstance(source, np.ndarray):
+                rows = source[first + start : first + stop]
+            else:
+                place = part[start:] if part is not None else _buffer(window.own, message_bytes)
+                rows = place[: stop - start]
+                try:
+                    with clock.phase("read"):
                         source(first + start, rows)
-                    elif own:
-                        rows[...] = source[first + start : first + stop]
-                    else:
-                        rows = source[first + start : first + stop]
-            except Stop:
-                _cancel(comm, counts, rank)
-                comm.Barrier()
-                raise
-            if not own:
+                except Stop:
+                    _cancel(comm, counts, window, rank)
+                    comm.Barrier()
+                    raise
+            if part is None:
                 with clock.phase("scatter"):
                     # Rank 0 sends to itself where its rows go to a device, which MPI can reach.
-                    receive = comm.Irecv(out[start:stop], 0, _TAG) if rank == 0 else None
+                    receive = comm.Irecv(own[start:stop], 0, _TAG) if rank == 0 else None
                     comm.Send(rows, rank, _TAG)
                     if receive is not None:
                         receive.Wait()
+    return own
+
+
+def _buffer(like: Any, message_bytes: int) -> np.ndarray:
+    return _kept_buffer((_rows_per_message(like, message_bytes), *like.shape[1:]), like.dtype)
 
 
 # Kept from one repeat to the next: the first touch of a new one costs as much as sending it.
 @functools.lru_cache(maxsize=1)
-def _buffer(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def _kept_buffer(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return np.empty(shape, dtype)
 
 
-def _cancel(comm: "MPI.Comm", counts: list[int], rank: int) -> None:
+def _cancel(comm: "MPI.Comm", counts: list[int], window: Window, rank: int) -> None:
     """Send an empty message, which means the end, to every rank that still expects rows."""
     for waiting in range(max(rank, 1), comm.size):
-        if counts[waiting]:
+        if counts[waiting] and window.parts[waiting] is None:
             comm.Send(np.empty(0), waiting, _TAG)
 
 
@@ -131,6 +156,37 @@ def _receive(comm: "MPI.Comm", out: Any, clock: Clock, message_bytes: int) -> No
             return
         with clock.phase("scatter"):
             comm.Recv(out[start:stop], 0, _TAG)
+
+
+def fill(
+    comm: "MPI.Comm",
+    source: Source,
+    counts: list[int],
+    out: Any,
+    clock: Clock,
+    message_bytes: int = MESSAGE_BYTES,
+) -> Any:
+    """Let each rank make or read its own rows, without rank 0. Collective over `comm`.
+
+    Parameters and what is returned are those of `scatter`, but ``source`` is a callable, on every
+    rank, and ``out`` is in host memory.
+
+    Raises
+    ------
+    Stop
+        On every rank, if ``source`` raises it on one.
+    """
+    rows = out.own if isinstance(out, Window) else out
+    first = displs(counts)[comm.rank]
+    with agreement(comm):
+        try:
+            for start, stop in _pieces(len(rows), rows, message_bytes):
+                with clock.phase("read"):
+                    source(first + start, rows[start:stop])
+        finally:
+            with clock.phase("wait"):
+                comm.Barrier()
+    return rows
 
 
 def gather(

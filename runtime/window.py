@@ -1,0 +1,150 @@
+"""Where the rows of a vector arrive; ranks of a node share that memory, so that none need travel.
+
+A file in ``/dev/shm``, without a name once all have opened it, so that a killed job leaves nothing. Not
+an MPI-3 window: where ``/dev/shm`` is full, one ends the rank with SIGBUS at the first touch, and
+to make one Open MPI 5 prints errors of components that it then does without.
+"""
+
+import mmap
+import os
+import tempfile
+from contextlib import suppress
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtime.program import agreement
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from runtime.run import Run
+
+_FOLDER = "/dev/shm"
+
+
+class Window:
+    """The rows of a rank, and on the node of rank 0 those of all its ranks, as rank 0 sees them.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    own : array
+        Rows of this rank that no other one sees. `share` makes a window whose rows others see.
+
+    Attributes
+    ----------
+    own : (counts[rank], ...) array
+        The rows of this rank.
+    parts : list of arrays or None
+        On rank 0, the rows of each rank that it can write, by rank; elsewhere empty.
+    shared : bool
+        Whether rank 0 is another rank and sees the rows of this one.
+    """
+
+    def __init__(self, comm: "MPI.Comm", own: Any) -> None:
+        self.own, self.shared = own, False
+        self.parts: list[Any] = [None] * comm.size if comm.rank == 0 else []
+        if comm.rank == 0 and isinstance(own, np.ndarray):
+            self.parts[0] = own
+
+
+def share(comm: "MPI.Comm", run: "Run", counts: list[int], dtype: Any) -> Window:
+    """Return a window for rows that rank 0 has, or makes, and the others need. Collective.
+
+    On other nodes than that of rank 0, where MPI reaches the memory of a device, and where the
+    memory of the node is not enough, which is a warning, the rows of a rank are its own.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    run : Run
+        From `runtime.run.begin`.
+    counts : list of int
+        Rows of each rank, see `runtime.partition.counts`. A row is one element.
+    dtype : dtype
+
+    Raises
+    ------
+    Stop
+        A rank has too little memory for its rows.
+    """
+    node, kind = run.device.node, np.dtype(dtype)
+    ranks = node.allgather(comm.rank)
+    parts = None
+    if 0 in ranks and len(ranks) > 1 and not run.device.mpi_reads_device:
+        parts = _allocate(node, [counts[rank] for rank in ranks], kind)
+        if parts is None and comm.rank == 0:
+            size = sum(counts[rank] for rank in ranks) * kind.itemsize / 1e9
+            run.warn(
+                f"{_FOLDER} has no room for {size:.3g} GB, which the ranks of a node could share: "
+                "rank 0 sends them copies, which takes more time and memory"
+            )
+    with agreement(comm, MemoryError):
+        own = run.device.mpi_buffer(counts[comm.rank], kind) if parts is None else parts[node.rank]
+    window = Window(comm, own)
+    if parts is not None:
+        window.shared = comm.rank != 0
+        if comm.rank == 0:
+            for rank, part in zip(ranks, parts, strict=True):
+                window.parts[rank] = part
+    return window
+
+
+def private(comm: "MPI.Comm", run: "Run", counts: list[int], dtype: Any) -> Window:
+    """Return a window for rows that each rank makes itself, in host memory. Collective.
+
+    Parameters and what is raised are those of `share`.
+    """
+    with agreement(comm, MemoryError):
+        return Window(comm, np.empty(counts[comm.rank], dtype))
+
+
+def _allocate(node: "MPI.Comm", counts: list[int], dtype: np.dtype) -> list[np.ndarray] | None:
+    """Return the rows of each rank of a node in shared memory, or None. Collective over `node`."""
+    # Each rank's rows begin with a page, which is near the core that takes it first.
+    page = mmap.ALLOCATIONGRANULARITY
+    sizes = [-(-count * dtype.itemsize // page) * page for count in counts]
+    ends = list(accumulate(sizes))
+    if not ends[-1]:
+        return [np.empty(0, dtype) for _ in counts]
+    handle = _open(node)
+    try:
+        enough = handle is not None
+        if handle is not None and sizes[node.rank]:
+            try:
+                # In contrast to a write beyond the space that is left, which ends the process.
+                os.posix_fallocate(handle, ends[node.rank] - sizes[node.rank], sizes[node.rank])
+            except OSError:
+                enough = False
+        if not all(node.allgather(enough)):
+            return None
+        assert handle is not None
+        memory = mmap.mmap(handle, ends[-1])
+    finally:
+        if handle is not None:
+            os.close(handle)
+    return [
+        np.ndarray(count, dtype, memory, end - size)
+        for count, size, end in zip(counts, sizes, ends, strict=True)
+    ]
+
+
+def _open(node: "MPI.Comm") -> int | None:
+    """Open a new file without a name on all ranks of a node; None on one that cannot."""
+    handle, path = None, None
+    with suppress(OSError):
+        if node.rank == 0:
+            handle, path = tempfile.mkstemp(prefix="hpc-batch-", dir=_FOLDER)
+    path = node.bcast(path)
+    with suppress(OSError):
+        if node.rank != 0 and path is not None:
+            handle = os.open(path, os.O_RDWR)
+    node.Barrier()
+    with suppress(OSError):
+        if node.rank == 0 and path is not None:
+            os.unlink(path)
+    return handle
