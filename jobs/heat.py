@@ -157,7 +157,7 @@ def main(comm, argv):
     rows = Rows(comm, run, ny, nx)
     out, small = rows.zeros(), [device.to_device(np.zeros((3, 3))) for _ in range(2)]
     with run.clock.phase("compile"):
-        compilation.warm_up(device.node, lambda: step(*small))
+        compilation.warm_up(device.node, "heat", lambda: step(*small))
     progress = Progress(args.steps * args.repeats, "step", comm.rank == 0, checkpoint.step)
     with checkpoint.answering_signals():
         with progress:

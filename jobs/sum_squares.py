@@ -20,6 +20,7 @@ import functools
 import math
 
 import numpy as np
+from numpy.random import PCG64, Generator
 
 import kernels
 from kernels.sum_squares import BLOCK, combine, dot_sum, error_bound, find_not_finite, roundings
@@ -60,8 +61,7 @@ def grow(args, ranks):
 
 def draw(seed, start, rows):
     """Fill `rows` with the elements from `start` on: one number of the PCG64 stream each."""
-    bits = np.random.PCG64(seed).advance(start)
-    np.random.Generator(bits).random(out=rows)
+    Generator(PCG64(seed).advance(start)).random(out=rows)
 
 
 def open_source(comm, args):
@@ -78,7 +78,7 @@ def open_source(comm, args):
 
 
 def solve(comm, source, counts, place, kernel, run):
-    """Distribute the vector, sum the blocks, gather; return this rank's sums and, on rank 0, all."""
+    """Distribute, sum the blocks, gather; return this rank's sums and, on rank 0, those of all."""
     clock, device = run.clock, run.device
     blocks = [-(-count // BLOCK) for count in counts]
     distribute = collectives.scatter if run.args.distribute == "scatter" else collectives.fill
@@ -127,7 +127,8 @@ def main(comm, argv):
     place = allocate(comm, run, counts, dtype)
     one, out = run.device.to_device(np.ones(1, dtype)), run.device.empty(1)
     with run.clock.phase("compile"):
-        compilation.warm_up(run.device.node, lambda: kernel.block_sums(one, out))
+        name = f"sum_squares-{dtype}"
+        compilation.warm_up(run.device.node, name, lambda: kernel.block_sums(one, out))
     totals, results, checked = [], {}, {}
     for repeat in run.clock.repeats():
         sums, every = solve(comm, source, counts, place, kernel, run)

@@ -6,8 +6,8 @@ back without a lock, after which it may name the wrong machine code.
 
 import fcntl
 import hashlib
-import importlib.metadata
 import os
+import platform
 import stat
 import sys
 import tempfile
@@ -43,10 +43,11 @@ def use_private_cache(node: "MPI.Comm") -> None:
 
 
 def private_folder() -> str:
-    """Make and return a cache folder that is private to this user, node and code.
+    """Make and return a cache folder that is private to this user, node, processor and code.
 
     A node's own, because machine code of one node need not run on another, and because file locks
-    work there. Of this code, because Numba compares the file of a kernel only, and would not notice
+    work there; of its processor, because nodes of one name may be several, as in containers. Of
+    this code, because Numba compares the file of a kernel only, and would not notice
     that a constant which the kernel takes from elsewhere has changed. In ``NUMBA_CACHE_DIR`` if
     that is set, else among the temporary files.
     """
@@ -66,29 +67,50 @@ def private_folder() -> str:
 
 
 def _code_digest() -> str:
-    """Return a digest of Numba's version and of all kernels."""
-    digest = hashlib.sha256(importlib.metadata.version("numba").encode())
+    """Return a digest of the processor, of the versions of the compiler and of all kernels."""
+    import llvmlite
+    import numba
+
+    versions = (platform.python_version(), numba.__version__, llvmlite.__version__)
+    digest = hashlib.sha256("\n".join((*versions, *_processor())).encode())
     for source in sorted(Path(__file__).parents[1].glob("kernels/**/[!.]*.py")):
         digest.update(str(source).encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def warm_up(node: "MPI.Comm", call: Callable[[], None]) -> None:
-    """Call a kernel once on every rank, on the node's first rank alone to begin with.
+def _processor() -> list[str]:
+    """Return what tells a processor from one that may have other instructions."""
+    names = ("model", "flags", "Features", "CPU")
+    first, _, _ = Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")
+    return [line for line in first.splitlines() if line.startswith(names)]
 
-    That rank compiles and fills the cache, and the others load from it. Collective over `node`.
+
+def warm_up(node: "MPI.Comm", name: str, call: Callable[[], None]) -> None:
+    """Call a kernel once on every rank, so that it is compiled. Collective over `node`.
+
+    Where the cache does not have it, the node's first rank compiles and fills the cache, and then
+    the others load from it; else all ranks load at once.
 
     Parameters
     ----------
     node : MPI.Comm
         The ranks of one node.
+    name : str
+        Of the kernel and of the types it is going to see.
     call : callable
-        Runs the kernel on a small input of the types it is going to see.
+        Runs the kernel on a small input of these types.
     """
+    # Beside the compiled kernels: whoever removes them removes it.
+    compiled = None if _folder is None else Path(_folder) / f"{name}.compiled"
+    if node.bcast(compiled is None or compiled.exists()):
+        call()
+        return
     if node.rank == 0:
         with _locked(_folder):
             call()
+        assert compiled is not None
+        compiled.touch()
     collectives.sleep_until_all(node)
     if node.rank != 0:
         call()

@@ -5,7 +5,6 @@ import functools
 import importlib.util
 import os
 import sys
-import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -180,8 +179,8 @@ def choose(
     # The other variants compute on one thread of the host, or on none.
     threads = (threads or share_of_cores(node, cores)) if variant == "numba" else 1
     if variant == "numba":
-        compilation.use_private_cache(node)
         _set_numba_threads(threads)
+        compilation.use_private_cache(node)
     kind = {"cuda": _NumbaCuda, "cupy": _CuPy}.get(variant, Device)
     direct = device_buffers and on_gpu
     return kind(variant, name, threads, cores, node, nodes, tuple(gpus), direct)
@@ -233,6 +232,8 @@ def visible_gpus() -> list[str]:
     number = ctypes.c_int()
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(number)):
         return []
+    import uuid
+
     names = []
     for index in range(number.value):
         handle = ctypes.c_int()

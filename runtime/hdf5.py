@@ -100,7 +100,8 @@ def put(attributes: Any, **values: Any) -> None:
 
     for name, value in values.items():
         if isinstance(value, str | tuple):
-            texts = np.char.encode(value, "utf-8")
+            each = [text.encode() for text in ((value,) if isinstance(value, str) else value)]
+            texts = np.array(each[0] if isinstance(value, str) else each, "S")
             kind = h5py.string_dtype("utf-8", max(1, texts.itemsize))
             attributes.create(name, texts, dtype=kind)
         else:

@@ -7,7 +7,6 @@ is worth a warning.
 import hashlib
 import os
 import re
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -165,6 +164,8 @@ def _library() -> tuple[str, tuple[str, ...]]:
 
 def _offered() -> list[str]:
     """Return the kinds that ``srun --mpi=list`` names; none where that fails."""
+    import subprocess
+
     try:
         done = subprocess.run(["srun", "--mpi=list"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

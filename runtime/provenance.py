@@ -1,8 +1,6 @@
 """Where a record comes from: the ranks, their memory, the code and the libraries of a run."""
 
 import os
-import shlex
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -74,6 +72,8 @@ def collect(
     if rows is None:
         return None
     assert timings is not None
+    import shlex
+
     import h5py  # noqa: F401  # which writes the record: its version belongs into it
 
     text = [max(len(row[column].encode()) for row, _ in rows) for column in (1, 2, 4)]
@@ -171,21 +171,24 @@ def _peak_memory() -> int:
 
 def git_commit() -> str:
     """Return the commit of this clone, ``-dirty`` if Python files differ, or ``unknown``."""
+    # Rank 0 alone needs it, and every import counts while all ranks start.
+    import subprocess
+
+    # Python files alone: data and records lie about in many clones.
+    command = ["git", "status", "--porcelain=v2", "--branch", "--", "*.py"]
+    folder = Path(__file__).parent.parent
     try:
-        commit = _git("rev-parse", "HEAD")
-        # Python files alone: data and records lie about in many clones.
-        return f"{commit}-dirty" if _git("status", "--porcelain", "--", "*.py") else commit
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    folder = Path(__file__).parent.parent
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=10, check=True
-    )
-    return done.stdout.strip()
+    headers = [line for line in done.stdout.splitlines() if line.startswith("# ")]
+    commit = headers[0].split()[2] if headers else ""
+    # Before the first commit it is "(initial)".
+    if not commit.isalnum():
+        return "unknown"
+    return commit if len(headers) == len(done.stdout.splitlines()) else f"{commit}-dirty"
 
 
 def versions(*names: str) -> dict[str, str]:

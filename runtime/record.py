@@ -53,7 +53,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime import files, hdf5
+from runtime import collectives, files, hdf5
 from runtime.program import Stop, agreement
 
 if TYPE_CHECKING:
@@ -206,12 +206,14 @@ def write(comm: "MPI.Comm", path: Path, record: Record | None, force: bool) -> P
         The file system failed; status 1, and no file is left behind.
     """
     with agreement(comm):
-        if record is not None:
-            try:
+        try:
+            if record is not None:
                 path = _write(path, record, force)
-            except (OSError, MemoryError) as error:
-                reason = getattr(error, "strerror", "too little memory") or error
-                raise Stop(f"cannot write {path}: {reason}", status=1) from None
+        except (OSError, MemoryError) as error:
+            reason = getattr(error, "strerror", "too little memory") or error
+            raise Stop(f"cannot write {path}: {reason}", status=1) from None
+        finally:
+            collectives.sleep_until_all(comm)
     return comm.bcast(path)
 
 

@@ -1,8 +1,8 @@
 """Where the rows of a vector arrive; ranks of a node share that memory, so that none need travel.
 
-A file in ``/dev/shm``, without a name once all have opened it, so that a killed job leaves nothing. Not
-an MPI-3 window: where ``/dev/shm`` is full, one ends the rank with SIGBUS at the first touch, and
-to make one Open MPI 5 prints errors of components that it then does without.
+A file in ``/dev/shm``, without a name once all have opened it, so that a killed job leaves nothing.
+Not an MPI-3 window: where ``/dev/shm`` is full, one ends the rank with SIGBUS at the first touch,
+and to make one Open MPI 5 prints errors of components that it then does without.
 """
 
 import mmap

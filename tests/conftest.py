@@ -18,8 +18,9 @@ import kernels.sum_squares
 # Numba fixes the size of its thread pool when it is imported; tests ask for up to this many.
 os.environ.setdefault("NUMBA_NUM_THREADS", "4")
 
-# The simulator's scheduler spins, so that a thread which computes for longer than the 5 ms that Python
-# gives it at a time waits for seconds: the blocks are shorter there. Before a variant is imported.
+# The simulator's scheduler spins, so that a thread which computes for more than the 5 ms that
+# Python gives it at a time waits for seconds. So blocks are shorter there, before a variant is
+# imported.
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     kernels.sum_squares.BLOCK //= kernels.sum_squares.ROWS // 16
     kernels.sum_squares.ROWS = 16

@@ -1,9 +1,9 @@
 """Sum of squares of a vector, in an order of summation that is part of the result.
 
 Floating-point addition is not associative, so the order is fixed here, once, for every variant.
-The vector is cut into blocks of `BLOCK` consecutive elements. A block is `STREAMS` streams, one after
-the other, each of which is read as `ROWS` rows of `LANES` elements. So x[s, i, j] are its elements,
-and a block has ``STREAMS * LANES`` sums down the rows::
+The vector is cut into blocks of `BLOCK` consecutive elements. A block is `STREAMS` streams, one
+after the other, each of which is read as `ROWS` rows of `LANES` elements. So x[s, i, j] are its
+elements, and it has ``STREAMS * LANES`` sums down the rows::
 
     sum[s, j] = ((x[s, 0, j]^2 + x[s, 1, j]^2) + x[s, 2, j]^2) + ...
     block     = halves of these sums added until one is left      sum[k] + sum[k + width / 2]
@@ -12,11 +12,11 @@ and a block has ``STREAMS * LANES`` sums down the rows::
 A last, shorter block counts as filled up with zeros, which changes no bit. Each square is rounded
 before it is added: no fused multiply-add.
 
-A core that walks the streams side by side keeps several of them on their way from memory, as one
+A core that walks the streams side by side keeps several of them on their way from memory, which one
 alone would not, and has all sums in its registers; `LANES` is a cache line of float64. The sums of
-a block are as many as the threads of a warp, whose loads fill whole memory sectors. `ROWS` keeps the
-list of block sums short (1 per 128 KiB of float64) and the rounding errors few. `benchmarks/NOTES.md`
-has what other shapes deliver.
+a block are as many as the threads of a warp, whose loads fill whole memory sectors. `ROWS` keeps
+the list of block sums short (1 per 128 KiB of float64) and the rounding errors few.
+`benchmarks/NOTES.md` has what other shapes deliver.
 """
 
 import math

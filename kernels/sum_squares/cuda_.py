@@ -8,8 +8,8 @@ from kernels.cuda_rounding import add, multiply
 from kernels.sum_squares import BLOCK, LANES, ROWS, STREAMS
 
 WARP = STREAMS * LANES
-# Two warps share a thread block: the 32 that fit on a multiprocessor fill it (compute capability 8.0,
-# 9.0, 10.0), and short vectors reach more multiprocessors.
+# Two warps share a thread block: the 32 blocks that fit on a multiprocessor fill it (compute
+# capability 8.0, 9.0 and 10.0), and short vectors reach more multiprocessors.
 THREADS = 2 * WARP
 
 

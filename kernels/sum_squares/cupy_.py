@@ -1,4 +1,4 @@
-"""See `kernels.sum_squares.numpy_`. CuPy on an NVIDIA GPU: 16 bytes a load, a team of threads a block.
+"""See `kernels.sum_squares.numpy_`. CuPy on an NVIDIA GPU: 16 bytes a load.
 
 A raw kernel, because CuPy's own reductions do not fix the order of summation.
 """
@@ -9,8 +9,8 @@ import cupy
 
 from kernels.sum_squares import BLOCK, LANES, ROWS, STREAMS
 
-# Two warps share a thread block: the 32 that fit on a multiprocessor fill it (compute capability 8.0,
-# 9.0, 10.0), and short vectors reach more multiprocessors.
+# Two warps share a thread block: the 32 blocks that fit on a multiprocessor fill it (compute
+# capability 8.0, 9.0 and 10.0), and short vectors reach more multiprocessors.
 THREADS = 64
 
 # `__dmul_rn` and `__dadd_rn` round each on its own; the compiler never fuses them.

@@ -9,8 +9,8 @@ STREAM = ROWS * LANES
 ZEROS = (0.0,) * LANES
 
 
-# No fastmath: it would let the compiler reorder the sum and fuse multiply and add. The sums of a row
-# are a tuple, which it keeps in registers, and not an array, which it keeps in memory.
+# No fastmath: it would let the compiler reorder the sum and fuse multiply and add. The sums are in
+# tuples, which it keeps in registers, and not in an array, which it keeps in memory.
 @njit
 def square(x, i):  # type: ignore[no-untyped-def]
     value = np.float64(x[i])
@@ -43,8 +43,8 @@ def block_sum(x):  # type: ignore[no-untyped-def]
         c = add_row(c, x2, i)
         d = add_row(d, x3, i)
     s = np.empty(LANES)
-    for j, (p, q, r, t) in enumerate(zip(a, b, c, d)):
-        s[j] = (p + r) + (q + t)
+    for j in range(LANES):
+        s[j] = (a[j] + c[j]) + (b[j] + d[j])
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
 
 

@@ -63,6 +63,26 @@ def test_input_file(comm, job, mpi_tmp_path, form, dtype):
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("form", ["drawn", "x.npy", "x.h5:/x"])
+def test_local_has_the_bits_of_scatter(comm, job, mpi_tmp_path, form):
+    source = ["--n", str(5 * BLOCK + 11)]
+    if form != "drawn":
+        x = np.random.default_rng(3).normal(size=5 * BLOCK + 11).astype("f4")
+        if comm.rank == 0:
+            np.save(mpi_tmp_path / "x.npy", x)
+            with h5py.File(mpi_tmp_path / "x.h5", "w") as file:
+                file["x"] = x
+        comm.Barrier()
+        source = ["--input", f"{mpi_tmp_path}/{form}"]
+    for way in ("scatter", "local"):
+        options = ["--distribute", way, "--output", str(mpi_tmp_path / f"{way}.h5")]
+        job.main(comm, [*source, *options])
+    if comm.rank == 0:
+        runs = [record.read(mpi_tmp_path / f"{way}.h5") for way in ("scatter", "local")]
+        assert len({run.attributes["results_sha256"] for run in runs}) == 1
+
+
+@pytest.mark.mpi
 def test_statistics_of_the_drawn_elements(comm, job, mpi_tmp_path):
     # For x uniform in [0, 1), x^2 has the mean 1/3 and the variance 4/45.
     n = 10**6
@@ -74,6 +94,8 @@ def test_statistics_of_the_drawn_elements(comm, job, mpi_tmp_path):
 
 @pytest.mark.mpi
 def test_message_size_does_not_change_the_elements(comm, job, mpi_tmp_path, monkeypatch):
+    # As where there is no memory to share.
+    monkeypatch.setattr("runtime.window._FOLDER", "/proc/none")
     digests = set()
     for number, octets in enumerate((8, 1000, 2**26)):
         from runtime import collectives
@@ -150,8 +172,9 @@ def test_a_scatter_that_mixes_up_rows_fails_the_check(comm, job, mpi_tmp_path, m
     right = collectives.scatter
 
     def wrong(comm, source, counts, out, clock):
-        right(comm, source, counts, out, clock)
-        out[:1] = 0.123
+        rows = right(comm, source, counts, out, clock)
+        rows[:1] = 0.123
+        return rows
 
     monkeypatch.setattr(collectives, "scatter", wrong)
     with pytest.raises(Stop, match="check failed"):

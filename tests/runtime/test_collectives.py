@@ -3,9 +3,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from runtime import partition
-from runtime.clock import Clock
-from runtime.collectives import gather, scatter
+from runtime import partition, window
+from runtime.clock import PHASES, Clock
+from runtime.collectives import fill, gather, scatter
 from runtime.program import Stop
 from tests.runtime.pretended import DeviceArray
 
@@ -27,7 +27,7 @@ def test_scatter_then_gather_is_the_identity(comm, shape, dtype, limit):
     whole = array(shape, dtype)
     counts = partition.counts(shape[0], comm.size)
     mine = np.empty((counts[comm.rank], *shape[1:]), dtype)
-    scatter(comm, whole if comm.rank == 0 else None, counts, mine, Clock(1), limit)
+    mine = scatter(comm, whole if comm.rank == 0 else None, counts, mine, Clock(1), limit)
     first = partition.displs(counts)[comm.rank]
     np.testing.assert_array_equal(mine, whole[first : first + len(mine)])
 
@@ -102,16 +102,138 @@ def test_counts_beyond_2_to_the_31_are_divided_exactly(limit):
     assert max(stop - start for start, stop in pieces) <= limit // 8
 
 
+def phases(comm, clock):
+    """Return the phases that some rank has entered, on rank 0."""
+    timings = clock.gather(comm)
+    if comm.rank != 0:
+        return set()
+    assert np.nanmin(timings) >= 0
+    ran = np.flatnonzero(~np.isnan(timings).all(axis=(0, 2)))
+    return {PHASES[phase] for phase in ran} - {"import", "init"}
+
+
 def test_phases_are_told_apart(comm):
     clock = Clock(1)
     counts = partition.counts(100, comm.size)
     scatter(comm, array((100,), "float64"), counts, np.empty(counts[comm.rank]), clock)
     gather(comm, np.empty(counts[comm.rank]), counts, np.empty(100), clock)
-    timings = clock.gather(comm)
-    if comm.rank == 0:
-        from runtime.clock import PHASES
+    expected = {"wait", "gather"} | ({"scatter"} if comm.size > 1 else set())
+    assert phases(comm, clock) == (expected if comm.rank == 0 else set())
 
-        ran = {PHASES[phase] for phase in np.flatnonzero(~np.isnan(timings).all(axis=(0, 2)))}
-        expected = {"read", "wait", "gather"} | ({"scatter"} if comm.size > 1 else set())
-        assert ran - {"import", "init"} == expected
-        assert np.nanmin(timings) >= 0
+
+class Place:
+    """A run, as far as a window asks for it: on nodes of so many ranks, taken in turn."""
+
+    def __init__(self, comm, nodes):
+        self.device = self
+        self.node = comm.Split(comm.rank % nodes)
+        self.mpi_reads_device = False
+        self.warnings = []
+
+    def mpi_buffer(self, shape, dtype):
+        return np.empty(shape, dtype)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+def counting(start, rows):
+    rows[:] = np.arange(start, start + len(rows))
+
+
+@pytest.mark.parametrize("n", [0, 1, 1000, 10**6])
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_rows_of_a_window_are_those_of_messages(comm, n, nodes):
+    counts = partition.counts(n, comm.size, block=16)
+    first = partition.displs(counts)[comm.rank]
+    place = window.share(comm, Place(comm, nodes), counts, np.float32)
+    for source in (counting, np.arange(n, dtype=np.float32), counting):
+        rows = scatter(comm, source, counts, place, Clock(1), 10**6)
+        assert rows.dtype == np.float32
+        np.testing.assert_array_equal(rows, np.arange(first, first + counts[comm.rank]))
+        # The next scatter must not overtake this look.
+        comm.Barrier()
+
+
+def test_nothing_is_sent_to_ranks_that_share_memory(comm):
+    run, clock = Place(comm, 1), Clock(1)
+    counts = partition.counts(10**5, comm.size)
+    place = window.share(comm, run, counts, np.float64)
+    assert place.shared == (comm.rank > 0) and not run.warnings
+    rows = scatter(comm, counting, counts, place, clock)
+    assert rows is place.own
+    assert phases(comm, clock) == ({"read", "wait"} if comm.rank == 0 else set())
+
+
+def test_shared_memory_has_no_name_that_outlives_a_killed_job(comm):
+    counts = partition.counts(10**5, comm.size)
+    place = window.share(comm, Place(comm, 1), counts, np.float64)
+    comm.Barrier()
+    with open("/proc/self/maps") as maps:
+        names = [line.split(maxsplit=5)[5].strip() for line in maps if "/dev/shm/hpc-batch" in line]
+    assert all(name.endswith("(deleted)") for name in names)
+    assert len(names) == (1 if comm.size > 1 else 0)
+    assert place.own.size == counts[comm.rank]
+
+
+@pytest.mark.parametrize("reason", ["no folder", "no space"])
+def test_without_shared_memory_rows_are_sent(comm, monkeypatch, reason):
+    def full(handle, offset, length):
+        if comm.rank == comm.size - 1:
+            raise OSError(28, "No space left on device")
+
+    if reason == "no folder":
+        monkeypatch.setattr(window, "_FOLDER", "/proc/none")
+    else:
+        monkeypatch.setattr("os.posix_fallocate", full)
+    run = Place(comm, 1)
+    counts = partition.counts(1000, comm.size)
+    place = window.share(comm, run, counts, np.float64)
+    assert not place.shared
+    assert len(run.warnings) == (1 if comm.rank == 0 and comm.size > 1 else 0)
+    first = partition.displs(counts)[comm.rank]
+    rows = scatter(comm, counting, counts, place, Clock(1))
+    np.testing.assert_array_equal(rows, np.arange(first, first + len(rows)))
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_source_that_fails_stops_ranks_that_share_memory(comm, nodes):
+    def source(start, rows):
+        if start + len(rows) > 60:
+            raise Stop("the file ends here")
+        rows[:] = start
+
+    counts = partition.counts(100, comm.size)
+    place = window.share(comm, Place(comm, nodes), counts, np.float64)
+    with pytest.raises(Stop, match="ends here"):
+        scatter(comm, source, counts, place, Clock(1), 64)
+    comm.Barrier()
+    assert not comm.Iprobe()
+    comm.Barrier()
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_fill_lets_each_rank_make_its_own_rows(comm, limit):
+    counts = partition.counts(500, comm.size, block=16)
+    place = window.private(comm, Place(comm, 1), counts, np.float64)
+    asked = []
+
+    def source(start, rows):
+        asked.append((start, len(rows)))
+        counting(start, rows)
+
+    rows = fill(comm, source, counts, place, Clock(1), limit)
+    first = partition.displs(counts)[comm.rank]
+    np.testing.assert_array_equal(rows, np.arange(first, first + len(rows)))
+    assert sum(number for _, number in asked) == len(rows)
+    assert all(number <= max(1, limit // 8) for _, number in asked)
+
+
+def test_fill_stops_every_rank_where_one_fails(comm):
+    def source(start, rows):
+        if comm.rank == comm.size - 1:
+            raise Stop("the file ends here")
+
+    counts = [10] * comm.size
+    with pytest.raises(Stop, match="ends here"):
+        fill(comm, source, counts, np.empty(10), Clock(1))
