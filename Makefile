@@ -11,7 +11,7 @@ PIP = $(PYTHON) -m pip --disable-pip-version-check --quiet --python $(@D)/bin/py
 # --foreground: in a process group of its own mpirun could not read a terminal, nor see Ctrl-C.
 TIMEOUT = timeout --foreground --kill-after=10
 
-.PHONY: run scaling test lint lock clean
+.PHONY: run scaling test bench lint lock clean
 # Two editable installs at once would write the same build files.
 .NOTPARALLEL:
 
@@ -21,8 +21,11 @@ run: .venv/.editable
 scaling: .venv/.editable .venv/.scaling
 	bash slurm/scaling.sh
 
-test: .venv/.editable .venv/.cuda .venv/.scaling $(OPENMPI)/.editable
+test: .venv/.editable .venv/.cuda .venv/.scaling .venv/.bench $(OPENMPI)/.editable
 	.venv/bin/python tests/run.py
+
+bench: .venv/.editable .venv/.bench
+	.venv/bin/python benchmarks/bench.py --output results/bench.json
 
 lint: .venv/.locked
 	.venv/bin/ruff check .
@@ -56,6 +59,11 @@ CXX_LOCK = $(if $(shell command -v $(CXX)),,-r requirements-cxx.lock)
 	$(PIP) --require-hashes -r requirements.lock -r requirements-scaling.lock
 	@touch $@
 
+# What the benchmarks set beside our own.
+.venv/.bench: requirements-bench.lock .venv/.locked
+	$(PIP) --require-hashes -r requirements.lock -r requirements-bench.lock
+	@touch $@
+
 # uv is not in the locks: take it from `pipx install uv` or `.venv/bin/pip install uv`, then
 # `make lock`, or `make lock UV=.venv/bin/uv`. Versions already locked stay: UPGRADE=--upgrade moves
 # them. --universal: one lock for Python 3.11 and newer on x86_64 and aarch64. --no-build: only
@@ -77,6 +85,9 @@ lock:
 	$(COMPILE) --extra scaling --constraints requirements.lock \
 	    $$(sed -n 's/^\([^ #=]*\)==.*/--no-emit-package=\1/p' requirements.lock) \
 	    --output-file requirements-scaling.lock
+	$(COMPILE) --extra bench --constraints requirements.lock \
+	    $$(sed -n 's/^\([^ #=]*\)==.*/--no-emit-package=\1/p' requirements.lock) \
+	    --output-file requirements-bench.lock
 
 clean:
 	rm -rf .venv $(OPENMPI) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

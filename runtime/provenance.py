@@ -64,7 +64,7 @@ def collect(
 
     device = run.device
     memory = _peak_memory()
-    node_memory = device.node.allreduce(memory)
+    node_memory = device.node.allreduce(memory - _counted_by_others())
     host = MPI.Get_processor_name()
     row = (comm.rank, host, ranges(device.cores), device.threads, device.name, memory)
     rows = comm.gather((row, node_memory))
@@ -167,6 +167,25 @@ def _peak_memory() -> int:
     with open("/proc/self/status") as status:
         line = next(line for line in status if line.startswith("VmHWM:"))
     return 1024 * int(line.split()[1])
+
+
+def _counted_by_others() -> int:
+    """Return how much of the shared memory of this process is that of the others [bytes].
+
+    The kernel divides each page among the processes that have it: see proc_pid_smaps(5).
+    """
+    fields = {}
+    for path in ("/proc/self/status", "/proc/self/smaps_rollup"):
+        try:
+            with open(path) as file:
+                lines = [
+                    line.split() for line in file if line.startswith(("RssShmem", "Pss_Shmem"))
+                ]
+        except OSError:
+            # The second is of Linux 4.14 and later, and may be hidden.
+            continue
+        fields |= {line[0]: 1024 * int(line[1]) for line in lines}
+    return fields["RssShmem:"] - fields["Pss_Shmem:"] if len(fields) == 2 else 0
 
 
 def git_commit() -> str:

@@ -1,0 +1,373 @@
+"""All that this project claims of its speed, beside what others deliver, in one run.
+
+    make bench                                        # all of it, a quarter of an hour
+    python benchmarks/bench.py --only kernel,start
+    python benchmarks/bench.py --n 1e6 --rounds 2 --output /tmp/bench.json
+
+Each line of the table sets a way of this project beside another one. Both are measured in turn, one
+sample a round; a sample under MPI is the median of three repeats within a launch. Figures are
+medians, with the least and the largest in parentheses. The ratio is ours over the other's, of times
+that are to be shorter ("asked >=") the other way round. Where other programs disturb the machine
+there is no verdict.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from runtime import device, program
+
+FOLDER = Path(__file__).parent
+JOBS = FOLDER.parent / "jobs"
+CORES = len(os.sched_getaffinity(0))
+REPEATS = 3
+# One process per core, all at once: on a quiet machine each has its core to itself.
+SPIN = """
+import time
+wall, cpu = time.perf_counter(), time.process_time()
+while time.perf_counter() < wall + 0.5: pass
+print((time.process_time() - cpu) / (time.perf_counter() - wall))
+"""
+
+
+class Bench:
+    """What the groups below share: how to start a program, and the lines of the table."""
+
+    def __init__(self, args):
+        self.n, self.rounds, self.ranks = args.n, args.rounds, args.ranks
+        self.threads = max(1, CORES // args.ranks)
+        self.lines, self.mpi = [], ""
+        beside = shutil.which("mpirun", path=Path(sys.executable).parent)
+        self.mpirun = beside or shutil.which("mpirun") or sys.exit("error: no mpirun on PATH")
+        self.environment = {
+            # A user's Python keeps its bytecode.
+            **{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
+            # Left alone, the OpenBLAS of every rank takes all cores, to the loss of the plain ways.
+            **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), str(self.threads)),
+        }
+
+    def python(self, script, *arguments, ranks=None, variables=None):
+        """Run a script, and return the seconds that it took and the last line of its output."""
+        # Open MPI would bind each rank, with all its threads, to one core.
+        launch = [self.mpirun, "--bind-to", "none", "-n", str(ranks)] if ranks else []
+        command = [*launch, sys.executable, str(script), *map(str, arguments)]
+        start = time.perf_counter()
+        done = subprocess.run(
+            command,
+            env=self.environment | (variables or {}),
+            capture_output=True,
+            text=True,
+        )
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            sys.exit(f"error: status {done.returncode} of {' '.join(command)}\n{done.stderr}")
+        return seconds, (done.stdout.splitlines() or [""])[-1]
+
+    def in_turn(self, ways):
+        """Call each way once a round, another one first each time; return the samples of each."""
+        samples = {name: [] for name in ways}
+        for turn in range(self.rounds):
+            for name in np.roll(list(ways), turn):
+                samples[name].append(ways[name]())
+                note(f"round {turn + 1} of {self.rounds}: {name}")
+        note("")
+        return samples
+
+    def add(self, what, ours, unit, other, others, asked="", inverse=False):
+        """Add a line: ours beside another's samples, their ratio and what is asked of it."""
+        ratio = np.median(ours) / np.median(others)
+        ratio = 1 / ratio if inverse else ratio
+        self.lines.append(
+            {
+                "what": what,
+                "unit": unit,
+                "ours": list(map(float, ours)),
+                "other": other,
+                "others": list(map(float, others)),
+                "ratio": float(ratio),
+                "asked": asked,
+            }
+        )
+
+
+def note(text):
+    """Show progress on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{text:<60}\r", end="", file=sys.stderr, flush=True)
+
+
+def kernel(bench):
+    _, line = bench.python(
+        FOLDER / "one_process.py",
+        bench.n,
+        bench.rounds,
+        variables=dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), str(CORES)),
+    )
+    rates = {name: np.array(samples) / 1e9 for name, samples in json.loads(line).items()}
+    for what, ways in {
+        "sum_squares": (("dot", "np.dot", ">= 0.97"), ("read", "limit: plain read", ">= 0.9")),
+        "heat": (("copy loop", "limit: copy loop", ">= 0.85"), ("copyto", "np.copyto", "")),
+    }.items():
+        for way, other, asked in ways:
+            text = f"{what} kernel, {CORES} threads"
+            bench.add(text, rates[what], "GB/s", other, rates[way], asked)
+
+
+def ranks(bench):
+    memory = {}
+
+    def way(name, n=bench.n):
+        def sample():
+            _, line = bench.python(FOLDER / "ranks.py", name, n, REPEATS, ranks=bench.ranks)
+            found = json.loads(line)
+            bench.mpi = found["mpi"]
+            memory.setdefault((name, n), []).append(found["memory"] / 1e6)
+            return np.median(found["seconds"])
+
+        return sample
+
+    def processes(script):
+        def sample():
+            _, line = bench.python(FOLDER / script, bench.n, bench.ranks, REPEATS)
+            return np.median(json.loads(line)["seconds"])
+
+        return sample
+
+    names = ("shared", "kernel", "private", "local", "scatterv", "scatterv drawn", "pickle")
+    ways = {name: way(name) for name in names}
+    ways |= {f"{name} idle": way(name, 1000) for name in ("shared", "scatterv")}
+    ways |= {"pool": processes("pool.py"), "dask": processes("dask_distributed.py")}
+    seconds = bench.in_turn(ways)
+    plain = "Scatterv, np.dot, reduce"
+    shared = "scatter avoided: memory shared"
+    rows = (
+        (shared, "shared", "limit: kernel alone", "kernel", "<= 1.25"),
+        (shared, "shared", plain, "scatterv", ">= 5"),
+        ("scatter of rank 0's array", "private", plain, "scatterv", ">= 2"),
+        ("drawn, --distribute local", "local", f"drawn, {plain}", "scatterv drawn", ">= 2"),
+        (shared, "shared", "pickle scatter, gather", "pickle", ">= 30"),
+        (shared, "shared", "multiprocessing.Pool", "pool", ">= 30"),
+        (shared, "shared", "Dask distributed", "dask", ">= 30"),
+    )
+    for what, ours, other, others, asked in rows:
+        inverse = asked.startswith(">=")
+        bench.add(what, seconds[ours], "s", other, seconds[others], asked, inverse)
+    data = [8e-6 * bench.n] * bench.rounds
+    for name, text, asked in (
+        ("shared", "memory of all ranks", "<= 1.1"),
+        ("scatterv", "the same, of Scatterv", ""),
+    ):
+        used = np.array(memory[name, bench.n]) - memory[name, 1000]
+        bench.add(text, used, "MB", "limit: the data", data, asked)
+
+
+def start(bench):
+    def ours(variant):
+        def sample():
+            record = Path(folder, f"{variant}-{time.time_ns()}.h5")
+            options = ("--n", 1000, "--variant", variant, "--output", record)
+            return bench.python(JOBS / "sum_squares.py", *options, ranks=4)[0]
+
+        return sample
+
+    def plain(variant):
+        script, path = FOLDER / "start_plain.py", Path(folder, "plain.h5")
+        return lambda: bench.python(script, variant, path, ranks=4, variables=cache)[0]
+
+    def cold(ranks):
+        def sample():
+            with tempfile.TemporaryDirectory() as empty:
+                record = Path(folder, f"cold-{time.time_ns()}.h5")
+                options = ("--n", 1000, "--variant", "numba", "--json", "--output", record)
+                variables = {"NUMBA_CACHE_DIR": empty}
+                script = JOBS / "sum_squares.py"
+                _, line = bench.python(script, *options, ranks=ranks, variables=variables)
+            return json.loads(line)["phases"]["compile"]["max"]
+
+        return sample
+
+    with tempfile.TemporaryDirectory() as folder:
+        cache = {"NUMBA_CACHE_DIR": folder}
+        ways = {f"ours {v}": ours(v) for v in ("numba", "numpy")}
+        ways |= {f"plain {v}": plain(v) for v in ("numba", "numpy")}
+        for sample in ways.values():
+            sample()  # fills the caches
+        ways |= {"cold 4": cold(4), "cold 1": cold(1)}
+        seconds = bench.in_turn(ways)
+    for variant in ("numba", "numpy"):
+        what, samples = f"start, 4 ranks, {variant}", seconds[f"ours {variant}"]
+        other = "the same libraries alone"
+        bench.add(what, samples, "s", other, seconds[f"plain {variant}"], "<= 1.15")
+    what = "compile, 4 ranks, no cache"
+    bench.add(what, seconds["cold 4"], "s", "1 rank, no cache", seconds["cold 1"], "<= 1.5")
+
+
+def growth(bench):
+    # Room for the shared vector, for the interpreters and for the system.
+    sizes = [n for n in (10**6, 10**7, 10**8, 10**9) if n <= 10 * bench.n]
+
+    def way(n):
+        def sample():
+            _, line = bench.python(FOLDER / "ranks.py", "shared", n, REPEATS, ranks=bench.ranks)
+            return np.median(json.loads(line)["seconds"]) / n * 1e9
+
+        return sample
+
+    nanoseconds = bench.in_turn({n: way(n) for n in sizes})
+    for n in sizes:
+        asked = "<= 1.15" if n > 10**7 else ""
+        base = min(10**7, sizes[-1])
+        what = f"{n:.0e} elements, scatter avoided"
+        bench.add(what, nanoseconds[n], "ns each", f"{base:.0e}", nanoseconds[base], asked)
+
+
+def heat(bench):
+    side = 4096 if bench.n >= 10**8 else 256
+
+    def job(ranks):
+        def sample():
+            with tempfile.TemporaryDirectory() as folder:
+                options = ("--n", side, "--steps", 40, "--repeats", REPEATS, "--variant", "numba")
+                options += ("--threads", 1, "--json", "--output", f"{folder}/r.h5")
+                _, line = bench.python(JOBS / "heat.py", *options, ranks=ranks)
+            phases = json.loads(line)["phases"]
+            return (phases["kernel"]["max"] + phases["halo"]["max"]) / 40
+
+        return sample
+
+    def copies(ranks):
+        def sample():
+            _, line = bench.python(FOLDER / "copy_processes.py", side, REPEATS, ranks=ranks)
+            return np.median(json.loads(line)["seconds"])
+
+        return sample
+
+    ways = {
+        f"{what} {ranks}": way(ranks)
+        for what, way in (("heat", job), ("copy", copies))
+        for ranks in (1, 2)
+    }
+    seconds = bench.in_turn(ways)
+    ours, others = (
+        np.array(seconds[f"{what} 1"]) / seconds[f"{what} 2"] for what in ("heat", "copy")
+    )
+    bench.add("heat, speedup of 2 ranks", ours, "", "limit: copies", others, ">= 0.95")
+
+
+GROUPS = {"kernel": kernel, "ranks": ranks, "start": start, "growth": growth, "heat": heat}
+
+
+def disturbances():
+    """Return what shows that the cores are not ours alone, as a list of phrases."""
+    spins = [
+        subprocess.Popen([sys.executable, "-c", SPIN], stdout=subprocess.PIPE) for _ in range(CORES)
+    ]
+    share = min(float(spin.communicate()[0]) for spin in spins)
+    return [f"a spinning process got {share:.0%} of a core"] if share < 0.95 else []
+
+
+def machine(bench):
+    """Return the processor, the cores and the libraries."""
+    cpuinfo = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    names = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    libraries = ("numpy", "numba", "mpi4py", "h5py", "distributed")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": names[0] if names else platform.machine(),
+        "cores": CORES,
+        "system": platform.platform(),
+        "mpi": bench.mpi,
+        "gpus": device.visible_gpus(),
+        "python": platform.python_version(),
+        "blas": f"{blas['name']} {blas['version']}",
+        **{name: importlib.metadata.version(name) for name in libraries},
+    }
+
+
+def verdict(line):
+    limit = float(line["asked"].split()[1])
+    met = line["ratio"] >= limit if line["asked"].startswith(">=") else line["ratio"] <= limit
+    return "yes" if met else "no"
+
+
+def table(lines, noisy):
+    """Return the lines of the table as texts."""
+
+    def figure(samples):
+        low, middle, high = np.quantile(samples, (0, 0.5, 1))
+        digits = max(0, 2 - int(np.floor(np.log10(max(abs(middle), 1e-9)))))
+        return f"{middle:.{digits}f} ({low:.{digits}f} - {high:.{digits}f})"
+
+    rows = [("ours", "", "", "beside it", "", "ratio", "asked", "met")]
+    for line in lines:
+        asked = line["asked"]
+        rows.append(
+            (
+                line["what"],
+                figure(line["ours"]),
+                line["unit"],
+                line["other"],
+                figure(line["others"]),
+                f"{line['ratio']:.2f}",
+                asked,
+                verdict(line) if asked and not noisy else "",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    count = {"type": lambda text: program.count(text, 1), "metavar": "N"}
+    parser.add_argument("--n", default=10**8, help="float64 elements (default: 1e8)", **count)
+    parser.add_argument("--rounds", default=9, help="samples of each (default: 9)", **count)
+    parser.add_argument("--ranks", default=2, help="MPI ranks (default: 2)", **count)
+    parser.add_argument("--only", metavar="A,B", help=f"of {', '.join(GROUPS)}")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="all samples, as JSON")
+    args = parser.parse_args()
+    chosen = args.only.split(",") if args.only else list(GROUPS)
+    if unknown := set(chosen) - set(GROUPS):
+        parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}")
+
+    load = os.getloadavg()[0]
+    noise = [f"the load is {load:.1f} on {CORES} cores"] if load > 0.25 * CORES else []
+    noise += disturbances()
+    if noise:
+        print(f"warning: {'; '.join(noise)}", file=sys.stderr)
+    bench = Bench(args)
+    for name in chosen:
+        GROUPS[name](bench)
+    noise += disturbances()
+    facts = machine(bench)
+    print(", ".join(f"{name} {value}" for name, value in facts.items() if value))
+    print(
+        f"{args.n:.3g} float64, {args.ranks} ranks x {bench.threads} threads, {args.rounds} samples"
+    )
+    print("", *table(bench.lines, bool(noise)), sep="\n")
+    if noise:
+        print(f"\nno verdict: {'; '.join(noise)}")
+    if args.output:
+        content = {"machine": facts, "noise": noise, "arguments": vars(args) | {"output": None}}
+        args.output.write_text(json.dumps({**content, "lines": bench.lines}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

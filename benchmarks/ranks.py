@@ -1,0 +1,136 @@
+"""Time one way to sum the squares of a vector on several ranks.
+
+    OMP_NUM_THREADS=1 mpirun -n 2 python benchmarks/ranks.py shared 1e8 3
+
+The way, the elements and the repeats. ``shared``, ``kernel``, ``private`` and ``local`` are made of
+this project's parts, the others of what the documentation of their library shows. The last line of
+output is JSON: the seconds of each repeat between barriers, and the bytes of all ranks (Pss) while
+they hold the vector. `bench.py` runs this.
+"""
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+from runtime import program
+
+
+def proportional_memory():
+    with open("/proc/self/smaps_rollup") as rollup:
+        return 1024 * int(next(line for line in rollup if line.startswith("Pss:")).split()[1])
+
+
+def draw(start, rows):
+    generator = np.random.Generator(np.random.PCG64(0).advance(start))
+    generator.random(out=rows)
+
+
+def parts(comm, n, way):
+    """Return the step to repeat, of this project's parts."""
+    import kernels
+    from kernels.sum_squares import BLOCK, combine
+    from runtime import collectives, compilation, device, partition, window
+    from runtime.clock import Clock
+
+    place = device.choose(comm, "numba", int(os.environ["OMP_NUM_THREADS"]))
+    block_sums = kernels.load("sum_squares", "numba").block_sums
+    one, out = np.ones(1), np.empty(1)
+    compilation.warm_up(place.node, "sum_squares-float64", lambda: block_sums(one, out))
+    counts = partition.counts(n, comm.size, BLOCK)
+    blocks = [-(-count // BLOCK) for count in counts]
+    sums = np.empty(blocks[comm.rank])
+    every = np.empty(sum(blocks)) if comm.rank == 0 else None
+
+    class Run:
+        device = place
+        warn = print
+
+    clock = Clock(1)
+    allocate = window.private if way == "local" else window.share
+    rows = allocate(comm, Run, counts, np.float64)
+    source = {"private": None, "local": draw}.get(way, lambda start, rows: None)
+    if way == "private":
+        if comm.rank == 0:
+            source = np.empty(n)
+            draw(0, source)
+    else:
+        collectives.scatter(comm, draw, counts, rows, clock)
+
+    def step():
+        x = rows.own
+        if way != "kernel":
+            distribute = collectives.fill if way == "local" else collectives.scatter
+            x = distribute(comm, source, counts, rows, clock)
+        block_sums(x, sums)
+        if way != "kernel":
+            collectives.gather(comm, sums, blocks, every, clock)
+        return combine(every) if comm.rank == 0 and way != "kernel" else None
+
+    return step
+
+
+def scatterv(comm, n, way):
+    """Return the step to repeat: ``Scatterv``, ``np.dot``, ``reduce``."""
+    counts = [n * (rank + 1) // comm.size - n * rank // comm.size for rank in range(comm.size)]
+    # Allocated once: the pages are there when the timed repeats begin.
+    x = np.empty(n) if comm.rank == 0 else None
+    part = np.zeros(counts[comm.rank])
+    if comm.rank == 0:
+        draw(0, x)
+
+    def step():
+        if comm.rank == 0 and way == "scatterv drawn":
+            draw(0, x)
+        comm.Scatterv([x, counts] if comm.rank == 0 else None, part)
+        return comm.reduce(np.dot(part, part))
+
+    return step
+
+
+def pickled(comm, n, way):
+    """Return the step to repeat, as guides for beginners show it."""
+    x = np.empty(n) if comm.rank == 0 else None
+    if comm.rank == 0:
+        draw(0, x)
+
+    def step():
+        part = comm.scatter(np.array_split(x, comm.size) if comm.rank == 0 else None)
+        sums = comm.gather((part * part).sum())
+        return sum(sums) if comm.rank == 0 else None
+
+    return step
+
+
+WAYS = {
+    **dict.fromkeys(("shared", "kernel", "private", "local"), parts),
+    **dict.fromkeys(("scatterv", "scatterv drawn"), scatterv),
+    "pickle": pickled,
+}
+
+
+def main(comm, argv):
+    from mpi4py import MPI
+
+    way, n, repeats = argv[0], int(float(argv[1])), int(argv[2])
+    step, seconds = WAYS[way](comm, n, way), []
+    for _ in range(repeats + 1):
+        comm.Barrier()
+        start = time.perf_counter()
+        total = step()
+        comm.Barrier()
+        seconds.append(time.perf_counter() - start)
+    memory = comm.reduce(proportional_memory())
+    if comm.rank == 0:
+        # For x uniform in [0, 1), x^2 has the mean 1/3 and the variance 4/45.
+        if total is not None and not abs(total - n / 3) < 6 * (n * 4 / 45) ** 0.5:
+            sys.exit(f"error: {way} says {total}")
+        library = " ".join(MPI.Get_library_version().splitlines()[0].strip("\0").split())
+        # The first repeat is the warm-up.
+        print(json.dumps({"seconds": seconds[1:], "memory": memory, "mpi": library}))
+
+
+if __name__ == "__main__":
+    program.launch(main)
