@@ -24,7 +24,7 @@ from numpy.random import PCG64, Generator
 
 import kernels
 from kernels.sum_squares import BLOCK, combine, dot_sum, error_bound, find_not_finite, roundings
-from runtime import collectives, compilation, dataset, partition, program, window
+from runtime import collectives, compilation, dataset, partition, program, staging, window
 from runtime import run as runs
 from runtime.dataset import Dataset
 from runtime.program import Stop, agreement
@@ -83,10 +83,8 @@ def solve(comm, source, counts, place, kernel, run):
     blocks = [-(-count // BLOCK) for count in counts]
     distribute = collectives.scatter if run.args.distribute == "scatter" else collectives.fill
     x = distribute(comm, source, counts, place, clock)
-    with clock.phase("to_device"):
-        x, sums = device.to_device(x), device.empty(blocks[comm.rank])
-    with clock.phase("kernel"):
-        kernel.block_sums(x, sums)
+    sums = device.empty(blocks[comm.rank])
+    staging.run(device, clock, kernel.block_sums, x, sums, BLOCK)
     with clock.phase("to_host"):
         sums = device.for_mpi(sums)
     every = np.empty(sum(blocks)) if comm.rank == 0 else None

@@ -60,14 +60,17 @@ class Clock:
         """Add the seconds spent inside to phase ``name`` of this repeat."""
         if name not in PHASES:
             raise ValueError(f"unknown phase {name!r}: choose from {', '.join(PHASES)}")
-        column = PHASES.index(name)
         start = time.perf_counter()
         yield
         self.synchronize()
-        elapsed = time.perf_counter() - start
+        self.add(name, time.perf_counter() - start)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Add seconds that were measured otherwise to phase ``name`` of this repeat."""
         if self._repeat is not None:
+            column = PHASES.index(name)
             before = self.seconds[self._repeat, column]
-            self.seconds[self._repeat, column] = elapsed + (0.0 if np.isnan(before) else before)
+            self.seconds[self._repeat, column] = seconds + (0.0 if np.isnan(before) else before)
 
     def repeats(self) -> Iterator[int]:
         """Yield -1 for the untimed warm-up, then 0, 1, ... for the timed repeats."""

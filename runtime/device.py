@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ _GPU_VARIANTS = ("cuda", "cupy")
 _INSTALL = "pip install -e '.[cuda13]' (or '.[cuda12]', to match the driver)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Device:
     """Where a rank keeps its arrays and runs its kernels. This one is the host.
 
@@ -80,6 +81,33 @@ class Device:
     def synchronize(self) -> None:
         """Wait until the device has finished."""
 
+    @property
+    def is_gpu(self) -> bool:
+        """Whether kernels take arrays of another memory than the host's."""
+        return self.variant in _GPU_VARIANTS
+
+    # What a GPU can do at the same time as other things, in the order of a stream.
+
+    def new_stream(self) -> Any:
+        """Return a new stream, whose work does not wait for that of others."""
+        raise NotImplementedError
+
+    def pinned(self, count: int, dtype: Any) -> np.ndarray:
+        """Return page-locked memory of the host."""
+        raise NotImplementedError
+
+    def start_copy(self, host: np.ndarray, x: Any, stream: Any) -> None:
+        """Begin to copy page-locked memory to an array on the device."""
+        raise NotImplementedError
+
+    def start_kernel(self, call: Callable[..., None], x: Any, out: Any, stream: Any) -> Any:
+        """Begin a kernel, and return the events before and after it."""
+        raise NotImplementedError
+
+    def seconds_between(self, before: Any, after: Any) -> float:
+        """Return the time between two events that are over [s]."""
+        raise NotImplementedError
+
 
 class _NumbaCuda(Device):
     def to_device(self, x: Any) -> Any:
@@ -103,6 +131,32 @@ class _NumbaCuda(Device):
 
         cuda.synchronize()
 
+    def new_stream(self) -> Any:
+        from numba import cuda
+
+        return cuda.stream()
+
+    def pinned(self, count: int, dtype: Any) -> np.ndarray:
+        from numba import cuda
+
+        return cuda.pinned_array(count, dtype)
+
+    def start_copy(self, host: np.ndarray, x: Any, stream: Any) -> None:
+        x.copy_to_device(host, stream=stream)
+
+    def start_kernel(self, call: Callable[..., None], x: Any, out: Any, stream: Any) -> Any:
+        from numba import cuda
+
+        before, after = cuda.event(), cuda.event()
+        before.record(stream)
+        call(x, out, stream)
+        after.record(stream)
+        return before, after
+
+    def seconds_between(self, before: Any, after: Any) -> float:
+        # The simulator has no times, and says so by a negative one.
+        return max(0.0, before.elapsed_time(after) / 1e3)
+
 
 class _CuPy(Device):
     def to_device(self, x: Any) -> Any:
@@ -125,6 +179,34 @@ class _CuPy(Device):
         import cupy
 
         cupy.cuda.get_current_stream().synchronize()
+
+    def new_stream(self) -> Any:
+        import cupy
+
+        return cupy.cuda.Stream(non_blocking=True)
+
+    def pinned(self, count: int, dtype: Any) -> np.ndarray:
+        import cupyx
+
+        return cupyx.empty_pinned(count, dtype)
+
+    def start_copy(self, host: np.ndarray, x: Any, stream: Any) -> None:
+        x.set(host, stream)
+
+    def start_kernel(self, call: Callable[..., None], x: Any, out: Any, stream: Any) -> Any:
+        import cupy
+
+        before, after = cupy.cuda.Event(), cupy.cuda.Event()
+        with stream:
+            before.record()
+            call(x, out)
+            after.record()
+        return before, after
+
+    def seconds_between(self, before: Any, after: Any) -> float:
+        import cupy
+
+        return cupy.cuda.get_elapsed_time(before, after) / 1e3
 
 
 def choose(

@@ -174,7 +174,7 @@ def _counted_by_others() -> int:
 
     The kernel divides each page among the processes that have it: see proc_pid_smaps(5).
     """
-    fields = {}
+    fields: dict[str, int] = {}
     for path in ("/proc/self/status", "/proc/self/smaps_rollup"):
         try:
             with open(path) as file:

@@ -37,8 +37,11 @@ def kernel(x, out):  # type: ignore[no-untyped-def]
         out[block] = total
 
 
-def block_sums(x: Any, out: Any) -> None:
-    """See `kernels.sum_squares.numpy_`; ``x`` and ``out`` are Numba device arrays."""
+def block_sums(x: Any, out: Any, stream: Any = 0) -> None:
+    """See `kernels.sum_squares.numpy_`; ``x`` and ``out`` are Numba device arrays.
+
+    Numba has no current stream, in contrast to CuPy: ``stream`` is where the kernel runs.
+    """
     if out.size:
         warps = THREADS // WARP
-        kernel[(out.size + warps - 1) // warps, THREADS](x, out)
+        kernel[(out.size + warps - 1) // warps, THREADS, stream](x, out)
