@@ -159,9 +159,13 @@ def ranks(bench):
         (shared, "shared", "pickle scatter, gather", "pickle", ">= 30"),
         (shared, "shared", "multiprocessing.Pool", "pool", ">= 30"),
         (shared, "shared", "Dask distributed", "dask", ">= 30"),
+        ("scatter of rank 0's array", "private", "pickle scatter, gather", "pickle", ">="),
+        ("scatter of rank 0's array", "private", "multiprocessing.Pool", "pool", ">="),
+        ("scatter of rank 0's array", "private", "Dask distributed", "dask", ">="),
     )
     for what, ours, other, others, asked in rows:
         inverse = asked.startswith(">=")
+        asked = asked if len(asked) > 2 else ""
         bench.add(what, seconds[ours], "s", other, seconds[others], asked, inverse)
     data = [8e-6 * bench.n] * bench.rounds
     for name, text, asked in (
@@ -214,8 +218,9 @@ def start(bench):
 
 
 def growth(bench):
-    # Room for the shared vector, for the interpreters and for the system.
-    sizes = [n for n in (10**6, 10**7, 10**8, 10**9) if n <= 10 * bench.n]
+    shared = os.statvfs("/dev/shm")
+    most = min(10 * bench.n, shared.f_bavail * shared.f_frsize // 8)
+    sizes = [n for n in (10**6, 10**7, 10**8, 10**9) if n <= most]
 
     def way(n):
         def sample():
@@ -265,7 +270,31 @@ def heat(bench):
     bench.add("heat, speedup of 2 ranks", ours, "", "limit: copies", others, ">= 0.95")
 
 
-GROUPS = {"kernel": kernel, "ranks": ranks, "start": start, "growth": growth, "heat": heat}
+def gpu(bench):
+    if not device.visible_gpus():
+        note("no GPU")
+        return
+    _, line = bench.python(FOLDER / "gpu.py", bench.n, bench.rounds)
+    rates = {name: np.array(samples) / 1e9 for name, samples in json.loads(line).items()}
+    rows = (
+        ("sum_squares kernel, GPU", "sum_squares", "cupy.dot", "dot"),
+        ("sum_squares kernel, GPU", "sum_squares", "limit: device copy", "device copy"),
+        ("heat kernel, GPU", "heat", "limit: device copy", "device copy"),
+        ("sum_squares from the host, GPU", "staged", "copied first", "copied first"),
+        ("sum_squares from the host, GPU", "staged", "limit: page-locked copy", "page-locked copy"),
+    )
+    for what, ours, other, others in rows:
+        bench.add(what, rates[ours], "GB/s", other, rates[others])
+
+
+GROUPS = {
+    "kernel": kernel,
+    "ranks": ranks,
+    "start": start,
+    "growth": growth,
+    "heat": heat,
+    "gpu": gpu,
+}
 
 
 def disturbances():
@@ -355,7 +384,7 @@ def main():
     bench = Bench(args)
     for name in chosen:
         GROUPS[name](bench)
-    noise += disturbances()
+        noise += disturbances()
     facts = machine(bench)
     print(", ".join(f"{name} {value}" for name, value in facts.items() if value))
     print(

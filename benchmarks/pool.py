@@ -13,7 +13,7 @@ import numpy as np
 
 
 def sum_squares(part):
-    return float((part * part).sum())
+    return float(np.dot(part, part))
 
 
 def main():

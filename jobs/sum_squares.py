@@ -121,8 +121,10 @@ def main(comm, argv):
     run.args.n = n  # of an input too, for the record
     counts = partition.counts(n, comm.size, BLOCK)
     start = partition.displs(counts)[comm.rank]
-    allocate = window.share if run.args.distribute == "scatter" else window.private
-    place = allocate(comm, run, counts, dtype)
+    if run.args.distribute == "scatter":
+        place = window.share(comm, run, counts, dtype)
+    else:
+        place = window.private(comm, counts, dtype)
     one, out = run.device.to_device(np.ones(1, dtype)), run.device.empty(1)
     with run.clock.phase("compile"):
         name = f"sum_squares-{dtype}"

@@ -178,14 +178,18 @@ def fill(
     """
     rows = out.own if isinstance(out, Window) else out
     first = displs(counts)[comm.rank]
+    mistake = None
+    try:
+        for start, stop in _pieces(len(rows), rows, message_bytes):
+            with clock.phase("read"):
+                source(first + start, rows[start:stop])
+    except Stop as stop:
+        mistake = stop
+    with clock.phase("wait"):
+        comm.Barrier()
     with agreement(comm):
-        try:
-            for start, stop in _pieces(len(rows), rows, message_bytes):
-                with clock.phase("read"):
-                    source(first + start, rows[start:stop])
-        finally:
-            with clock.phase("wait"):
-                comm.Barrier()
+        if mistake is not None:
+            raise mistake
     return rows
 
 

@@ -72,9 +72,11 @@ def _code_digest() -> str:
     import numba
 
     versions = (platform.python_version(), numba.__version__, llvmlite.__version__)
-    digest = hashlib.sha256("\n".join((*versions, *_processor())).encode())
+    wished = [os.environ.get(f"NUMBA_CPU_{name}", "") for name in ("NAME", "FEATURES")]
+    digest = hashlib.sha256("\n".join((*versions, *wished, *_processor())).encode())
     for source in sorted(Path(__file__).parents[1].glob("kernels/**/[!.]*.py")):
-        digest.update(str(source).encode())
+        # Numba takes a file for another one if its time has changed, and compiles it again.
+        digest.update(f"{source} {source.stat().st_mtime_ns}\n".encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

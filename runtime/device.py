@@ -89,7 +89,7 @@ class Device:
     # What a GPU can do at the same time as other things, in the order of a stream.
 
     def new_stream(self) -> Any:
-        """Return a new stream, whose work does not wait for that of others."""
+        """Return a new stream, whose work does not wait for that of another such stream."""
         raise NotImplementedError
 
     def pinned(self, count: int, dtype: Any) -> np.ndarray:

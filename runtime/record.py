@@ -213,6 +213,7 @@ def write(comm: "MPI.Comm", path: Path, record: Record | None, force: bool) -> P
             reason = getattr(error, "strerror", "too little memory") or error
             raise Stop(f"cannot write {path}: {reason}", status=1) from None
         finally:
+            # The others can wait here: this rank comes, whatever happens, and none else works.
             collectives.sleep_until_all(comm)
     return comm.bcast(path)
 

@@ -68,14 +68,15 @@ def summary(record: Record) -> dict[str, Any]:
 
 
 def _median(samples: np.ndarray) -> Any:
-    """Return the median over the first axis.
+    """Return the median over the first axis, NaN where a sample is.
 
     NumPy's own imports the masked arrays, which takes as long as all else that rank 0 does here,
     while the other ranks wait.
     """
     ordered = np.sort(samples, axis=0)
     half = len(ordered) // 2
-    return (ordered[half] + ordered[~half]) / 2
+    # Sorted, NaN comes last.
+    return (ordered[half] + ordered[~half]) / 2 + 0 * ordered[-1]
 
 
 def seconds_of_ranks(record: Record) -> dict[str, list[float]]:

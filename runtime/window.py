@@ -94,7 +94,7 @@ def share(comm: "MPI.Comm", run: "Run", counts: list[int], dtype: Any) -> Window
     return window
 
 
-def private(comm: "MPI.Comm", run: "Run", counts: list[int], dtype: Any) -> Window:
+def private(comm: "MPI.Comm", counts: list[int], dtype: Any) -> Window:
     """Return a window for rows that each rank makes itself, in host memory. Collective.
 
     Parameters and what is raised are those of `share`.
@@ -104,33 +104,39 @@ def private(comm: "MPI.Comm", run: "Run", counts: list[int], dtype: Any) -> Wind
 
 
 def _allocate(node: "MPI.Comm", counts: list[int], dtype: np.dtype) -> list[np.ndarray] | None:
-    """Return the rows of each rank of a node in shared memory, or None. Collective over `node`."""
+    """Return the rows of each rank of a node in shared memory, or None. Collective over `node`.
+
+    The first rank sees all of them, the others their own.
+    """
     # Each rank's rows begin with a page, which is near the core that takes it first.
     page = mmap.ALLOCATIONGRANULARITY
     sizes = [-(-count * dtype.itemsize // page) * page for count in counts]
     ends = list(accumulate(sizes))
     if not ends[-1]:
         return [np.empty(0, dtype) for _ in counts]
+    rows = None
     handle = _open(node)
-    try:
-        enough = handle is not None
-        if handle is not None and sizes[node.rank]:
-            try:
-                # In contrast to a write beyond the space that is left, which ends the process.
-                os.posix_fallocate(handle, ends[node.rank] - sizes[node.rank], sizes[node.rank])
-            except OSError:
-                enough = False
-        if not all(node.allgather(enough)):
-            return None
-        assert handle is not None
-        memory = mmap.mmap(handle, ends[-1])
-    finally:
-        if handle is not None:
-            os.close(handle)
-    return [
-        np.ndarray(count, dtype, memory, end - size)
-        for count, size, end in zip(counts, sizes, ends, strict=True)
-    ]
+    if handle is not None:
+        # No space, or no room for addresses; the others must not wait for this rank.
+        with suppress(OSError):
+            rows = _map(handle, node.rank, counts, sizes, ends, dtype)
+        os.close(handle)
+    return rows if all(node.allgather(rows is not None)) else None
+
+
+def _map(
+    handle: int, rank: int, counts: list[int], sizes: list[int], ends: list[int], dtype: np.dtype
+) -> list[np.ndarray]:
+    """Take the memory of one rank; map it or, on the first rank, that of all, empty for others."""
+    if sizes[rank]:
+        # In contrast to a write beyond the space that is left, which ends the process.
+        os.posix_fallocate(handle, ends[rank] - sizes[rank], sizes[rank])
+    rows = []
+    for other, (count, size, end) in enumerate(zip(counts, sizes, ends, strict=True)):
+        mine = size and rank in (0, other)
+        memory = mmap.mmap(handle, size, offset=end - size) if mine else b""
+        rows.append(np.ndarray(count if mine else 0, dtype, memory))
+    return rows
 
 
 def _open(node: "MPI.Comm") -> int | None:

@@ -1,3 +1,6 @@
+import functools
+import mmap
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -137,8 +140,8 @@ class Place:
         self.warnings.append(text)
 
 
-def counting(start, rows):
-    rows[:] = np.arange(start, start + len(rows))
+def counting(start, rows, factor=1):
+    rows[:] = np.arange(start, start + len(rows), dtype=rows.dtype) * factor
 
 
 @pytest.mark.parametrize("n", [0, 1, 1000, 10**6])
@@ -147,12 +150,17 @@ def test_rows_of_a_window_are_those_of_messages(comm, n, nodes):
     counts = partition.counts(n, comm.size, block=16)
     first = partition.displs(counts)[comm.rank]
     place = window.share(comm, Place(comm, nodes), counts, np.float32)
-    for source in (counting, np.arange(n, dtype=np.float32), counting):
+    for factor in (1, 2, 3):
+        source = np.arange(n, dtype=np.float32) * factor
+        if factor != 2:
+            source = functools.partial(counting, factor=factor)
         rows = scatter(comm, source, counts, place, Clock(1), 10**6)
         assert rows.dtype == np.float32
-        np.testing.assert_array_equal(rows, np.arange(first, first + counts[comm.rank]))
-        # The next scatter must not overtake this look.
-        comm.Barrier()
+        if comm.rank:
+            # The next scatter must not overtake this look.
+            time.sleep(0.03)
+        expected = np.arange(first, first + counts[comm.rank], dtype=np.float32) * factor
+        np.testing.assert_array_equal(rows, expected)
 
 
 def test_nothing_is_sent_to_ranks_that_share_memory(comm):
@@ -176,16 +184,33 @@ def test_shared_memory_has_no_name_that_outlives_a_killed_job(comm):
     assert place.own.size == counts[comm.rank]
 
 
-@pytest.mark.parametrize("reason", ["no folder", "no space"])
+def test_a_device_that_mpi_reaches_shares_nothing(comm):
+    run = Place(comm, 1)
+    run.mpi_reads_device = True
+    run.mpi_buffer = lambda shape, dtype: DeviceArray(np.zeros(shape, dtype))
+    counts = partition.counts(1000, comm.size)
+    place = window.share(comm, run, counts, np.float64)
+    assert not place.shared and not run.warnings
+    rows = scatter(comm, counting, counts, place, Clock(1))
+    first = partition.displs(counts)[comm.rank]
+    np.testing.assert_array_equal(rows.array, np.arange(first, first + len(rows)))
+
+
+@pytest.mark.parametrize("reason", ["no folder", "no space", "no addresses"])
 def test_without_shared_memory_rows_are_sent(comm, monkeypatch, reason):
-    def full(handle, offset, length):
+    true = mmap.mmap
+
+    def full(*arguments, **options):
         if comm.rank == comm.size - 1:
             raise OSError(28, "No space left on device")
+        return true(*arguments, **options) if reason == "no addresses" else None
 
     if reason == "no folder":
         monkeypatch.setattr(window, "_FOLDER", "/proc/none")
-    else:
+    elif reason == "no space":
         monkeypatch.setattr("os.posix_fallocate", full)
+    else:
+        monkeypatch.setattr("mmap.mmap", full)
     run = Place(comm, 1)
     counts = partition.counts(1000, comm.size)
     place = window.share(comm, run, counts, np.float64)
@@ -215,7 +240,7 @@ def test_a_source_that_fails_stops_ranks_that_share_memory(comm, nodes):
 @pytest.mark.parametrize("limit", LIMITS)
 def test_fill_lets_each_rank_make_its_own_rows(comm, limit):
     counts = partition.counts(500, comm.size, block=16)
-    place = window.private(comm, Place(comm, 1), counts, np.float64)
+    place = window.private(comm, counts, np.float64)
     asked = []
 
     def source(start, rows):
@@ -227,6 +252,14 @@ def test_fill_lets_each_rank_make_its_own_rows(comm, limit):
     np.testing.assert_array_equal(rows, np.arange(first, first + len(rows)))
     assert sum(number for _, number in asked) == len(rows)
     assert all(number <= max(1, limit // 8) for _, number in asked)
+
+
+def test_fill_passes_on_what_is_no_mistake_of_the_user(comm):
+    def source(start, rows):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        fill(comm, source, [10] * comm.size, np.empty(10), Clock(1))
 
 
 def test_fill_stops_every_rank_where_one_fails(comm):

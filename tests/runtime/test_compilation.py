@@ -26,6 +26,23 @@ def test_folder_is_private_and_found_again(place):
     assert compilation.private_folder() == str(folder)
 
 
+@pytest.mark.parametrize("change", ["time", "NUMBA_CPU_NAME", "processor"])
+def test_what_numba_compiles_anew_for_has_another_folder(tmp_path, monkeypatch, change):
+    kernel = tmp_path / "kernels" / "one" / "numba_.py"
+    kernel.parent.mkdir(parents=True)
+    kernel.touch()
+    monkeypatch.setattr(compilation, "__file__", str(tmp_path / "runtime" / "compilation.py"))
+    before = compilation._code_digest()
+    assert compilation._code_digest() == before
+    if change == "time":
+        os.utime(kernel, (1, 1))
+    elif change == "processor":
+        monkeypatch.setattr(compilation, "_processor", lambda: ["model name : another"])
+    else:
+        monkeypatch.setenv(change, "generic")
+    assert compilation._code_digest() != before
+
+
 def test_a_folder_that_cannot_be_made_is_replaced(monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/none")
     other = Path(compilation.private_folder())

@@ -83,7 +83,7 @@ def test_schema(comm, make, mpi_tmp_path):
             assert [row["rank"] for row in file["ranks"]] == list(range(comm.size))
             assert (file["ranks"]["peak_memory"] > 2**20).all()
             assert file.attrs["peak_memory_rank"] == file["ranks"]["peak_memory"].max()
-            assert file.attrs["peak_memory_node"] == file["ranks"]["peak_memory"].sum()
+            assert 0 < file.attrs["peak_memory_node"] <= file["ranks"]["peak_memory"].sum()
 
 
 @pytest.mark.mpi
