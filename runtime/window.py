@@ -115,7 +115,7 @@ def _allocate(node: "MPI.Comm", counts: list[int], dtype: np.dtype) -> list[np.n
     if not ends[-1]:
         return [np.empty(0, dtype) for _ in counts]
     rows = None
-    handle = _open(node)
+    handle = _open(node, ends[-1])
     if handle is not None:
         # No space, or no room for addresses; the others must not wait for this rank.
         with suppress(OSError):
@@ -133,18 +133,24 @@ def _map(
         os.posix_fallocate(handle, ends[rank] - sizes[rank], sizes[rank])
     rows = []
     for other, (count, size, end) in enumerate(zip(counts, sizes, ends, strict=True)):
-        mine = size and rank in (0, other)
-        memory = mmap.mmap(handle, size, offset=end - size) if mine else b""
-        rows.append(np.ndarray(count if mine else 0, dtype, memory))
+        if size and rank in (0, other):
+            memory = mmap.mmap(handle, size, offset=end - size)
+            rows.append(np.ndarray(count, dtype, memory))
+        else:
+            rows.append(np.empty(0, dtype))
     return rows
 
 
-def _open(node: "MPI.Comm") -> int | None:
-    """Open a new file without a name on all ranks of a node; None on one that cannot."""
+def _open(node: "MPI.Comm", octets: int) -> int | None:
+    """Open a new file without a name on all ranks of a node; None on one that cannot.
+
+    Of that length, but without memory for it yet.
+    """
     handle, path = None, None
     with suppress(OSError):
         if node.rank == 0:
             handle, path = tempfile.mkstemp(prefix="hpc-batch-", dir=_FOLDER)
+            os.ftruncate(handle, octets)
     path = node.bcast(path)
     with suppress(OSError):
         if node.rank != 0 and path is not None:
