@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime import device, program
+from runtime import device, measure, program
 
 FOLDER = Path(__file__).parent
 JOBS = FOLDER.parent / "jobs"
@@ -299,11 +299,13 @@ GROUPS = {
 
 def disturbances():
     """Return what shows that the cores are not ours alone, as a list of phrases."""
+    busy = measure.busy_cores()
+    found = [f"{busy:.1f} of {CORES} cores were busy"] if busy > 0.1 * CORES else []
     spins = [
         subprocess.Popen([sys.executable, "-c", SPIN], stdout=subprocess.PIPE) for _ in range(CORES)
     ]
     share = min(float(spin.communicate()[0]) for spin in spins)
-    return [f"a spinning process got {share:.0%} of a core"] if share < 0.95 else []
+    return [*found, f"a spinning process got {share:.0%} of a core"] if share < 0.95 else found
 
 
 def machine(bench):
@@ -376,9 +378,7 @@ def main():
     if unknown := set(chosen) - set(GROUPS):
         parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}")
 
-    load = os.getloadavg()[0]
-    noise = [f"the load is {load:.1f} on {CORES} cores"] if load > 0.25 * CORES else []
-    noise += disturbances()
+    noise = disturbances()
     if noise:
         print(f"warning: {'; '.join(noise)}", file=sys.stderr)
     bench = Bench(args)
