@@ -1,6 +1,6 @@
 """All that this project claims of its speed, beside what others deliver, in one run.
 
-    make bench                                        # all of it, a quarter of an hour
+    make bench                                        # all of it, half an hour
     python benchmarks/bench.py --only kernel,start
     python benchmarks/bench.py --n 1e6 --rounds 2 --output /tmp/bench.json
 
