@@ -18,10 +18,10 @@ from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
-BARE_SECONDS = 900
+BARE_SECONDS = 1200
 MPI_SECONDS = 300
 SLURM_SECONDS = 240
-FAULTS_SECONDS = 180
+FAULTS_SECONDS = 240
 CHROMIUM_SECONDS = 120
 
 SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1"}

@@ -201,7 +201,7 @@ def test_failed_timed_out_and_killed_runs_are_recorded(scaling, tmp_path):
         "echo before $PMI_SIZE >&2\n"
         "case $PMI_SIZE in 1) ;; 2) exit 3 ;; 3) kill -KILL $$ ;; 4) sleep 60 ;; esac\n"
     )
-    words = ["--ranks", "1,2,3,4", "--launches", "1", "--timeout", "2", "--", "sh", str(script)]
+    words = ["--ranks", "1,2,3,4", "--launches", "1", "--timeout", "4", "--", "sh", str(script)]
     done = scaling("sweep", *words)
     assert done.returncode == 1
     folder = only_folder(tmp_path)
