@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 BARE_SECONDS = 1200
 MPI_SECONDS = 300
-SLURM_SECONDS = 240
+SLURM_SECONDS = 300
 FAULTS_SECONDS = 300
 CHROMIUM_SECONDS = 120
 
