@@ -249,7 +249,7 @@ def test_text_says_what_a_user_wants_to_know(start, tmp_path):
 
 @pytest.mark.parametrize(
     ("variant", "source"),
-    [("numba", "drawn"), ("numba", "h5"), ("numba", "npy")],
+    [("numpy", "drawn"), ("numba", "drawn"), ("numba", "h5"), ("numba", "npy")],
 )
 def test_the_vector_is_there_once_and_no_rank_holds_another_ones_block(
     start, tmp_path, variant, source
