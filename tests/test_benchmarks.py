@@ -34,9 +34,9 @@ def test_a_short_run_prints_its_table_and_keeps_every_sample(start, tmp_path):
 @pytest.mark.parametrize("ratio", [0.5, 2.0])
 @pytest.mark.parametrize("asked", ["<= 1.15", ">= 1.15"])
 def test_a_claim_is_met_or_not(ratio, asked):
-    bench = runpy.run_path(str(FOLDER / "bench.py"))
+    comparison = runpy.run_path(str(FOLDER / "comparison.py"))
     met = "yes" if (ratio < 1.15) == asked.startswith("<=") else "no"
-    assert bench["verdict"]({"ratio": ratio, "asked": asked}) == met
+    assert comparison["verdict"]({"ratio": ratio, "asked": asked}) == met
 
 
 def test_an_unknown_group_is_named(start):

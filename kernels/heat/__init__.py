@@ -95,9 +95,10 @@ def initial(ny: int, nx: int) -> Callable[[int, np.ndarray], None]:
     That is the sine of `MODES`, temperature [K] in -1..1, on ``ny`` times ``nx`` points; ``rows``,
     a ``(k, nx)`` float64 array, receives rows ``start`` and following, counted from 0.
     """
-    along_y, along_x = sine(ny, MODES[0]), sine(nx, MODES[1])
 
+    # The sines not before: a plate that is too large is to be refused at once.
     def fill(start: int, rows: np.ndarray) -> None:
+        along_y, along_x = sine(ny, MODES[0]), sine(nx, MODES[1])
         np.multiply.outer(along_y[start : start + len(rows)], along_x, out=rows)
 
     return fill
