@@ -138,9 +138,16 @@ def start(bench):
     bench.add(what, seconds["cold 4"], "s", "1 rank, no cache", seconds["cold 1"], "<= 1.5")
 
 
+def free_shared_memory():
+    try:
+        shared = os.statvfs("/dev/shm")
+    except OSError:
+        return 0
+    return shared.f_bavail * shared.f_frsize
+
+
 def growth(bench):
-    shared = os.statvfs("/dev/shm")
-    most = min(10 * bench.n, shared.f_bavail * shared.f_frsize // 8)
+    most = min(10 * bench.n, free_shared_memory() // 8)
     sizes = [n for n in (10**6, 10**7, 10**8, 10**9) if n <= most]
 
     def way(n):
@@ -233,6 +240,13 @@ def main():
     if unknown := set(chosen) - set(GROUPS):
         parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}")
 
+    if args.output:
+        # Not after an hour of work.
+        try:
+            args.output.parent.mkdir(parents=True, exist_ok=True)
+            args.output.touch()
+        except OSError as error:
+            parser.error(f"cannot write {args.output}: {error.strerror}")
     noise = disturbances()
     if noise:
         print(f"warning: {'; '.join(noise)}", file=sys.stderr)
@@ -246,8 +260,9 @@ def main():
         f"{args.n:.3g} float64, {args.ranks} ranks x {bench.threads} threads, {args.rounds} samples"
     )
     print("", *table(bench.lines, bool(noise)), sep="\n")
+    print("\nratio: ours over the other's; where a time is to be shorter (asked >=), the reverse")
     if noise:
-        print(f"\nno verdict: {'; '.join(noise)}")
+        print(f"no verdict: {'; '.join(dict.fromkeys(noise))}")
     if args.output:
         content = {"machine": facts, "noise": noise, "arguments": vars(args) | {"output": None}}
         args.output.write_text(json.dumps({**content, "lines": bench.lines}, indent=1) + "\n")

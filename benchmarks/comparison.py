@@ -34,8 +34,6 @@ class Comparison:
         self.n, self.rounds, self.ranks = args.n, args.rounds, args.ranks
         self.threads = max(1, CORES // args.ranks)
         self.lines, self.mpi = [], ""
-        beside = shutil.which("mpirun", path=Path(sys.executable).parent)
-        self.mpirun = beside or shutil.which("mpirun") or sys.exit("error: no mpirun on PATH")
         self.environment = {
             # A user's Python keeps its bytecode.
             **{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
@@ -46,7 +44,7 @@ class Comparison:
     def python(self, script, *arguments, ranks=None, variables=None):
         """Run a script, and return the seconds that it took and the last line of its output."""
         # Open MPI would bind each rank, with all its threads, to one core.
-        launch = [self.mpirun, "--bind-to", "none", "-n", str(ranks)] if ranks else []
+        launch = [_mpirun(), "--bind-to", "none", "-n", str(ranks)] if ranks else []
         command = [*launch, sys.executable, str(script), *map(str, arguments)]
         start = time.perf_counter()
         done = subprocess.run(
@@ -87,6 +85,18 @@ class Comparison:
         )
 
 
+def _mpirun():
+    beside = shutil.which("mpirun", path=Path(sys.executable).parent)
+    return beside or shutil.which("mpirun") or sys.exit("error: no mpirun on PATH")
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def note(text):
     """Show progress on a terminal."""
     if sys.stderr.isatty():
@@ -109,7 +119,8 @@ def machine(bench):
     cpuinfo = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     names = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    libraries = ("numpy", "numba", "mpi4py", "h5py", "distributed")
+    libraries = ("numpy", "numba", "mpi4py", "h5py", "distributed", "numba-cuda")
+    cupy = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": names[0] if names else platform.machine(),
@@ -119,7 +130,7 @@ def machine(bench):
         "gpus": device.visible_gpus(),
         "python": platform.python_version(),
         "blas": f"{blas['name']} {blas['version']}",
-        **{name: importlib.metadata.version(name) for name in libraries},
+        **{name: _version(name) for name in (*libraries, *cupy)},
     }
 
 

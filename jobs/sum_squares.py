@@ -47,7 +47,8 @@ def arguments():
         "--distribute",
         choices=("scatter", "local"),
         default="scatter",
-        help="rank 0 draws or reads for all (default), or each rank for itself: the same elements",
+        help="scatter: rank 0 draws or reads for all ranks (default); local: each rank its own, "
+        "which takes less time: the same elements, and an --input that all ranks see",
     )
     return parser
 
@@ -74,6 +75,8 @@ def open_source(comm, args):
             dtypes = (np.float64, np.float32)
             data = Dataset(args.input, 1, dtypes, allow_external=args.allow_external)
             read, n, dtype = data.read, data.shape[0], data.dtype
+    if args.distribute == "local":
+        data.require_same(comm)
     return read, *comm.bcast((n, dtype))
 
 

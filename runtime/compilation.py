@@ -72,7 +72,9 @@ def _code_digest() -> str:
     import numba
 
     versions = (platform.python_version(), numba.__version__, llvmlite.__version__)
-    wished = [os.environ.get(f"NUMBA_CPU_{name}", "") for name in ("NAME", "FEATURES")]
+    # What makes other machine code, or none, on the same processor.
+    names = ("CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "DISABLE_JIT")
+    wished = [str(getattr(numba.config, name)) for name in names]
     digest = hashlib.sha256("\n".join((*versions, *wished, *_processor())).encode())
     for source in sorted(Path(__file__).parents[1].glob("kernels/**/[!.]*.py")):
         # Numba takes a file for another one if its time has changed, and compiles it again.
@@ -104,14 +106,13 @@ def warm_up(node: "MPI.Comm", name: str, call: Callable[[], None]) -> None:
         Runs the kernel on a small input of these types.
     """
     # Beside the compiled kernels: whoever removes them removes it.
-    compiled = None if _folder is None else Path(_folder) / f"{name}.compiled"
-    if node.bcast(compiled is None or compiled.exists()):
+    compiled = Path(_folder or "", f"{name}.compiled")
+    if node.bcast(_folder is None or compiled.exists()):
         call()
         return
     if node.rank == 0:
-        with _locked(_folder):
+        with _locked(compiled.parent):
             call()
-        assert compiled is not None
         compiled.touch()
     collectives.sleep_until_all(node)
     if node.rank != 0:
@@ -119,12 +120,9 @@ def warm_up(node: "MPI.Comm", name: str, call: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _locked(folder: str | None) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Keep other jobs of the same user on this node out of the cache."""
-    if folder is None:
-        yield
-        return
-    with open(Path(folder) / "lock", "w") as lock:
+    with open(folder / "lock", "w") as lock:
         begin, told = time.monotonic(), False
         while not _acquire(lock):
             if time.monotonic() - begin > 5 and not told:

@@ -10,12 +10,15 @@ import os
 import tokenize
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from runtime import hdf5
-from runtime.program import Stop
+from runtime.program import Stop, agreement
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 # What NumPy raises where a header is damaged, which it takes for Python.
 _NPY_ERRORS = (*hdf5.ERRORS, EOFError, SyntaxError, tokenize.TokenError)
@@ -124,6 +127,26 @@ class Dataset:
             digest.update(rows.data)
         return digest.hexdigest()
 
+    def require_same(self, comm: "MPI.Comm") -> None:
+        """Compare shape, type and the first and last rows with those of rank 0. Collective.
+
+        Raises
+        ------
+        Stop
+            On every rank, where a node has another file of that name, or see `read`.
+        """
+        with agreement(comm):
+            ends = hashlib.sha256()
+            for start in (0, max(0, self.shape[0] - 1024)):
+                rows = np.empty((min(1024, self.shape[0]), *self.shape[1:]), self.dtype)
+                self.read(start, rows)
+                ends.update(rows.data)
+        here = (self.shape, self.dtype.str, ends.hexdigest())
+        there = comm.bcast(here)
+        with agreement(comm):
+            if here != there:
+                raise Stop(f"{self.where} of rank {comm.rank} is another one than that of rank 0")
+
     def _open_npy(self, path: str) -> None:
         _check_readable(path)
         try:
@@ -150,7 +173,7 @@ class Dataset:
 
     def _open_hdf5(self, path: str, name: str) -> None:
         _check_readable(path)
-        # HDF5 is needed on rank 0 alone, and only here.
+        # HDF5 is needed only here, and on rank 0 alone unless each rank reads for itself.
         import h5py
 
         try:

@@ -182,7 +182,7 @@ def _counted_by_others() -> int:
                     line.split() for line in file if line.startswith(("RssShmem", "Pss_Shmem"))
                 ]
         except OSError:
-            # It may be hidden; before Linux 5.9 it lacks the field.
+            # It may be hidden; old kernels lack the field.
             continue
         fields |= {line[0]: 1024 * int(line[1]) for line in lines}
     return fields["RssShmem:"] - fields["Pss_Shmem:"] if len(fields) == 2 else 0

@@ -17,7 +17,7 @@ Schema, version 4::
                        versions          str, JSON object of library versions
                        slurm             str, JSON object of the Slurm ids, empty outside Slurm
                        peak_memory_rank, peak_memory_node   int [bytes]; the largest of any; of a
-                                         node: its ranks added, memory that they share once;
+                                         node: its ranks added, shared memory once;
                                          before the record is written, for which rank 0 takes the
                                          size of the results once more
                        work              int, operations of all ranks in a repeat, up to a constant

@@ -6,12 +6,12 @@ from pathlib import Path
 
 # The first namespace of process numbers: PROC_PID_INIT_INO of Linux, include/linux/proc_ns.h.
 _WHOLE_SYSTEM = f"pid:[{0xEFFFFFFC}]"
-# Of MPICH, UCX and Open MPI.
-_NAMES = ("mpich_shm_*", "ucx_shm_posix_*", "sm_segment.*", "vader_segment.*")
+# Of MPICH, UCX, Open MPI and `runtime.window`.
+_NAMES = ("hpc-batch-*", "mpich_shm_*", "ucx_shm_posix_*", "sm_segment.*", "vader_segment.*")
 
 
 def remove_stale(folder: Path = Path("/dev/shm")) -> None:
-    """Remove the segments of MPI libraries that are this user's and in no process's use.
+    """Remove the segments of MPI libraries and jobs that are this user's and in no process's use.
 
     Nothing where this process does not see all others, as in a container.
 

@@ -1,6 +1,6 @@
 """Where the rows of a vector arrive; ranks of a node share that memory, so that none need travel.
 
-A file in ``/dev/shm``, without a name once all have opened it, so that a killed job leaves nothing.
+A file in ``/dev/shm``, without a name before it has memory, so that a killed job leaves none.
 Not an MPI-3 window: where ``/dev/shm`` is full, one ends the rank with SIGBUS at the first touch,
 and to make one Open MPI 5 prints errors of components that it then does without.
 """
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from runtime.run import Run
 
 _FOLDER = "/dev/shm"
+# No space, no such folder, too many files or addresses, a size that the system cannot express.
+_FAILURES = (OSError, OverflowError, ValueError)
 
 
 class Window:
@@ -74,17 +76,17 @@ def share(comm: "MPI.Comm", run: "Run", counts: list[int], dtype: Any) -> Window
     """
     node, kind = run.device.node, np.dtype(dtype)
     ranks = node.allgather(comm.rank)
-    parts = None
+    parts, failure = None, ""
     if 0 in ranks and len(ranks) > 1 and not run.device.mpi_reads_device:
-        parts = _allocate(node, [counts[rank] for rank in ranks], kind)
-        if parts is None and comm.rank == 0:
-            size = sum(counts[rank] for rank in ranks) * kind.itemsize / 1e9
-            run.warn(
-                f"{_FOLDER} has no room for {size:.3g} GB, which the ranks of a node could share: "
-                "rank 0 sends them copies, which takes more time and memory"
-            )
-    with agreement(comm, MemoryError):
+        parts, failure = _allocate(node, [counts[rank] for rank in ranks], kind)
+    with agreement(comm, MemoryError, ValueError):
         own = run.device.mpi_buffer(counts[comm.rank], kind) if parts is None else parts[node.rank]
+    if failure and comm.rank == 0:
+        size = sum(counts[rank] for rank in ranks) * kind.itemsize / 1e9
+        run.warn(
+            f"{_FOLDER}, {size:.3g} GB for the ranks of a node to share: {failure}; so rank 0 "
+            "sends them copies, which takes more time and memory"
+        )
     window = Window(comm, own)
     if parts is not None:
         window.shared = comm.rank != 0
@@ -99,12 +101,14 @@ def private(comm: "MPI.Comm", counts: list[int], dtype: Any) -> Window:
 
     Parameters and what is raised are those of `share`.
     """
-    with agreement(comm, MemoryError):
+    with agreement(comm, MemoryError, ValueError):
         return Window(comm, np.empty(counts[comm.rank], dtype))
 
 
-def _allocate(node: "MPI.Comm", counts: list[int], dtype: np.dtype) -> list[np.ndarray] | None:
-    """Return the rows of each rank of a node in shared memory, or None. Collective over `node`.
+def _allocate(
+    node: "MPI.Comm", counts: list[int], dtype: np.dtype
+) -> tuple[list[np.ndarray] | None, str]:
+    """Return the rows of each rank of a node in shared memory, or why not. Collective over `node`.
 
     The first rank sees all of them, the others their own.
     """
@@ -113,15 +117,18 @@ def _allocate(node: "MPI.Comm", counts: list[int], dtype: np.dtype) -> list[np.n
     sizes = [-(-count * dtype.itemsize // page) * page for count in counts]
     ends = list(accumulate(sizes))
     if not ends[-1]:
-        return [np.empty(0, dtype) for _ in counts]
+        return [np.empty(0, dtype) for _ in counts], ""
     rows = None
-    handle = _open(node, ends[-1])
+    handle, failure = _open(node, ends[-1])
     if handle is not None:
-        # No space, or no room for addresses; the others must not wait for this rank.
-        with suppress(OSError):
+        try:
             rows = _map(handle, node.rank, counts, sizes, ends, dtype)
+        except _FAILURES as error:
+            # Not now: the others must not wait for this rank.
+            failure = _reason(error)
         os.close(handle)
-    return rows if all(node.allgather(rows is not None)) else None
+    failure = next(filter(None, node.allgather(failure)), "")
+    return (None, failure) if failure else (rows, "")
 
 
 def _map(
@@ -141,22 +148,32 @@ def _map(
     return rows
 
 
-def _open(node: "MPI.Comm", octets: int) -> int | None:
-    """Open a new file without a name on all ranks of a node; None on one that cannot.
+def _open(node: "MPI.Comm", octets: int) -> tuple[int | None, str]:
+    """Open a new file without a name on all ranks of a node, or tell why one cannot.
 
     Of that length, but without memory for it yet.
     """
-    handle, path = None, None
-    with suppress(OSError):
+    handle, path, failure = None, None, ""
+    try:
         if node.rank == 0:
             handle, path = tempfile.mkstemp(prefix="hpc-batch-", dir=_FOLDER)
             os.ftruncate(handle, octets)
+    except _FAILURES as error:
+        failure = _reason(error)
     path = node.bcast(path)
-    with suppress(OSError):
+    try:
         if node.rank != 0 and path is not None:
             handle = os.open(path, os.O_RDWR)
+    except OSError as error:
+        failure = _reason(error)
     node.Barrier()
     with suppress(OSError):
         if node.rank == 0 and path is not None:
             os.unlink(path)
-    return handle
+    # Only now may a rank take memory.
+    node.Barrier()
+    return handle, failure
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

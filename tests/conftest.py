@@ -6,6 +6,7 @@ take ``comm`` and hold for any number of ranks; the others start their programs 
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,8 @@ def _world():
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     if not config.getoption("--with-mpi", default=False):
+        # So that the fixtures end what the tests have started.
+        signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
         return
     expected = os.environ.get("EXPECTED_RANKS")
     # Without this, four copies of "rank 0 of 1" would pass for a run on four ranks.

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
 from xml.etree import ElementTree
@@ -67,7 +68,7 @@ STAGES = {
     "chromium": bare("chromium", limit=CHROMIUM_SECONDS),
 }
 # They wait for Slurm, for signals and for time limits, and leave most of a core to the first stage.
-BESIDE = ("faults", "slurm", "chromium", "cudasim")
+BESIDE = ("faults", "slurm", "chromium")
 OPTIONAL = () if os.environ.get("CI") else ("faults", "slurm", "chromium")
 
 
@@ -91,20 +92,26 @@ def execute(command, variables, limit, log):
                 return "terminated"
         return f"exit status {process.returncode}" if process.returncode else ""
     finally:
-        # TERM first: mpirun then ends its ranks, which are in groups of their own.
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if process.poll() is None:
-                os.killpg(process.pid, number)
-                try:
-                    process.wait(10)
-                except TimeoutExpired:
-                    pass
+        # TERM first: mpirun then ends its ranks, and pytest what its tests have started, which are
+        # in groups of their own.
+        if process.poll() is None:
+            process.terminate()
+            with suppress(TimeoutExpired):
+                process.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def count(report):
     """Return the numbers of passed and failed tests, and why the others were skipped."""
     passed, failed, skips = 0, 0, []
-    for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
+    try:
+        cases = list(ElementTree.parse(report).iter("testcase"))
+    except (OSError, ElementTree.ParseError):
+        # Killed before, or while, it was written.
+        cases = []
+    for case in cases:
         outcomes = {outcome.tag: outcome.get("message", "") for outcome in case}
         if "failure" in outcomes or "error" in outcomes:
             failed += 1
@@ -137,14 +144,23 @@ def run(name, folder):
     return name, passed, failed, seconds, problem, allowed
 
 
+def stop(number, frame):
+    """End the stages, and no second signal may end that."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    ended.set()
+    sys.exit(128 + number)
+
+
 def run_all(folder):
     """Run all stages, `BESIDE` beside the first one, and return their rows."""
     first, *others = (name for name in STAGES if name not in BESIDE)
     with ThreadPoolExecutor() as pool:
         try:
-            beside = pool.submit(lambda: [run(name, folder) for name in BESIDE])
+            beside = pool.submit(lambda: [run(n, folder) for n in BESIDE if not ended.is_set()])
             rows = [run(first, folder), *beside.result()]
         except BaseException:
+            # The other lane, too.
             ended.set()
             raise
     return [*rows, *(run(name, folder) for name in others)]
@@ -154,7 +170,8 @@ def main(names):
     """Run the named stages, or all, and return the exit status."""
     if unknown := set(names) - set(STAGES):
         sys.exit(f"no stage {', '.join(unknown)}: choose from {', '.join(STAGES)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     with tempfile.TemporaryDirectory() as folder:
         if names:
             rows = [run(name, Path(folder)) for name in names]

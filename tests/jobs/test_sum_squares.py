@@ -82,6 +82,25 @@ def test_local_has_the_bits_of_scatter(comm, job, mpi_tmp_path, form):
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("other", ["length", "type", "first", "last"])
+def test_local_refuses_another_file_of_that_name(comm, job, mpi_tmp_path, monkeypatch, other):
+    x = np.ones(5 * BLOCK)
+    y = {"length": x[1:], "type": x.astype("f4")}.get(other, x.copy())
+    y[{"first": 0, "last": -1}.get(other, slice(0))] = 2.0
+    # As on nodes whose paths lead to disks of their own.
+    (mpi_tmp_path / str(comm.rank)).mkdir()
+    monkeypatch.chdir(mpi_tmp_path / str(comm.rank))
+    np.save("x.npy", x if comm.rank == 0 else y)
+    options = ["--input", "x.npy", "--distribute", "local", "--output", f"{mpi_tmp_path}/r.h5"]
+    if comm.size == 1:
+        job.main(comm, options)
+    else:
+        with pytest.raises(Stop, match=r"x\.npy of rank 1 is another one than that of rank 0"):
+            job.main(comm, options)
+    assert (comm.size == 1) == (mpi_tmp_path / "r.h5").exists()
+
+
+@pytest.mark.mpi
 def test_memory_that_ranks_share_counts_once(comm, job, mpi_tmp_path):
     job.main(comm, ["--n", "2e6", "--variant", "numpy", "--output", str(mpi_tmp_path / "r.h5")])
     if comm.rank == 0:

@@ -4,6 +4,7 @@ import sys
 import time
 from pathlib import Path
 
+import numba
 import pytest
 
 from runtime import compilation
@@ -26,7 +27,7 @@ def test_folder_is_private_and_found_again(place):
     assert compilation.private_folder() == str(folder)
 
 
-@pytest.mark.parametrize("change", ["time", "NUMBA_CPU_NAME", "processor"])
+@pytest.mark.parametrize("change", ["time", "processor", "CPU_NAME", "ENABLE_AVX", "DISABLE_JIT"])
 def test_what_numba_compiles_anew_for_has_another_folder(tmp_path, monkeypatch, change):
     kernel = tmp_path / "kernels" / "one" / "numba_.py"
     kernel.parent.mkdir(parents=True)
@@ -39,7 +40,7 @@ def test_what_numba_compiles_anew_for_has_another_folder(tmp_path, monkeypatch, 
     elif change == "processor":
         monkeypatch.setattr(compilation, "_processor", lambda: ["model name : another"])
     else:
-        monkeypatch.setenv(change, "generic")
+        monkeypatch.setattr(numba.config, change, "another")
     assert compilation._code_digest() != before
 
 
@@ -110,13 +111,14 @@ def test_the_first_rank_of_a_node_compiles_alone(comm, tmp_path, monkeypatch):
 
 def test_jobs_of_one_node_compile_one_after_the_other(place, capsys):
     script = (
-        "import time; from runtime import compilation\n"
-        f"with compilation._locked({str(place)!r}): print('locked', flush=True); time.sleep(6)"
+        "import pathlib, time; from runtime import compilation\n"
+        f"with compilation._locked(pathlib.Path({str(place)!r})):\n"
+        "    print('locked', flush=True); time.sleep(6)"
     )
     other = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "locked\n"
     begin = time.monotonic()
-    with compilation._locked(str(place)):
+    with compilation._locked(place):
         assert time.monotonic() - begin > 5
     assert "waiting for the job that compiles" in capsys.readouterr().err
     assert other.wait() == 0

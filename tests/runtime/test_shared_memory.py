@@ -45,7 +45,13 @@ def segment(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["mpich_shm_1a2b_0", "sm_segment.node1.0.1d3f0000.0", "vader_segment.node1.0.0"]
+    "name",
+    [
+        "hpc-batch-k3v_x1",
+        "mpich_shm_1a2b_0",
+        "sm_segment.node1.0.1d3f0000.0",
+        "vader_segment.node1.0.0",
+    ],
 )
 def test_removes_what_nobody_uses(segment, tmp_path, name):
     path = segment(name)
