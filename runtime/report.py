@@ -128,6 +128,7 @@ def text(facts: dict[str, Any], path: Path) -> str:
         *(f"  {name:<9} {value!r}" for name, value in facts["results"].items()),
         f"  check     off by {facts['check']['error']:.3g}, "
         f"rounding explains {facts['check']['bound']:.3g}",
+        f"  repeat    {facts['seconds']:.4g} s",
         f"  kernel    {bandwidth}",
         f"  memory    {_mebibytes(facts['peak_memory_rank'])} the largest rank, "
         f"{_mebibytes(facts['peak_memory_node'])} the largest node",

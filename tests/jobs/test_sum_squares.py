@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 import h5py
@@ -261,6 +262,7 @@ def test_text_says_what_a_user_wants_to_know(start, tmp_path):
     assert done.returncode == 0, done.stderr
     for word in ("2 ranks, 1 node", "chosen by auto", "total", "check", "GB/s", "MiB", "kernel"):
         assert word in done.stdout
+    assert re.search(r"^  repeat +\d\S* s$", done.stdout, re.MULTILINE)
     (path,) = (tmp_path / "results").iterdir()
     assert f"results/{path.name}" in done.stdout
 
