@@ -241,7 +241,7 @@ def main():
         parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}")
 
     if args.output:
-        # Not after an hour of work.
+        # Now, and not when all is measured.
         try:
             args.output.parent.mkdir(parents=True, exist_ok=True)
             args.output.touch()

@@ -48,7 +48,7 @@ def arguments():
         choices=("scatter", "local"),
         default="scatter",
         help="scatter: rank 0 draws or reads for all ranks (default); local: each rank its own, "
-        "which takes less time: the same elements, and an --input that all ranks see",
+        "the same elements, of an --input that all ranks see",
     )
     return parser
 

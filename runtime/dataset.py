@@ -128,7 +128,12 @@ class Dataset:
         return digest.hexdigest()
 
     def require_same(self, comm: "MPI.Comm") -> None:
-        """Compare shape, type and the first and last rows with those of rank 0. Collective.
+        """Compare shape, type and the first and last 1024 rows with those of rank 0. Collective.
+
+        Parameters
+        ----------
+        comm : MPI.Comm
+            All ranks, each of which has opened the file.
 
         Raises
         ------
