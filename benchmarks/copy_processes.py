@@ -10,7 +10,7 @@ import time
 import numba
 import numpy as np
 
-from runtime import program
+from rankwise.ranks import start as program
 
 
 @numba.njit

@@ -18,8 +18,9 @@ from mpi4py import MPI
 
 import kernels
 from kernels.sum_squares import BLOCK
-from runtime import device, staging
-from runtime.clock import Clock
+from rankwise.data import staging
+from rankwise.node import device
+from rankwise.ranks.clock import Clock
 
 HEAT_SIDE = 4096
 # Of what is so short that the start of a kernel, some 10 us, would count.

@@ -18,7 +18,7 @@ import numpy as np
 
 import kernels
 from kernels.sum_squares import BLOCK, combine
-from runtime import compilation
+from rankwise.node import compilation
 
 # Threads of OpenBLAS and OpenMP spin for some 30 ms after a call, in the hope of another one, and
 # would take the cores from the next way.

@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from runtime import program
+from rankwise.ranks import start as program
 
 
 def proportional_memory():
@@ -32,8 +32,9 @@ def parts(comm, n, way):
     """Return the step to repeat, of this project's parts."""
     import kernels
     from kernels.sum_squares import BLOCK, combine
-    from runtime import collectives, compilation, device, partition, window
-    from runtime.clock import Clock
+    from rankwise.data import collectives, partition, window
+    from rankwise.node import compilation, device
+    from rankwise.ranks.clock import Clock
 
     place = device.choose(comm, "numba", int(os.environ["OMP_NUM_THREADS"]))
     block_sums = kernels.load("sum_squares", "numba").block_sums

@@ -6,10 +6,10 @@ python -m docs.figures results/sum_squares-scaling-20261123T074827.262Z
 import sys
 from pathlib import Path
 
-from scaling import figures
-from scaling.analysis import analyse
-from scaling.folder import load
-from tests.scaling import published
+from rankwise.analysis.analysis import analyse
+from rankwise.report import figures
+from rankwise.sweep.folder import load
+from tests.analysis import published
 
 FOLDER = Path(__file__).parent
 

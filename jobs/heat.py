@@ -15,7 +15,7 @@ Check: the built-in state is a product of sines, which each step multiplies by a
 """
 
 # First: from here on a rank that fails takes the others with it.
-import runtime.guard  # noqa: F401  # isort: skip
+import rankwise.ranks.guard  # noqa: F401  # isort: skip
 
 import argparse
 import functools
@@ -25,15 +25,19 @@ import numpy as np
 import kernels
 from kernels import heat
 from kernels.heat.check import LARGEST, amplitude_error, decay_error
-from runtime import checkpoint as checkpoints
-from runtime import compilation, dataset, program
-from runtime import run as runs
-from runtime.dataset import Dataset
-from runtime.program import Stop, agreement, positive
-from runtime.progress import Progress
-from runtime.record import Result
-from runtime.rows import Rows
-from runtime.snapshots import Snapshots
+from rankwise.data.halo import Rows
+from rankwise.disk import dataset
+from rankwise.disk.dataset import Dataset
+from rankwise.disk.record import Result
+from rankwise.node import compilation
+from rankwise.ranks import start as program
+from rankwise.ranks.agreement import Stop, agreement
+from rankwise.ranks.progress import Progress
+from rankwise.run import checkpoint as checkpoints
+from rankwise.run import options
+from rankwise.run import run as runs
+from rankwise.run.options import positive
+from rankwise.run.snapshots import Snapshots
 
 # What the state after a number of steps depends on.
 PROBLEM = ("rows", "n", "alpha", "dx", "dt")
@@ -64,11 +68,11 @@ def arguments():
 
 
 def side(text):
-    return program.count(text, 1, 10**7)
+    return options.count(text, 1, 10**7)
 
 
 def steps(text):
-    return program.count(text, 1)
+    return options.count(text, 1)
 
 
 def grow(args, ranks):

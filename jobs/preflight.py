@@ -15,7 +15,7 @@ Check: what was copied, sent and read back is compared with what it was; `error`
 """
 
 # First: from here on a rank that fails takes the others with it.
-import runtime.guard  # noqa: F401  # isort: skip
+import rankwise.ranks.guard  # noqa: F401  # isort: skip
 
 import argparse
 import dataclasses
@@ -25,12 +25,16 @@ import shutil
 
 import numpy as np
 
-from runtime import collectives, device_buffers, measure, program, provenance
-from runtime import run as runs
-from runtime.device import share_of_cores
-from runtime.findings import Findings
-from runtime.program import Stop
-from runtime.record import Result
+from rankwise.disk.record import Result
+from rankwise.node import slurm
+from rankwise.node.device import share_of_cores
+from rankwise.node.load import busy_cores
+from rankwise.preflight import device_buffers, measure
+from rankwise.preflight.findings import Findings
+from rankwise.ranks import start as program
+from rankwise.ranks.agreement import Stop, sleep_until_all
+from rankwise.ranks.mpi import mpi_library
+from rankwise.run import run as runs
 
 # A node or a connection with less than this part of the median is out of step with the others.
 OUT_OF_STEP = 0.8
@@ -68,7 +72,7 @@ def see_launch(comm, run, findings):
     """Show where the ranks are, and what is wrong with it; return the hosts of the nodes."""
     from mpi4py import MPI
 
-    host, cores = MPI.Get_processor_name(), provenance.ranges(run.device.cores)
+    host, cores = MPI.Get_processor_name(), slurm.ranges(run.device.cores)
     row = f"{comm.rank:>6}  {host:<12} {cores:<12} {run.device.threads:>7}  {run.device.name}"
     places = comm.gather(row) or []
     for line in ("  rank  host         cores        threads  device", *places):
@@ -85,8 +89,8 @@ def see_launch(comm, run, findings):
 def see_load(comm, findings):
     """Say how busy the nodes are with something else."""
     # Asleep, since ranks that wait in MPI keep cores busy.
-    collectives.sleep_until_all(comm)
-    busy, all_cores = comm.allreduce((measure.busy_cores(), os.cpu_count()), max)
+    sleep_until_all(comm)
+    busy, all_cores = comm.allreduce((busy_cores(), os.cpu_count()), max)
     text = f"{busy:.2g} of {all_cores} cores are busy with something else, on the busiest node"
     problem = "figures are too low; ask for whole nodes (--exclusive)"
     other = busy > max(BUSY_CORES, BUSY_SHARE * all_cores)
@@ -99,7 +103,7 @@ def try_mpi(comm, run, findings):
 
     levels = ("SINGLE", "FUNNELED", "SERIALIZED", "MULTIPLE")
     level = {getattr(MPI, f"THREAD_{name}"): name for name in levels}[MPI.Query_thread()]
-    findings.add("MPI", f"{provenance.mpi_library()}, MPI_THREAD_{level}")
+    findings.add("MPI", f"{mpi_library()}, MPI_THREAD_{level}")
     if run.device.variant not in ("cuda", "cupy"):
         findings.add("GPU", "none is used")
         return

@@ -13,7 +13,7 @@ Check: every rank sums its part again with dot products; a drawn part it draws a
 """
 
 # First: from here on a rank that fails takes the others with it.
-import runtime.guard  # noqa: F401  # isort: skip
+import rankwise.ranks.guard  # noqa: F401  # isort: skip
 
 import argparse
 import functools
@@ -24,11 +24,15 @@ from numpy.random import PCG64, Generator
 
 import kernels
 from kernels.sum_squares import BLOCK, combine, dot_sum, error_bound, find_not_finite, roundings
-from runtime import collectives, compilation, dataset, partition, program, staging, window
-from runtime import run as runs
-from runtime.dataset import Dataset
-from runtime.program import Stop, agreement
-from runtime.record import Result
+from rankwise.data import collectives, partition, staging, window
+from rankwise.disk import dataset
+from rankwise.disk.dataset import Dataset
+from rankwise.disk.record import Result
+from rankwise.node import compilation
+from rankwise.ranks import start as program
+from rankwise.ranks.agreement import Stop, agreement
+from rankwise.run import options
+from rankwise.run import run as runs
 
 
 def arguments():
@@ -39,10 +43,10 @@ def arguments():
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
-        "--n", type=program.count, default=10**7, help="elements to draw (default: 1e7)"
+        "--n", type=options.count, default=10**7, help="elements to draw (default: 1e7)"
     )
     dataset.add_options(parser, source, "the elements, float64 or float32, 1-D")
-    parser.add_argument("--seed", type=program.count, default=0, help="of the drawn elements")
+    parser.add_argument("--seed", type=options.count, default=0, help="of the drawn elements")
     parser.add_argument(
         "--distribute",
         choices=("scatter", "local"),

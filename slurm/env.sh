@@ -6,8 +6,8 @@
 # module load python/3.12 openmpi/5.0
 
 # The Python environment: the one that is active, else .venv of the clone, else name one here.
-# source "$HOME/envs/hpc-batch/bin/activate"
-# source "$HOME/miniforge3/bin/activate" hpc-batch
+# source "$HOME/envs/rankwise/bin/activate"
+# source "$HOME/miniforge3/bin/activate" rankwise
 venv=$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/activate
 if [ -z "$VIRTUAL_ENV" ] && [ "${CONDA_DEFAULT_ENV:-base}" = base ] && [ -f "$venv" ]; then
     # shellcheck source=/dev/null

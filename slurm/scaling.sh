@@ -33,7 +33,7 @@ sweep=()
 # Where the first word is no job, all up to -- are for the sweep.
 [[ $1 != -* ]] || while [ $# -gt 0 ] && [ "$1" != -- ]; do sweep+=("$1"); shift; done
 [ "$1" != -- ] || shift
-set -- python -m scaling sweep --report "${sweep[@]}" -- "${@:-jobs/sum_squares.py}"
+set -- python -m rankwise sweep --report "${sweep[@]}" -- "${@:-jobs/sum_squares.py}"
 [ -n "$SLURM_JOB_ID" ] || exec "$@"
 "$@" &
 trap 'kill -USR1 $!' USR1; trap 'kill -TERM $!' HUP INT TERM

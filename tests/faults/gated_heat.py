@@ -3,7 +3,7 @@
 When it gets there it writes the next step into ``$GATE/waits``: by then all before is written.
 """
 
-import runtime.guard  # noqa: F401  # isort: skip
+import rankwise.ranks.guard  # noqa: F401  # isort: skip
 
 import os
 import runpy
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from runtime.progress import Progress
+from rankwise.ranks.progress import Progress
 
 GATE = Path(os.environ["GATE"])
 free = Progress.over

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import pytest
 
-from runtime import record
+from rankwise.disk import record
 
 GATED = Path(__file__).with_name("gated_heat.py")
 MPIRUN = Path(sys.executable).parent / "mpirun"
@@ -171,7 +171,7 @@ class Disk:
             if (self.files / name).exists():
                 octets = (self.files / name).read_bytes()
                 digest = hashlib.sha256(octets[512:]).hexdigest()
-                text = f"hpc-batch checkpoint 1\nsha256 {digest}\n"
+                text = f"rankwise checkpoint 1\nsha256 {digest}\n"
                 assert octets[:512] == text.encode().ljust(512, b"\0"), name
                 with h5py.File(self.files / name, locking=False) as file:
                     steps.append(int(file.attrs["step"]))

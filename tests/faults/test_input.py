@@ -13,9 +13,10 @@ import h5py
 import numpy as np
 import pytest
 
-from runtime import files, record, report
-from runtime.dataset import Dataset
-from runtime.program import Stop
+from rankwise.disk import files, record
+from rankwise.disk import summary as report
+from rankwise.disk.dataset import Dataset
+from rankwise.ranks.agreement import Stop
 from tests.faults.seed import SEED
 
 ROOT = Path(__file__).parents[2]

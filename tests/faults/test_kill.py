@@ -13,7 +13,8 @@ from pathlib import Path
 import h5py
 import pytest
 
-from runtime import record, shared_memory
+from rankwise.disk import record
+from rankwise.node import shared_memory
 from tests.faults.seed import SEED
 
 SLOW = Path(__file__).with_name("slow_heat.py")
@@ -102,7 +103,7 @@ def steps_of(folder):
     for name in ("c.h5", "c-previous.h5"):
         if (folder / name).exists():
             octets = (folder / name).read_bytes()
-            text = f"hpc-batch checkpoint 1\nsha256 {hashlib.sha256(octets[512:]).hexdigest()}\n"
+            text = f"rankwise checkpoint 1\nsha256 {hashlib.sha256(octets[512:]).hexdigest()}\n"
             assert octets[:512] == text.encode().ljust(512, b"\0"), name
             with h5py.File(folder / name, locking=False) as file:
                 steps.append(int(file.attrs["step"]))

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import pytest
 
-from runtime import record
+from rankwise.disk import record
 from tests.faults.seed import SEED
 
 pytestmark = pytest.mark.faults
@@ -49,8 +49,8 @@ VALUES = {
 # Without these git takes no notice of the third.
 GIT = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader"}
 FAILS = """\
-import runtime.guard, json, os, sys
-from runtime import program
+import rankwise.ranks.guard, json, os, sys
+from rankwise.ranks import start as program
 
 def main(comm, argv):
     if comm.rank == comm.size - 1:
@@ -173,7 +173,7 @@ def made(tmp_path_factory):
     run("preflight", PREFLIGHT, "--json", "--output", "preflight.h5", ranks=2)
     names = json.dumps([*VALUES])
     run("failing", "fails.py", names, ranks=2, status=1)
-    run("report of a record", "-m", "runtime.report", "heat.h5")
+    run("report of a record", "-m", "rankwise.disk.summary", "heat.h5")
     sweep = ["-m", "scaling", "sweep", "--ranks", "1,2", "--launches", "1", "--mode", "strong"]
     run("sweep", *sweep, "--report", "--", SUM, *small)
     run("failing sweep", *sweep, "--", "fails.py", names, status=1)

@@ -9,9 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from runtime import device, record, rows, signals
-from runtime.clock import PHASES
-from runtime.program import Stop
+from rankwise.data import halo as rows
+from rankwise.disk import record
+from rankwise.node import device
+from rankwise.ranks import signals
+from rankwise.ranks.agreement import Stop
+from rankwise.ranks.clock import PHASES
 
 JOB = Path(__file__).parents[2] / "jobs" / "heat.py"
 
@@ -316,7 +319,7 @@ def test_snapshots_are_named(start, tmp_path):
     done = start(2, JOB, *arguments, "--output", "r.h5")
     names = [f"r-step0000000{step}.h5" for step in (10, 20, 30)]
     assert f"  snapshots 3, beside the record: {names[0]} to {names[2]}\n" in done.stdout
-    done = start(None, "-m", "runtime.report", "r.h5", "--json")
+    done = start(None, "-m", "rankwise.disk.summary", "r.h5", "--json")
     assert json.loads(done.stdout)["snapshots"] == names
     assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "r.h5"]
     # Each can be the start of another run.

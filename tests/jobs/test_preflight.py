@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import device, device_buffers, measure, record
-from runtime.measure import Connection
-from runtime.program import Stop
+from rankwise.disk import record
+from rankwise.node import device
+from rankwise.preflight import device_buffers, measure
+from rankwise.preflight.measure import Connection
+from rankwise.ranks.agreement import Stop
 
 JOB = Path(__file__).parents[2] / "jobs" / "preflight.py"
 SMALL = {"_LEAST_BYTES": 2**22, "_CACHES": 0, "_ROUND_TRIP_SECONDS": 0.02, "_FILE_BYTES": 2**20}
@@ -286,8 +288,8 @@ def test_a_node_out_of_step_is_named(job):
 
 def test_the_limit_beside_a_sweep_is_what_preflight_writes(start, tmp_path):
     # Here, since the stages under MPI have no libraries of the report.
-    from scaling.folder import load
-    from tests.scaling.examples import plan, run, write_sweep
+    from rankwise.sweep.folder import load
+    from tests.analysis.examples import plan, run, write_sweep
 
     write_sweep(tmp_path / "sweep", plan([1]), [run()])
     done = start(2, JOB, "--variant", "numpy", "--output", tmp_path / "sweep" / "preflight.h5")

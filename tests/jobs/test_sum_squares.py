@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from kernels.sum_squares import BLOCK
-from runtime import device, record
-from runtime.program import Stop
+from rankwise.disk import record
+from rankwise.node import device
+from rankwise.ranks.agreement import Stop
 
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
 SIZES = [0, 1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 20 * BLOCK + 5]
@@ -124,10 +125,10 @@ def test_statistics_of_the_drawn_elements(comm, job, mpi_tmp_path):
 @pytest.mark.mpi
 def test_message_size_does_not_change_the_elements(comm, job, mpi_tmp_path, monkeypatch):
     # As where there is no memory to share.
-    monkeypatch.setattr("runtime.window._FOLDER", "/proc/none")
+    monkeypatch.setattr("rankwise.data.window._FOLDER", "/proc/none")
     digests = set()
     for number, octets in enumerate((8, 1000, 2**26)):
-        from runtime import collectives
+        from rankwise.data import collectives
 
         defaults = (octets,)
         monkeypatch.setattr(collectives.scatter, "__defaults__", defaults)
@@ -196,7 +197,7 @@ def test_a_wrong_sum_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
 
 @pytest.mark.mpi
 def test_a_scatter_that_mixes_up_rows_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
-    from runtime import collectives
+    from rankwise.data import collectives
 
     right = collectives.scatter
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from runtime import record
+from rankwise.disk import record
 from tests.slurm.cluster import cluster as bring_up
 from tests.slurm.cluster import unavailable
 
@@ -28,7 +28,7 @@ HEAT = ["--variant", "numpy", "--threads", "1", "--n", "60", "--steps", str(STEP
 PROGRAM = ["held.py", *HEAT, "--checkpoint-seconds", "0.5"]
 # Three minutes in steps of 0.3 s, for as long as there is a file `hold` beside the record.
 HELD = """\
-import runtime.guard, os, runpy, sys, time
+import rankwise.ranks.guard, os, runpy, sys, time
 from pathlib import Path
 from kernels.heat import numpy_
 quick = numpy_.step

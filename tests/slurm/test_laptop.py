@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from runtime import record
-from scaling.folder import load
+from rankwise.disk import record
+from rankwise.sweep.folder import load
 
 SUM = ["jobs/sum_squares.py", "--variant", "numpy", "--n", "1e5"]
 

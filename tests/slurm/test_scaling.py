@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.folder import OK, load
+from rankwise.sweep.folder import OK, load
 
 pytestmark = pytest.mark.slurm
 

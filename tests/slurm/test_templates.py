@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import record
+from rankwise.disk import record
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((ROOT / "slurm").glob("*.sh"))

@@ -1,0 +1,1 @@
+"""From runs to figures: statistics, laws, points, fits. Numbers, no words."""

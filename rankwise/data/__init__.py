@@ -1,0 +1,1 @@
+"""Arrays that know how they travel; sums and exchanges between ranks."""

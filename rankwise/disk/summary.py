@@ -1,0 +1,189 @@
+"""What a job prints: of its own run, or of a record that lies on disk.
+
+Use: ``rankwise show results/FILE.h5``
+"""
+
+import argparse
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankwise.disk import record as records
+from rankwise.disk.record import Record
+from rankwise.node.slurm import numbers
+from rankwise.ranks.clock import REPEATED
+from rankwise.ranks.words import printable
+
+
+def summary(record: Record) -> dict[str, Any]:
+    """Reduce a record to the figures that are printed.
+
+    Parameters
+    ----------
+    record : Record
+        Of one run.
+
+    Returns
+    -------
+    dict
+        For JSON. ``phases`` holds, for each phase [s], the minimum, median and maximum over ranks
+        of a rank's median over repeats; ``seconds`` is that of the slowest rank's repeat, median
+        over repeats; ``kernel_gbs`` [GB/s] counts the bytes of all ranks over the kernel seconds
+        of the slowest rank, median over repeats; where ``oversubscribed``, ranks take turns on the
+        CPUs of a node, and were not in their kernels at the same time.
+    """
+    facts = record.attributes
+    each = np.array([phase in REPEATED for phase in record.phases])
+    kernel = record.timings[:, record.phases.index("kernel")].max(axis=1)
+    bandwidth = facts["kernel_bytes"] / _median(kernel) / 1e9
+    return {
+        **{name: facts[name] for name in ("job", "ranks", "nodes", "threads", "variant", "mpi")},
+        "auto": facts["arguments"].get("variant") == "auto",
+        "devices": sorted({name.decode() for name in record.ranks["device"]}),
+        "hosts": sorted({name.decode() for name in record.ranks["host"]}),
+        "results": {
+            name: result.values.item()
+            for name, result in record.results.items()
+            if result.values.ndim == 0
+        },
+        "check": {name: float(record.check[name]) for name in ("error", "bound")},
+        "work": facts["work"],
+        "kernel_bytes": facts["kernel_bytes"],
+        "warnings": facts["warnings"],
+        "snapshots": [os.fsdecode(name) for name in record.snapshots["file"]],
+        "first_step": facts["first_step"],
+        "restarts": facts["restarts"],
+        "repeats": len(record.timings),
+        "seconds": float(_median(np.nansum(record.timings[:, each], axis=1).max(axis=1))),
+        "phases": _phases(record),
+        "kernel_gbs": float(bandwidth),
+        "oversubscribed": _oversubscribed(record),
+        "peak_memory_rank": facts["peak_memory_rank"],
+        "peak_memory_node": facts["peak_memory_node"],
+        "results_sha256": facts["results_sha256"],
+    }
+
+
+def _median(samples: np.ndarray) -> Any:
+    """Return the median over the first axis, NaN where a sample is.
+
+    NumPy's own imports the masked arrays, which takes as long as all else that rank 0 does here,
+    while the other ranks wait.
+    """
+    ordered = np.sort(samples, axis=0)
+    half = len(ordered) // 2
+    # Sorted, NaN comes last.
+    return (ordered[half] + ordered[~half]) / 2 + 0 * ordered[-1]
+
+
+def seconds_of_ranks(record: Record) -> dict[str, list[float]]:
+    """Return the seconds of each rank in each phase of a repeat, median over repeats [s].
+
+    Phases that no rank entered are left out; a rank that did not enter one has 0 there.
+    """
+    found = {}
+    for name, samples in zip(record.phases, np.moveaxis(record.timings, 1, 0), strict=True):
+        if name in REPEATED and not np.isnan(samples).all():
+            found[name] = _median(np.nan_to_num(samples)).tolist()
+    return found
+
+
+def _oversubscribed(record: Record) -> bool:
+    threads: Counter[bytes] = Counter()
+    cpus: dict[bytes, set[int]] = {}
+    for host, cores, number in record.ranks[["host", "cores", "threads"]].tolist():
+        threads[host] += number
+        cpus.setdefault(host, set()).update(numbers(cores.decode()))
+    return any(threads[host] > len(cpus[host]) for host in threads)
+
+
+def _phases(record: Record) -> dict[str, dict[str, float]]:
+    phases = {}
+    for name, samples in zip(record.phases, np.moveaxis(record.timings, 1, 0), strict=True):
+        ran = samples[:, ~np.isnan(samples).all(axis=0)]
+        if ran.size:
+            over_ranks = np.array([_median(one[~np.isnan(one)]) for one in ran.T])
+            phases[name] = {
+                "min": float(over_ranks.min()),
+                "median": float(_median(over_ranks)),
+                "max": float(over_ranks.max()),
+            }
+    return phases
+
+
+def text(facts: dict[str, Any], path: Path) -> str:
+    """Write the figures of `summary`, and where the record is, for people."""
+    chosen = ", chosen by auto" if facts["auto"] else ""
+    bandwidth = f"{facts['kernel_gbs']:.2f} GB/s"
+    if facts["oversubscribed"]:
+        bandwidth = "no GB/s, since ranks take turns"
+    lines = [
+        f"{facts['job']} on {_number(facts['ranks'], 'rank')}, {_number(facts['nodes'], 'node')}, "
+        f"{_number(facts['threads'], 'thread')} per rank",
+        f"  variant   {facts['variant']}{chosen}, on {', '.join(facts['devices'])}",
+        f"  MPI       {facts['mpi']}",
+        *(f"  {name:<9} {value!r}" for name, value in facts["results"].items()),
+        f"  check     off by {facts['check']['error']:.3g}, "
+        f"rounding explains {facts['check']['bound']:.3g}",
+        f"  repeat    {facts['seconds']:.4g} s",
+        f"  kernel    {bandwidth}",
+        f"  memory    {_mebibytes(facts['peak_memory_rank'])} the largest rank, "
+        f"{_mebibytes(facts['peak_memory_node'])} the largest node",
+        *(f"  warning   {text}" for text in facts["warnings"]),
+        *_snapshots(facts["snapshots"]),
+        *_went_on(facts["first_step"], facts["restarts"]),
+        f"  record    {path}",
+        "",
+        f"  {'seconds':<10}{'min':>10}{'median':>10}{'max':>10}   over ranks, "
+        f"medians of {_number(facts['repeats'], 'repeat')}",
+    ]
+    for name, row in facts["phases"].items():
+        lines.append(f"  {name:<10}{row['min']:>10.4f}{row['median']:>10.4f}{row['max']:>10.4f}")
+    return "\n".join(lines)
+
+
+def show(facts: dict[str, Any], path: Path, as_json: bool, warned: bool = False) -> None:
+    """Print the figures of `summary` and where the record is; warnings unless they were told."""
+    line = json.dumps({**facts, "record": str(path)})
+    shown = facts | {"warnings": []} if warned else facts
+    print(line if as_json else printable(text(shown, path)), flush=True)
+
+
+def _snapshots(names: list[str]) -> list[str]:
+    if not names:
+        return []
+    to = f" to {names[-1]}" if len(names) > 1 else ""
+    return [f"  snapshots {len(names)}, beside the record: {names[0]}{to}"]
+
+
+def _went_on(step: int, restarts: int) -> list[str]:
+    if not restarts:
+        return []
+    return [f"  went on   after step {step}, restart {restarts}: seconds are of the steps since"]
+
+
+def _number(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def _mebibytes(octets: int) -> str:
+    return f"{octets / 2**20:.0f} MiB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="rankwise show", description="Show a record.")
+    parser.add_argument("record", metavar="FILE.h5", type=Path)
+    parser.add_argument("--json", action="store_true", help="print one JSON line")
+    args = parser.parse_args()
+    try:
+        show(summary(records.read(args.record)), args.record, args.json)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,377 @@
+"""What a rank runs on: the cores it may use, its threads, its GPU."""
+
+import ctypes
+import functools
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rankwise.node import compilation
+from rankwise.ranks.agreement import Stop, agreement
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+_GPU_VARIANTS = ("cuda", "cupy")
+_INSTALL = "pip install -e '.[cuda13]' (or '.[cuda12]', to match the driver)"
+
+
+@dataclass(frozen=True, eq=False)
+class Device:
+    """Where a rank keeps its arrays and runs its kernels. This one is the host.
+
+    Attributes
+    ----------
+    variant : str
+        Variant of the kernel that runs here: ``numpy``, ``numba``, ``cuda`` or ``cupy``.
+    name : str
+        The GPU's name and UUID, or ``host``.
+    threads : int
+        Threads of this rank on the host.
+    cores : tuple of int
+        Numbers of the logical CPUs that this rank may run on.
+    node : MPI.Comm
+        The ranks of this node.
+    nodes : int
+        Number of nodes of the job.
+    gpus : tuple of str
+        Name and UUID of each GPU that this rank sees; empty if the variant wants none.
+    mpi_reads_device : bool
+        The MPI library takes addresses in the memory of the device (``--device-buffers``).
+    """
+
+    variant: str
+    name: str
+    threads: int
+    cores: tuple[int, ...]
+    node: "MPI.Comm" = field(repr=False)
+    nodes: int
+    gpus: tuple[str, ...] = ()
+    mpi_reads_device: bool = False
+
+    def mpi_buffer(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Any:
+        """Return an array that MPI may fill: on the device if MPI can, else on the host."""
+        return self.empty(shape, dtype) if self.mpi_reads_device else np.empty(shape, dtype)
+
+    def for_mpi(self, x: Any) -> Any:
+        """Return an array that MPI may send: ``x`` itself if it can, else a copy on the host."""
+        return x if self.mpi_reads_device else self.to_host(x)
+
+    def to_device(self, x: Any) -> Any:
+        """Copy an array to the device; the array itself if it is there already."""
+        return x
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Any:
+        """Return an uninitialised array on the device."""
+        return np.empty(shape, dtype)
+
+    def to_host(self, x: Any) -> np.ndarray:
+        """Copy an array from the device; the array itself if it is on the host already."""
+        return x
+
+    def update(self, x: Any, host: np.ndarray) -> None:
+        """Copy an array of the host into one of the same shape on the device."""
+        x[...] = host
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished."""
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether kernels take arrays of another memory than the host's."""
+        return self.variant in _GPU_VARIANTS
+
+    # What a GPU can do at the same time as other things, in the order of a stream.
+
+    def new_stream(self) -> Any:
+        """Return a new stream, whose work does not wait for that of another such stream."""
+        raise NotImplementedError
+
+    def pinned(self, count: int, dtype: Any) -> np.ndarray:
+        """Return page-locked memory of the host."""
+        raise NotImplementedError
+
+    def start_copy(self, host: np.ndarray, x: Any, stream: Any) -> None:
+        """Begin to copy page-locked memory to an array on the device."""
+        raise NotImplementedError
+
+    def start_kernel(self, call: Callable[..., None], x: Any, out: Any, stream: Any) -> Any:
+        """Begin a kernel, and return the events before and after it."""
+        raise NotImplementedError
+
+    def seconds_between(self, before: Any, after: Any) -> float:
+        """Return the time between two events that are over [s]."""
+        raise NotImplementedError
+
+
+class _NumbaCuda(Device):
+    def to_device(self, x: Any) -> Any:
+        from numba import cuda
+
+        return cuda.to_device(x)
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Any:
+        from numba import cuda
+
+        return cuda.device_array(shape, dtype)
+
+    def to_host(self, x: Any) -> np.ndarray:
+        return x if isinstance(x, np.ndarray) else x.copy_to_host()
+
+    def update(self, x: Any, host: np.ndarray) -> None:
+        x.copy_to_device(host)
+
+    def synchronize(self) -> None:
+        from numba import cuda
+
+        cuda.synchronize()
+
+    def new_stream(self) -> Any:
+        from numba import cuda
+
+        return cuda.stream()
+
+    def pinned(self, count: int, dtype: Any) -> np.ndarray:
+        from numba import cuda
+
+        return cuda.pinned_array(count, dtype)
+
+    def start_copy(self, host: np.ndarray, x: Any, stream: Any) -> None:
+        x.copy_to_device(host, stream=stream)
+
+    def start_kernel(self, call: Callable[..., None], x: Any, out: Any, stream: Any) -> Any:
+        from numba import cuda
+
+        before, after = cuda.event(), cuda.event()
+        before.record(stream)
+        call(x, out, stream)
+        after.record(stream)
+        return before, after
+
+    def seconds_between(self, before: Any, after: Any) -> float:
+        # The simulator has no times, and says so by a negative one.
+        return max(0.0, before.elapsed_time(after) / 1e3)
+
+
+class _CuPy(Device):
+    def to_device(self, x: Any) -> Any:
+        import cupy
+
+        return cupy.asarray(x)
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Any:
+        import cupy
+
+        return cupy.empty(shape, dtype)
+
+    def to_host(self, x: Any) -> np.ndarray:
+        return x if isinstance(x, np.ndarray) else x.get()
+
+    def update(self, x: Any, host: np.ndarray) -> None:
+        x.set(host)
+
+    def synchronize(self) -> None:
+        import cupy
+
+        cupy.cuda.get_current_stream().synchronize()
+
+    def new_stream(self) -> Any:
+        import cupy
+
+        return cupy.cuda.Stream(non_blocking=True)
+
+    def pinned(self, count: int, dtype: Any) -> np.ndarray:
+        import cupyx
+
+        return cupyx.empty_pinned(count, dtype)
+
+    def start_copy(self, host: np.ndarray, x: Any, stream: Any) -> None:
+        x.set(host, stream)
+
+    def start_kernel(self, call: Callable[..., None], x: Any, out: Any, stream: Any) -> Any:
+        import cupy
+
+        before, after = cupy.cuda.Event(), cupy.cuda.Event()
+        with stream:
+            before.record()
+            call(x, out)
+            after.record()
+        return before, after
+
+    def seconds_between(self, before: Any, after: Any) -> float:
+        import cupy
+
+        return cupy.cuda.get_elapsed_time(before, after) / 1e3
+
+
+def choose(
+    comm: "MPI.Comm", variant: str, threads: int | None = None, device_buffers: bool = False
+) -> Device:
+    """Settle which variant runs and on what, and prepare its library. Collective over `comm`.
+
+    Ranks of a node take its GPUs in turn, by node-local rank; the cores of the node are divided
+    among its ranks unless ``threads`` says otherwise.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    variant : str
+        ``numpy``, ``numba``, ``cuda``, ``cupy``, or ``auto``: a GPU variant if every rank sees a
+        GPU and has a library for it, else ``numba``.
+    threads : int, optional
+        Threads per rank, for the variant ``numba``; the others use one.
+    device_buffers : bool
+        Let MPI send from and receive into the memory of the device.
+
+    Returns
+    -------
+    Device
+        The variant is the same on every rank.
+
+    Raises
+    ------
+    Stop
+        A rank lacks the library or the GPU that ``variant`` needs.
+    """
+    from mpi4py import MPI
+
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    nodes = sum(comm.allgather(node.rank == 0))
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    gpus = visible_gpus() if variant in ("auto", *_GPU_VARIANTS) else []
+    if variant == "auto":
+        own = next((v for v in _GPU_VARIANTS if gpus and _installed(v)), "numba")
+        wishes = set(comm.allgather(own))
+        variant = wishes.pop() if len(wishes) == 1 else "numba"
+    with agreement(comm):
+        _require(comm.rank, variant, gpus)
+    name = "host"
+    on_gpu = variant in _GPU_VARIANTS
+    if on_gpu:
+        number = node.rank % len(gpus)
+        name = gpus[number]
+        with agreement(comm):
+            _select_gpu(variant, number)
+    # The other variants compute on one thread of the host, or on none.
+    threads = (threads or share_of_cores(node, cores)) if variant == "numba" else 1
+    if variant == "numba":
+        _set_numba_threads(threads)
+        compilation.use_private_cache(node)
+    kind = {"cuda": _NumbaCuda, "cupy": _CuPy}.get(variant, Device)
+    direct = device_buffers and on_gpu
+    return kind(variant, name, threads, cores, node, nodes, tuple(gpus), direct)
+
+
+def share_of_cores(node: "MPI.Comm", cores: tuple[int, ...]) -> int:
+    """Divide the cores among the ranks that may run on them. Collective over `node`.
+
+    Parameters
+    ----------
+    node : MPI.Comm
+        The ranks of one node.
+    cores : tuple of int
+        Logical CPUs that this rank may run on; hardware threads of one core count once.
+
+    Returns
+    -------
+    int
+        Cores that are this rank's, at least 1.
+    """
+    everyone = node.allgather({physical_core(cpu) for cpu in cores})
+    share = sum(1 / sum(core in other for other in everyone) for core in everyone[node.rank])
+    # Thirds do not add up to a whole number exactly.
+    return max(1, int(share + 1e-9))
+
+
+@functools.cache
+def physical_core(cpu: int) -> int:
+    """Return the first of the hardware threads that share a core with ``cpu``."""
+    path = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+    try:
+        with open(path) as siblings:
+            return int(siblings.read().replace("-", ",").split(",")[0])
+    except OSError:
+        return cpu
+
+
+def visible_gpus() -> list[str]:
+    """Return name and UUID of each NVIDIA GPU that this process may use.
+
+    Asks the driver itself: neither Numba nor CuPy need be imported, or installed, to know.
+    """
+    if _simulated():
+        return ["CUDA simulator"]
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    number = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(number)):
+        return []
+    import uuid
+
+    names = []
+    for index in range(number.value):
+        handle = ctypes.c_int()
+        text = ctypes.create_string_buffer(256)
+        octets = (ctypes.c_ubyte * 16)()
+        driver.cuDeviceGet(ctypes.byref(handle), index)
+        driver.cuDeviceGetName(text, len(text), handle)
+        # The second version tells the parts of a divided GPU from each other.
+        get_uuid = getattr(driver, "cuDeviceGetUuid_v2", driver.cuDeviceGetUuid)
+        get_uuid(octets, handle)
+        names.append(f"{text.value.decode()} GPU-{uuid.UUID(bytes=bytes(octets))}")
+    return names
+
+
+def _installed(variant: str) -> bool:
+    # Numba's own `numba.cuda` is frozen and finds no compiler; `numba_cuda` takes its place.
+    module = {"numba": "numba", "cuda": "numba_cuda", "cupy": "cupy"}.get(variant, "numpy")
+    if variant == "cuda" and _simulated():
+        module = "numba"
+    return importlib.util.find_spec(module) is not None
+
+
+def _simulated() -> bool:
+    return os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+
+
+def _require(rank: int, variant: str, gpus: list[str]) -> None:
+    if not _installed(variant):
+        raise Stop(f"--variant {variant}: its library is missing on rank {rank}; {_INSTALL}")
+    if variant in _GPU_VARIANTS and not gpus:
+        raise Stop(
+            f"--variant {variant}: rank {rank} sees no NVIDIA GPU; ask for one (in Slurm "
+            "--gpus-per-task=1) or take --variant numba"
+        )
+
+
+def _select_gpu(variant: str, number: int) -> None:
+    try:
+        if variant == "cuda":
+            from numba import cuda
+
+            cuda.select_device(number)
+        else:
+            import cupy
+
+            cupy.cuda.Device(number).use()
+    # What both libraries raise where they do not fit the driver.
+    except (ImportError, RuntimeError) as error:
+        raise Stop(f"--variant {variant}: its library fails: {error}; {_INSTALL}") from None
+
+
+def _set_numba_threads(threads: int) -> None:
+    if "numba" not in sys.modules:
+        # The size of the pool, fixed when Numba is imported.
+        before = int(os.environ.get("NUMBA_NUM_THREADS", 0))
+        os.environ["NUMBA_NUM_THREADS"] = str(max(threads, before))
+    import numba
+
+    numba.set_num_threads(threads)

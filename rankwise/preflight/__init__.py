@@ -1,0 +1,1 @@
+"""What a partition delivers, before a long run."""

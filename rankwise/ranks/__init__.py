@@ -1,0 +1,1 @@
+"""The ground: ranks that start, agree and end together; signals; the clock."""

@@ -1,0 +1,51 @@
+"""Import this first in a job: from here on, a failing rank takes the others with it.
+
+And signals do what `rankwise.ranks.signals` says, also while the libraries are being imported.
+
+The other ranks wait in MPI's start for a rank whose imports fail, and no launcher tells them that
+it has gone. So this module imports nothing that may fail itself. Only programs under MPI import
+it, since it changes the process.
+"""
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from types import TracebackType
+from typing import NoReturn
+
+from rankwise.ranks import signals
+
+# Ranks are the parallelism. Left alone, the BLAS of every rank starts a thread for every core, at
+# the import of NumPy; a kernel's own threads are those of --threads.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+
+def abort(status: int) -> NoReturn:
+    """End all ranks, and this one, with an exit status; the launcher may report another."""
+    for stream in (sys.stdout, sys.stderr):
+        # A full disk behind it must not keep the others waiting.
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    # A launcher that hears of the end first drops what it has not read yet.
+    time.sleep(0.2)
+    from mpi4py import MPI
+
+    MPI.COMM_WORLD.Abort(status)
+    # Some MPI libraries return, and rely on the launcher to kill this process.
+    os._exit(status)
+
+
+def _report_and_abort(
+    kind: type[BaseException], error: BaseException, frames: TracebackType | None
+) -> None:
+    """Report an exception that came before `rankwise.ranks.start.launch`, then join MPI to abort it."""
+    traceback.print_exception(kind, error, frames)
+    if "PMI_RANK" in os.environ or "PMIX_RANK" in os.environ:
+        abort(1)
+
+
+sys.excepthook = _report_and_abort
+signals.install()

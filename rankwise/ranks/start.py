@@ -1,0 +1,89 @@
+"""Start and end of an MPI program.
+
+A mistake of the user (`Stop`) ends every rank with one message from rank 0 and no traceback. Any
+other exception, on any rank, ends every rank with that rank's traceback.
+"""
+
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from rankwise.ranks import clock, signals
+from rankwise.ranks.agreement import Stop
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
+    """Start MPI, run ``main(COMM_WORLD, arguments)`` and exit with one status on every rank.
+
+    Parameters
+    ----------
+    main : callable
+        The job. It is called on every rank.
+    """
+    clock.startup["import"] = clock.since_process_start()
+    start = time.perf_counter()
+    import mpi4py
+
+    # Here, since it changes the process: a program that only reads records has no use for it.
+    from rankwise.ranks.guard import abort
+    from rankwise.ranks.mpi import refuse_copies
+
+    # Without this, importing MPI would start it, and its cost would be counted as an import.
+    mpi4py.rc(initialize=False, finalize=True)
+    try:
+        # On every copy it warns of a launcher of another MPI, which `refuse_copies` tells once.
+        warnings.filterwarnings("ignore", "suspicious MPI", RuntimeWarning)
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        sys.exit(f"error: no MPI library: load the site's module, or install '.[laptop]' ({error})")
+    if not MPI.Is_initialized():
+        MPI.Init_thread()
+    clock.startup["init"] = time.perf_counter() - start
+    # The exceptions below are told with their rank; libraries that call the hook mean no end.
+    sys.excepthook = sys.__excepthook__
+    comm = MPI.COMM_WORLD
+    status = 0
+    try:
+        refuse_copies(comm)
+        main(comm, sys.argv[1:])
+        sys.stdout.flush()
+    except Stop as stop:
+        if str(stop) and (comm.rank == 0 or not stop.agreed):
+            # Who asked it to stop wants to know where it is, and there is nothing to mend.
+            word = "" if stop.status in signals.STATUS.values() else "error: "
+            _tell(f"{Path(sys.argv[0]).name}: {word}{stop}")
+        if not stop.agreed:
+            abort(stop.status)
+        status = stop.status
+    except BrokenPipeError:
+        # Who read the output, as `head` does, has seen enough.
+        abort(1)
+    except BaseException:
+        lines = traceback.format_exc()
+        host = MPI.Get_processor_name()
+        _tell(f"rank {comm.rank} of {comm.size} on {host} failed:\n{lines}")
+        abort(1)
+    signals.ignore()
+    comm.Barrier()
+    try:
+        # None where it is closed.
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        # Python tries again at its end, and would turn the status into 120.
+        sys.stderr = None
+    sys.exit(status)
+
+
+def _tell(text: str) -> None:
+    # A full disk behind it must change neither the status nor the end of the other ranks.
+    with suppress(OSError):
+        print(text, file=sys.stderr)

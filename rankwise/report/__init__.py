@@ -1,0 +1,1 @@
+"""From figures to words, tables, pictures and pages."""

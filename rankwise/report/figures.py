@@ -1,0 +1,481 @@
+"""Draw a sweep: speedup, efficiency, seconds by phase and load imbalance.
+
+The colours are those of Okabe and Ito ([1]_), which colour-blind people can tell apart. Lines also
+differ in dashes, points in markers and bars in hatches, so that a grey print is readable.
+
+References
+----------
+.. [1] M. Okabe and K. Ito, Color Universal Design, 2008
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+
+from rankwise.analysis.analysis import Analysis, Point, Series
+from rankwise.report.sentences import counted
+from rankwise.report.tables import line, number
+
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.labelsize": 10,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "figure.constrained_layout.use": True,
+    "figure.figsize": (5, 3.6),
+    "font.family": "DejaVu Sans",  # which Matplotlib brings: no layout depends on the machine
+    "font.size": 10,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    # Text stays text: it can be searched, and read in a PDF without a Type 3 font.
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    # Matplotlib makes ids from it, at random without.
+    "svg.hashsalt": "scaling",
+    # A dollar sign in a title is a dollar sign.
+    "text.parse_math": False,
+}
+_BLUE, _ORANGE, _GREEN, _RED, _PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
+_SKY, _YELLOW, _GREY = "#56B4E9", "#F0E442", "0.45"
+# Two dots after the dash: one is USL's.
+_BOUND = (0, (6, 1.5, 1, 1.5, 1, 1.5))
+_LAWS = {"Amdahl": (_BLUE, "-"), "USL": (_RED, "-."), "Gustafson": (_BLUE, "-")}
+# The same look for a phase in every figure; other names take what is left.
+_PHASES = {
+    "kernel": (_BLUE, ""),
+    "wait": ("white", "////"),
+    "read": (_GREEN, "----"),
+    "scatter": (_ORANGE, "\\\\\\\\"),
+    "gather": (_SKY, "xxxx"),
+    "to_device": (_PINK, "++++"),
+    "to_host": (_YELLOW, "||||"),
+    "halo": (_RED, "////"),
+    "snapshot": ("0.6", "----"),
+    "checkpoint": ("0.6", "||||"),
+}
+# Dots and stars as hatches would make the files ten times as large.
+_OTHER_PHASES = ((_RED, ""), ("0.6", "//"), (_GREEN, "xx"), (_YELLOW, "\\\\"), (_PINK, "--"))
+# Phases below it at every point are one bar.
+_SMALL = 0.01
+_LONGEST_NAME = 20
+# More dots than this are drawn as an image, which keeps the page small.
+_MANY_DOTS = 1000
+
+_ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center"}
+
+_styled = style.context(["default", STYLE])
+
+
+def draw(analysis: Analysis) -> dict[str, Figure]:
+    """Draw what there is to draw.
+
+    Returns
+    -------
+    dict of str to Figure
+        By name: ``strong-speedup``, ``strong-efficiency``, ``strong-phases``,
+        ``strong-imbalance``, and so for ``weak``. Speedup and efficiency need two points, the
+        others records.
+    """
+    figures = {}
+    for series in analysis.series:
+        if sum(point.launches > 0 for point in series.points) > 1:
+            figures[f"{series.mode}-speedup"] = speedup(series)
+            figures[f"{series.mode}-efficiency"] = efficiency(series, analysis.target)
+        if any(point.phases for point in series.points):
+            figures[f"{series.mode}-phases"] = phases(series)
+        if any(point.imbalance for point in series.points):
+            figures[f"{series.mode}-imbalance"] = imbalance(series)
+    return figures
+
+
+@_styled
+def speedup(series: Series, title: str = "") -> Figure:
+    """Draw speedup over ranks or nodes, with every launch, the ideal, laws and memory's bound.
+
+    Parameters
+    ----------
+    series : Series
+        With a baseline.
+    title : str
+        Above the figure, where no caption says what it shows.
+
+    Returns
+    -------
+    Figure
+    """
+    base = _baseline(series)
+    figure = _figure(title)
+    axes = figure.subplots()
+    ranks = np.array([point.ranks for point in series.points])
+    axes.plot(_places(series, ranks), ranks / base.ranks, color=_GREY, ls="--", label="ideal")
+    _laws(axes, series, np.ones_like)
+    bound = _bound(axes, series)
+    _points(axes, series, "speedup")
+    _counts_axis(axes, series)
+    _speedup_axis(axes)
+    _say_if_outside(axes, bound)
+    kind = "Scaled speedup" if series.mode == "weak" else "Speedup"
+    seconds = number(base.seconds.value, 3)
+    axes.set_ylabel(f"{kind} over\n{counted(base.ranks, 'rank')} ({seconds} s)")
+    _legend(figure)
+    return figure
+
+
+@_styled
+def efficiency(series: Series, target: float, title: str = "") -> Figure:
+    """Draw parallel efficiency over ranks or nodes, with the efficiency that is asked for.
+
+    Parameters
+    ----------
+    series : Series
+        With a baseline.
+    target : float
+        Efficiency of the recommended rank count.
+    title : str
+        Above the figure, where no caption says what it shows.
+
+    Returns
+    -------
+    Figure
+    """
+    base = _baseline(series)
+    figure = _figure(title)
+    axes = figure.subplots()
+    axes.axhline(1, color=_GREY, ls="--", label="ideal")
+    axes.axhline(target, color=_GREEN, ls=":", lw=2, label=f"target, {100 * target:.3g} %")
+    _laws(axes, series, lambda ranks: base.ranks / ranks)
+    _points(axes, series, "efficiency")
+    _counts_axis(axes, series)
+    axes.set_ylim(0, max(1.1, 1.05 * axes.dataLim.y1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    axes.set_ylabel(f"Efficiency relative to\n{counted(base.ranks, 'rank')} [%]")
+    _legend(figure)
+    return figure
+
+
+@_styled
+def phases(series: Series, title: str = "") -> Figure:
+    """Draw the seconds spent in each phase as stacked bars, and their shares of the whole.
+
+    Parameters
+    ----------
+    series : Series
+        With phases at one point at least.
+    title : str
+        Above the figure, where no caption says what it shows.
+
+    Returns
+    -------
+    Figure
+    """
+    points = [point for point in series.points if sum(point.phases.values()) > 0]
+    figure = _figure(title)
+    left, right = figure.subplots(1, 2)
+    seconds = _stack(points)
+    total = sum(seconds.values())
+    looks = iter(_OTHER_PHASES * len(seconds))
+    places = np.arange(len(points))
+    low = np.zeros(len(points))
+    for name, values in seconds.items():
+        colour, hatch = _PHASES.get(name) or next(looks)
+        # ASCII: the font has no glyph for whatever else a record may hold.
+        label = line(name).encode("ascii", "backslashreplace").decode()[:_LONGEST_NAME]
+        for axes, scale in ((left, 1), (right, total)):
+            options = {"color": colour, "hatch": hatch, "edgecolor": "0.15", "linewidth": 0.5}
+            axes.bar(places, values / scale, 0.7, low / scale, label=label, **options)
+        low = low + values
+    for axes in (left, right):
+        axes.grid(False, axis="x")
+        _named_places(axes, series, points)
+    left.set_ylabel("Seconds, mean over ranks")
+    right.set_ylabel("Share of these seconds [%]")
+    right.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    figure.supxlabel(_counts_words(series), fontsize=10)
+    handles, labels = left.get_legend_handles_labels()
+    # From the top of the stack to its bottom.
+    figure.legend(handles[::-1], labels[::-1], loc="outside right upper")
+    return figure
+
+
+@_styled
+def imbalance(series: Series, title: str = "") -> Figure:
+    """Draw the kernel seconds of every rank relative to the mean, a column of dots per point.
+
+    Parameters
+    ----------
+    series : Series
+        With kernel seconds of ranks at one point at least.
+    title : str
+        Above the figure, where no caption says what it shows.
+
+    Returns
+    -------
+    Figure
+    """
+    points = [point for point in series.points if point.imbalance]
+    figure = _figure(title)
+    axes = figure.subplots()
+    axes.axhline(1, color=_GREY, ls="--")
+    for place, point in enumerate(points):
+        n = len(point.imbalance)
+        x = place + (np.linspace(-0.3, 0.3, n) if n > 1 else np.zeros(1))
+        axes.plot(x, point.imbalance, "o", color=_BLUE, ms=3.5, rasterized=n > _MANY_DOTS)
+        worst = max(point.imbalance)
+        axes.annotate(f"{worst:.2f}", (place, worst), (0, 5), fontsize=9, **_ABOVE)
+    values = [value for point in points for value in point.imbalance]
+    axes.set_ylim(min(0.9, *values) - 0.02, 1.0 + 1.25 * (max(1.1, *values) - 1.0))
+    axes.grid(False, axis="x")
+    _named_places(axes, series, points)
+    axes.set_xlabel(_counts_words(series))
+    axes.set_ylabel("Kernel seconds over mean of ranks")
+    return figure
+
+
+def svg(figure: Figure, name: str, text: str) -> str:
+    """Return a figure as an SVG element, the same bytes every time.
+
+    Parameters
+    ----------
+    figure : Figure
+    name : str
+        Put before every id, so that several figures can stand in one page.
+    text : str
+        What the figure shows, for those who do not see it.
+
+    Returns
+    -------
+    str
+    """
+    buffer = StringIO()
+    with style.context(["default", STYLE]):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata={**nothing, "Title": text})
+    element = buffer.getvalue()
+    element = element[element.index("<svg") :]
+    element = re.sub(r"\s*<metadata>.*?</metadata>", "", element, count=1, flags=re.DOTALL)
+    element = re.sub(r'\bid="', f'id="{name}-', element)
+    element = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", element)
+    element = element.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, Arial, sans-serif")
+    return element.replace("<svg ", '<svg role="img" ', 1)
+
+
+def save(figure: Figure, path: Path, text: str = "") -> None:
+    """Write a figure, as SVG or PDF by the ending of the name.
+
+    Parameters
+    ----------
+    figure : Figure
+    path : Path
+    text : str
+        What the figure shows, for those who do not see it.
+    """
+    if path.suffix == ".svg":
+        path.write_text(svg(figure, path.stem, text), "utf-8")
+        return
+    with style.context(["default", STYLE]):
+        figure.savefig(path, metadata={"CreationDate": None, "Title": text})
+
+
+def _figure(title: str) -> Figure:
+    figure = Figure()
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _baseline(series: Series) -> Point:
+    if series.baseline is None:
+        raise ValueError("no launch succeeded: there is nothing to draw")
+    return series.baseline
+
+
+def _place(series: Series, point: Point) -> int:
+    return point.nodes if series.axis == "nodes" else point.ranks
+
+
+def _places(series: Series, ranks: np.ndarray) -> np.ndarray:
+    """Return where rank counts, between those measured too, stand on the axis."""
+    known = [point.ranks for point in series.points]
+    return np.interp(ranks, known, [_place(series, point) for point in series.points])
+
+
+def _laws(axes: Axes, series: Series, scale: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Draw the fitted speedups, times `scale` of the rank count, with their bands."""
+    for fit in series.fits:
+        if not fit.curve:
+            continue
+        colour, dashes = _LAWS.get(fit.law, (_PINK, "-"))
+        ranks, value, low, high = np.array(fit.curve).T
+        places, factor = _places(series, ranks), scale(ranks)
+        words = fit.law if fit.identifiable else f"{fit.law}, not identified"
+        if np.isfinite(low).all() and np.isfinite(high).all():
+            words += ", 95 % band" if fit.identifiable else ""
+            low, high = low * factor, high * factor
+            axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(places, value * factor, color=colour, ls=dashes, label=words)
+
+
+def _bound(axes: Axes, series: Series) -> Line2D | None:
+    """Draw the speedup that memory allows."""
+    points = [point for point in series.points if math.isfinite(point.bound)]
+    if not points:
+        return None
+    places, values = [_place(series, point) for point in points], [p.bound for p in points]
+    bound = Line2D(places, values, color=_PINK, ls=_BOUND, marker="_", label="memory bandwidth")
+    # Unlike `plot`, this leaves the axes to the points: the bound may lie far from all of them.
+    axes.add_artist(bound)
+    return bound
+
+
+def _say_if_outside(axes: Axes, bound: Line2D | None) -> None:
+    """Say in the legend where a bound is that the limits of the axes leave out."""
+    if bound is None:
+        return
+    low, high = axes.get_ylim()
+    values = np.asarray(bound.get_ydata(), float)
+    if (values > high).all():
+        bound.set_label("memory (above)")
+    elif (values < low).all():
+        bound.set_label("memory (below)")
+
+
+def _points(axes: Axes, series: Series, name: str) -> None:
+    """Draw medians with intervals and every launch, and where launches failed."""
+    measured = [point for point in series.points if point.launches]
+    for point in measured:
+        value = getattr(point, name).value
+        each = value * point.seconds.value / np.array(point.samples)
+        many = len(each) > _MANY_DOTS
+        label = "one launch" if point is measured[0] else None
+        x = np.full(len(each), _place(series, point))
+        axes.plot(x, each, "o", color="0.55", ms=3, mew=0, rasterized=many, label=label)
+    for hollow in (False, True):
+        _medians(axes, series, [p for p in measured if p.oversubscribed == hollow], name, hollow)
+    _failed(axes, series)
+
+
+def _failed(axes: Axes, series: Series) -> None:
+    """Draw a cross on the axis where launches failed, and how many of how many."""
+    points = [point for point in series.points if point.failed]
+    if not points:
+        return
+    bottom = axes.get_xaxis_transform()
+    places = [_place(series, point) for point in points]
+    (crosses,) = axes.plot(
+        places, [0] * len(points), "x", color=_RED, ms=8, mew=2, transform=bottom
+    )
+    crosses.set(clip_on=False, zorder=5, label="failed launches")
+    for point, place in zip(points, places, strict=True):
+        count = f"{len(point.failed)} of {len(point.failed) + point.launches}"
+        axes.annotate(count, (place, 0), (0, 7), bottom, color=_RED, fontsize=8, **_ABOVE)
+
+
+def _medians(
+    axes: Axes, series: Series, points: Sequence[Point], name: str, oversubscribed: bool
+) -> None:
+    if not points:
+        return
+    values = [getattr(point, name) for point in points]
+    x = np.array([_place(series, point) for point in points])
+    y = np.array([estimate.value for estimate in values])
+    spread = np.array([(e.value - e.low, e.high - e.value) for e in values]).T
+    # Without an interval: no bar, rather than one of length zero.
+    known = np.isfinite(spread).all(axis=0)
+    words = "median, 95 % interval" if known.any() else "median"
+    if oversubscribed:
+        words = "oversubscribed"
+    fill = "white" if oversubscribed else "black"
+    axes.errorbar(
+        x[known], y[known], spread[:, known].clip(0), fmt="none", ecolor="black", capsize=3, lw=1
+    )
+    axes.plot(x, y, "o", color="black", markerfacecolor=fill, ms=5, zorder=4, label=words)
+
+
+def _counts_axis(axes: Axes, series: Series) -> None:
+    """Mark the measured counts on an axis of powers of two."""
+    counts = sorted({_place(series, point) for point in series.points})
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(counts[0] / 1.25, counts[-1] * 1.25)
+    axes.set_xticks(counts, [str(count) for count in _apart(counts)])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(_counts_words(series))
+
+
+def _apart(counts: Sequence[int]) -> list[int | str]:
+    """Return the counts, empty those that would be written over the one before."""
+    closest = max(math.log2(counts[-1] / counts[0]) / 12, 0.01)
+    written = [counts[0]]
+    shown: list[int | str] = [counts[0]]
+    for count in counts[1:]:
+        far = math.log2(count / written[-1]) >= closest
+        shown.append(count if far else "")
+        if far:
+            written.append(count)
+    return shown
+
+
+def _speedup_axis(axes: Axes) -> None:
+    axes.set_yscale("log", base=2)
+    low, high = axes.dataLim.y0, axes.dataLim.y1
+    # Half an octave of room, and at least two powers of two to read values against.
+    axes.set_ylim(min(low, 1) / 1.4, max(high, 2) * 1.25)
+    axes.yaxis.set_major_locator(LogLocator(base=2, numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _named_places(axes: Axes, series: Series, points: Sequence[Point]) -> None:
+    names = [_place(series, point) for point in points]
+    every = math.ceil(len(names) / 12)
+    shown = [str(name) if i % every == 0 else "" for i, name in enumerate(names)]
+    axes.set_xticks(range(len(names)), shown)
+    axes.set_xlim(-0.6, len(names) - 0.4)
+
+
+def _counts_words(series: Series) -> str:
+    """Say what is counted on the axis, and what one of it has."""
+    ranks = {point.ranks / _place(series, point) for point in series.points}
+    threads = {point.threads for point in series.points}
+    gpus = {point.gpus / point.ranks for point in series.points}
+    if series.axis == "nodes":
+        words = f"Nodes, {counted(int(min(ranks)), 'MPI rank')} each"
+        return words if len(ranks) == 1 else "Nodes"
+    if len(gpus) == 1 and min(gpus) >= 1:
+        return f"MPI ranks, {counted(int(min(gpus)), 'GPU')} each"
+    if len(threads) == 1:
+        return f"MPI ranks, {counted(min(threads), 'core')} each"
+    return "MPI ranks"
+
+
+def _stack(points: Sequence[Point]) -> dict[str, np.ndarray]:
+    """Return the seconds of each phase at each point, the kernel first, small ones added up."""
+    found = {name for point in points for name, seconds in point.phases.items() if seconds > 0}
+    names = sorted(found, key=lambda name: ([*_PHASES, name].index(name), name))
+    seconds = {name: np.array([point.phases.get(name, 0.0) for point in points]) for name in names}
+    total = sum(seconds.values())
+    small = [name for name in seconds if (seconds[name] < _SMALL * total).all()]
+    if len(small) > 1:
+        rest = sum(seconds.pop(name) for name in small)
+        seconds["other, each < 1 %"] = np.asarray(rest)
+    return seconds
+
+
+def _legend(figure: Figure) -> None:
+    """Write the legend under the figure, where it hides nothing."""
+    figure.legend(loc="outside lower center", ncols=3, columnspacing=1.0, handlelength=1.6)

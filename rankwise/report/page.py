@@ -1,0 +1,327 @@
+"""The report of a sweep: tables for terminal, proposal and spreadsheet, figures, and a page.
+
+Use: ``rankwise report results/SWEEP``
+"""
+
+import argparse
+import re
+import shlex
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from rankwise.analysis.analysis import Analysis, Fit, Point, Series, analyse
+from rankwise.report import figures, sentences, tables
+from rankwise.sweep.folder import FolderError, Run, Sweep, load, write_text
+
+_EXAMPLES = """examples:
+  rankwise report results/sum_squares-scaling-20260102T030405Z
+  rankwise report results/SWEEP --efficiency 0.5
+  rankwise report results/SWEEP --fit-oversubscribed
+
+FOLDER may also hold several sweeps of one command, one folder each, for example one per node count.
+docs/reading-a-report.md says what every number means.
+"""
+
+
+def write(analysis: Analysis, sweep: Sweep) -> list[Path]:
+    """Write the report into the folder of its sweep; the same bytes every time.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    sweep : Sweep
+        That was analysed.
+
+    Returns
+    -------
+    list of Path
+        ``report.html``, ``scaling.md`` and ``scaling.csv``; the figures are in ``figures/``.
+    """
+    folder = sweep.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    drawn = figures.draw(analysis)
+    texts = {name: _alternative(analysis, name) for name in drawn}
+    for name, figure in drawn.items():
+        for ending in ("svg", "pdf"):
+            figures.save(figure, folder / f"{name}.{ending}", texts[name])
+    elements = {name: (folder / f"{name}.svg").read_text("utf-8") for name in drawn}
+    contents = {
+        "report.html": page(analysis, sweep, elements),
+        "scaling.md": tables.markdown(analysis, texts),
+        "scaling.csv": tables.comma_separated(analysis),
+    }
+    paths = [sweep.folder / name for name in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        write_text(path, content)
+    return paths
+
+
+def page(analysis: Analysis, sweep: Sweep, drawn: dict[str, str]) -> str:
+    """Return the report as one HTML page that needs no other file.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    sweep : Sweep
+        That was analysed.
+    drawn : dict of str to str
+        SVG elements by the name of the figure, from `figures.svg`.
+
+    Returns
+    -------
+    str
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["prose"] = _prose
+    return environment.get_template("report.html.j2").render(
+        analysis=analysis,
+        title=tables.line(analysis.title),
+        series=[_section(analysis, one, drawn) for one in analysis.series],
+        failures=[(tables.failure(run), tables.clean(run.output_end)) for run in analysis.failures],
+        weak=sentences.growth(sweep.plan["weak"]) if sweep.plan.get("weak") else "",
+        facts=_facts(sweep),
+        command=tables.line(sweep_command(sweep)),
+    )
+
+
+def _prose(text: str) -> Markup:
+    """Return a sentence for HTML; names in backticks become code."""
+    return Markup(re.sub(r"`(\w+)`", r"<code>\1</code>", str(escape(tables.line(text)))))
+
+
+def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[str, Any]:
+    """Return what the page shows of one kind of scaling."""
+    names = [name for name in drawn if name.startswith(f"{series.mode}-")]
+    return {
+        "mode": series.mode,
+        "heading": tables.heading(series),
+        "columns": tables.columns(series, analysis.cost_unit),
+        "points": series.points,
+        "recommended": series.recommended,
+        "recommendation": series.recommendation,
+        "bottleneck": series.bottleneck,
+        "fits": series.fits,
+        "parameters": [row for fit in series.fits for row in _parameters(fit)],
+        "figures": [
+            (Markup(drawn[name]), _caption(series, name, analysis.target)) for name in names
+        ],
+        "absent": _absent(series, names),
+    }
+
+
+def _parameters(fit: Fit) -> list[tuple[str, str, str, str]]:
+    def digits(x: float) -> str:
+        return tables.number(x, 3)
+
+    return [
+        (fit.law, name, digits(value.value), tables.interval(value, digits))
+        for name, value in fit.parameters.items()
+    ]
+
+
+def _absent(series: Series, names: list[str]) -> str:
+    """Say why a figure that a reader looks for is not there."""
+    if series.baseline is None:
+        return "No launch succeeded, so there is nothing to draw."
+    words = []
+    if f"{series.mode}-speedup" not in names:
+        words.append("With one measured point there is no speedup or efficiency to draw.")
+    if f"{series.mode}-phases" not in names:
+        words.append("The program wrote no record, so its phases are not known.")
+    return " ".join(words)
+
+
+_READ_POINTS = (
+    "Points are medians over launches with 95 % intervals (no bar where there are too few "
+    "launches), grey dots single launches."
+)
+
+
+def _caption(series: Series, name: str, target: float) -> str:
+    """Say what a figure shows and how it is read."""
+    kind = name.partition("-")[2]
+    extra = ""
+    if any(point.oversubscribed for point in series.points):
+        extra += " Hollow: more threads than cores, so slower for a reason that is not the program."
+    if any(point.failed for point in series.points):
+        extra += " Crosses: launches that failed, and how many of how many."
+    if kind == "speedup":
+        bound = ""
+        if any(point.bound > 0 for point in series.points):
+            bound = (
+                " Dash and two dots: what memory would allow if only moving the kernel's data took "
+                "time; the legend tells if that lies beyond the axes."
+            )
+        ideal = "twice the ranks, half the time"
+        if series.mode == "weak":
+            ideal = "twice the ranks, twice the work in the same time"
+        return (
+            f"Speedup. {_READ_POINTS} Dashed: the ideal, {ideal}. Both axes are in powers of two. "
+            f"The further a point lies below the dashed line, the more of the machine is lost."
+            f"{bound}{extra}"
+        )
+    if kind == "efficiency":
+        return (
+            "Parallel efficiency: speedup over what it would ideally be. "
+            f"{_READ_POINTS} Dotted: the {100 * target:.3g} % that the recommendation asks for."
+            f"{extra}"
+        )
+    if kind == "phases":
+        ideal = "stay as high" if series.mode == "weak" else "halve whenever the ranks double"
+        return (
+            f"Where the time goes. Left: seconds in each phase; ideally the bars {ideal}. Right: "
+            "the same as shares; look for what widens. `wait` is time until other ranks are ready: "
+            "its cause is another phase, or uneven work."
+        )
+    return (
+        "Load balance: kernel seconds of each rank over the mean of all ranks, one dot per rank. "
+        "The number is that of the slowest rank: at 1.20 the others wait for a sixth of the time."
+    )
+
+
+def _alternative(analysis: Analysis, name: str) -> str:
+    """Say in words what a figure shows, for those who do not see it."""
+    mode, _, kind = name.partition("-")
+    series = next(one for one in analysis.series if one.mode == mode)
+    tell = {"speedup": _tell_speedup, "efficiency": _tell_efficiency, "phases": _tell_phases}
+    values = "; ".join(
+        f"{sentences.counted(point.ranks, 'rank')} {tell.get(kind, _tell_imbalance)(point)}"
+        for point in series.points
+    )
+    return f"{mode.capitalize()} scaling, {kind}: {values}."
+
+
+def _tell_speedup(point: Point) -> str:
+    allowed = f" (memory allows {tables.number(point.bound, 3)})" if point.bound > 0 else ""
+    return tables.number(point.speedup.value, 3) + allowed
+
+
+def _tell_efficiency(point: Point) -> str:
+    return tables.percent(point.efficiency.value)
+
+
+def _tell_phases(point: Point) -> str:
+    return f"{tables.number(sum(point.phases.values()), 3)} s" if point.phases else tables.NOTHING
+
+
+def _tell_imbalance(point: Point) -> str:
+    return f"at most {max(point.imbalance):.2f}" if point.imbalance else tables.NOTHING
+
+
+def _facts(sweep: Sweep) -> list[tuple[str, str]]:
+    """Return what the plan says of the circumstances, as far as it says it."""
+    plan = sweep.plan
+    versions = {**(plan.get("versions") or {}), **(plan.get("slurm") or {})}
+    machine = plan.get("machine") or {}
+    facts = {
+        "Started": plan.get("started"),
+        "Folder of the program": plan.get("cwd"),
+        "Commit of the program": plan.get("git"),
+        "Launcher": plan.get("launcher"),
+        "Kernel": machine.get("kernel"),
+        "Versions and job": ", ".join(f"{name} {value}" for name, value in versions.items()),
+        "One run, as started": shlex.join(_longest(sweep.runs).argv) if sweep.runs else None,
+    }
+    return [(name, tables.line(str(value))) for name, value in facts.items() if value]
+
+
+def _longest(runs: list[Run]) -> Run:
+    return max(runs, key=lambda run: run.ranks)
+
+
+def sweep_command(sweep: Sweep) -> str:
+    """Return the command line that repeats a sweep, order of runs included."""
+    plan = sweep.plan
+    modes = plan.get("modes") or ["strong"]
+    options = {
+        "--mode": "both" if len(modes) > 1 else modes[0],
+        "--ranks": ",".join(str(ranks) for ranks in sorted({entry[1] for entry in plan["order"]})),
+        # Our jobs know by themselves how they grow.
+        "--weak": plan["weak"] if "=" in (plan.get("weak") or "") else None,
+        "--launches": plan.get("launches"),
+        "--threads": plan.get("threads"),
+        "--gpus-per-rank": plan.get("gpus_per_rank") or None,
+        "--timeout": plan.get("timeout"),
+        "--cores": plan.get("cores_given"),
+        # Other launchers are found by the sweep itself.
+        "--launcher": plan["launcher"] if "{ranks}" in (plan.get("launcher") or "") else None,
+        "--seed": plan.get("seed"),
+    }
+    given = [(name, _word(value)) for name, value in options.items() if value is not None]
+    return shlex.join(["python", "-m", "scaling", "sweep", *chain(*given), "--", *plan["command"]])
+
+
+def _word(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of ``rankwise report``."""
+    parser = argparse.ArgumentParser(
+        prog="rankwise report",
+        description="Make tables, figures and a page from the folder of a sweep, and put them "
+        "there.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="of a sweep, finished or not")
+    parser.add_argument(
+        "--efficiency",
+        metavar="E",
+        type=_efficiency,
+        default=0.7,
+        help="recommend the largest measured rank count with at least this efficiency (0.7)",
+    )
+    parser.add_argument(
+        "--fit-oversubscribed",
+        action="store_true",
+        help="use points with more ranks x threads than cores too, for programs that wait rather "
+        "than compute",
+    )
+    return parser
+
+
+def _efficiency(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return value
+
+
+def main(argv: list[str]) -> int:
+    """Print and write the report of a sweep, and return the exit status."""
+    args = arguments().parse_args(argv)
+    try:
+        sweep = load(args.folder)
+        analysis = analyse(sweep, args.efficiency, args.fit_oversubscribed)
+        # Before anything is written: a folder may be read-only.
+        _show(tables.terminal(analysis))
+        paths = write(analysis, sweep)
+    except BrokenPipeError:
+        raise
+    except (FolderError, OSError) as error:
+        print(f"rankwise report: {tables.line(str(error))}", file=sys.stderr)
+        return 2
+    _show("\nThe report is in " + tables.line(str(args.folder)))
+    _show("  ".join(["", *(path.name for path in paths), "figures/"]))
+    return 0
+
+
+def _show(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)

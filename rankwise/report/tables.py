@@ -1,0 +1,357 @@
+"""Write an analysis as text: for a terminal, as Markdown, and as CSV.
+
+What comes from outside (commands, output of programs, names of phases) passes `clean` first, since
+it may hold anything: control characters, half of an escape sequence, bytes that are no text.
+"""
+
+import csv
+import math
+import re
+import textwrap
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import StringIO
+
+from tabulate import tabulate
+
+from rankwise.analysis.analysis import Analysis, Estimate, Fit, Point, Series
+from rankwise.report import sentences
+from rankwise.sweep.folder import Run
+
+WIDTH = 100
+NOTHING = "-"
+# In the terminal; the page has all of it.
+_OUTPUT_LINES, _OUTPUTS = 5, 3
+_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]*[0-~])")
+
+
+def clean(text: str) -> str:
+    """Return text that does nothing but be read, whatever shows it.
+
+    Escape sequences, control characters and those that change the direction of writing are left
+    out; line ends and what is not UTF-8 are kept, the latter as an escape that can be read.
+    """
+    text = _ESCAPE.sub("", text).replace("\r\n", "\n").replace("\r", "\n").replace("\t", "    ")
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf"))
+
+
+def line(text: str) -> str:
+    """Return cleaned text on one line."""
+    return " ".join(clean(text).split())
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Write a number with that many significant digits, and a dash if there is none."""
+    if not math.isfinite(value):
+        return NOTHING if math.isnan(value) else "unlimited" if value > 0 else "-unlimited"
+    if value and not 1e-4 <= abs(value) < 1e9:
+        return f"{value:.{digits - 1}e}"
+    magnitude = math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:.{max(0, digits - 1 - magnitude)}f}"
+
+
+def percent(value: float) -> str:
+    """Write a ratio as per cent."""
+    return NOTHING if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def interval(estimate: Estimate, write: Callable[[float], str] = number) -> str:
+    """Write a 95 % interval, or that there is none."""
+    if math.isnan(estimate.value):
+        return NOTHING
+    if math.isnan(estimate.low) or math.isnan(estimate.high):
+        return "none"
+    return f"{write(estimate.low)} to {write(estimate.high)}"
+
+
+def heading(series: Series) -> str:
+    """Return what a table shows."""
+    threads = sorted({point.threads for point in series.points})
+    each = f", {sentences.counted(threads[0], 'thread')} per rank" if len(threads) == 1 else ""
+    return f"{series.mode.capitalize()} scaling{each}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of a series.
+
+    Attributes
+    ----------
+    title : str
+    cells : list of str
+        One per point.
+    intervals : list of str
+        95 % intervals of the cells; empty for what has none.
+    """
+
+    title: str
+    cells: list[str]
+    intervals: list[str]
+
+
+def columns(series: Series, cost_unit: str) -> list[Column]:
+    """Return the table of a series, without columns that would say nothing."""
+    points = series.points
+
+    def exact(title: str, write: Callable[[Point], str]) -> Column:
+        return Column(title, [write(point) for point in points], [])
+
+    def known(title: str, name: str, write: Callable[[float], str]) -> Column:
+        estimates = [getattr(point, name) for point in points]
+        values = [write(estimate.value) for estimate in estimates]
+        between = [interval(estimate, write) for estimate in estimates]
+        if name != "seconds":
+            # Of itself the baseline is 100 % whatever was measured.
+            between = [
+                NOTHING if point is series.baseline else text
+                for point, text in zip(points, between, strict=True)
+            ]
+        return Column(title, values, between)
+
+    table = [exact("ranks", lambda p: str(p.ranks))]
+    if any(point.nodes > 1 for point in points):
+        table.append(exact("nodes", lambda p: str(p.nodes)))
+    if any(point.gpus for point in points):
+        table.append(exact("GPUs", lambda p: str(p.gpus)))
+    else:
+        table.append(exact("cores", lambda p: str(p.ranks * p.threads)))
+    table += [
+        exact("launches", _launches),
+        known("seconds", "seconds", number),
+        known(
+            "speedup" if series.mode == "strong" else "scaled speedup",
+            "speedup",
+            lambda x: number(x, 3),
+        ),
+        known("efficiency", "efficiency", percent),
+    ]
+    if any(math.isfinite(point.serial_fraction.value) for point in points):
+        table.append(known("Karp-Flatt", "serial_fraction", lambda x: number(x, 3)))
+    elif any(math.isfinite(point.work) for point in points):
+        table.append(exact("work", lambda p: number(p.work)))
+    if any(math.isfinite(point.kernel_gbs) for point in points):
+        table.append(exact("kernel GB/s", lambda p: number(p.kernel_gbs, 3)))
+    if any(math.isfinite(point.limit_share) for point in points):
+        table.append(exact("of limit", _share))
+    return [*table, exact(f"{cost_unit} a run", lambda p: number(p.cost, 3))]
+
+
+def _share(point: Point) -> str:
+    # Of two measurements: a fourth digit would say nothing.
+    return NOTHING if math.isnan(point.limit_share) else sentences.percent(point.limit_share)
+
+
+def _launches(point: Point) -> str:
+    failed = len(point.failed)
+    return f"{point.launches} of {point.launches + failed}" if failed else str(point.launches)
+
+
+def advice(series: Series) -> str:
+    """Return the recommendation, under that name if there is one."""
+    return ("Recommended: " if series.recommended else "") + line(series.recommendation)
+
+
+def told(fit: Fit) -> str:
+    """Return what a fit says, with the name of the law."""
+    return f"{fit.law}: {line(fit.statement)}"
+
+
+def failure(run: Run) -> str:
+    """Say in one line which run failed, and why."""
+    reason = line(run.reason)
+    why = f" ({reason})" if reason and reason != run.outcome else ""
+    return (
+        f"{run.mode} scaling, {sentences.counted(run.ranks, 'rank')}, launch {run.launch}: "
+        f"{run.outcome}{why}, after {number(run.process_seconds, 3)} s"
+    )
+
+
+def terminal(analysis: Analysis) -> str:
+    """Write an analysis for a terminal or a batch log, at most 100 columns wide."""
+    parts = [_wrapped(f"Scaling of {line(analysis.title)}"), _wrapped(line(analysis.machine))]
+    if not analysis.series:
+        parts.append("\nNothing has been measured yet.")
+    for series in analysis.series:
+        parts += ["", heading(series), "", _terminal_table(series, analysis.cost_unit)]
+        notes = [
+            line(f"{sentences.counted(point.ranks, 'rank')}: {'; '.join(point.notes)}")
+            for point in series.points
+            if point.notes
+        ]
+        said = [advice(series), line(series.bottleneck), *map(told, series.fits)]
+        parts += ["", *(_wrapped(text, "  ") for text in (*notes, *said) if text)]
+    if analysis.limit:
+        parts += ["", _wrapped(line(analysis.limit))]
+    sections = {"Warnings": analysis.warnings, "Not measured": analysis.missing}
+    for title, lines in sections.items():
+        if lines:
+            parts += ["", title, *(_wrapped(f"- {line(text)}", "  ") for text in lines)]
+    parts += _terminal_failures(analysis.failures)
+    return "\n".join(parts)
+
+
+def _terminal_table(series: Series, cost_unit: str) -> str:
+    table = columns(series, cost_unit)
+    # If it is too wide: the threads per rank are said above it, and the page has the rest.
+    for spare in ("", "cores", "work", "kernel GB/s", "of limit"):
+        table = [column for column in table if column.title != spare]
+        lines = _terminal_lines(table, cost_unit)
+        if len(lines[0]) <= WIDTH:
+            break
+    return "\n".join(lines)
+
+
+def _terminal_lines(table: Sequence[Column], cost_unit: str) -> list[str]:
+    # Two lines of heading where one would not fit beside wide figures.
+    split = {"Karp-Flatt": ("Karp-", "Flatt"), f"{cost_unit} a run": (cost_unit, "a run")}
+    split |= {"scaled speedup": ("scaled", "speedup"), "kernel GB/s": ("kernel", "GB/s")}
+    if any(column.title == "of limit" for column in table):
+        split |= {"of limit": ("of", "limit"), "efficiency": ("effi-", "ciency")}
+    titles, cells = [], []
+    for column in table:
+        titles.append(split.get(column.title, ("", column.title)))
+        cells.append(column.cells)
+        if column.title == "seconds":
+            titles.append(("95 %", "interval"))
+            cells.append(column.intervals)
+    rows = [*zip(*titles, strict=True), *zip(*cells, strict=True)]
+    # As rows: tabulate makes every column wider than its heading.
+    lines = tabulate(rows, tablefmt="plain", stralign="right", disable_numparse=True).splitlines()
+    lines.insert(2, "-" * max(map(len, lines)))
+    return lines
+
+
+def _terminal_failures(failures: Sequence[Run]) -> list[str]:
+    parts = ["", "Failed runs"] if failures else []
+    for i, run in enumerate(failures):
+        parts.append(_wrapped(f"- {failure(run)}", "  "))
+        ending = clean(run.output_end).strip("\n").splitlines()[-_OUTPUT_LINES:]
+        if i < _OUTPUTS:
+            parts += [f"    | {text[: WIDTH - 6]}".rstrip() for text in ending]
+    if len(failures) > _OUTPUTS:
+        parts.append("  report.html has the output of all of them.")
+    return parts
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    wrapped = textwrap.fill(
+        # No line ends between a number and its sign.
+        text.replace(" %", "\u00a0%"),
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return wrapped.replace("\u00a0", " ")
+
+
+def markdown(analysis: Analysis, figures: dict[str, str]) -> str:
+    """Write an analysis as Markdown.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    figures : dict of str to str
+        What each figure shows, by its name.
+    """
+    parts = [f"# Scaling of {_code(line(analysis.title))}", _escaped(analysis.machine)]
+    if not analysis.series:
+        parts.append("Nothing has been measured yet.")
+    for series in analysis.series:
+        parts += [f"## {heading(series)}", _pipe_table(series, analysis.cost_unit)]
+        said = [advice(series), series.bottleneck, *map(told, series.fits)]
+        parts += [_escaped(text) for text in said if text]
+        parts += [
+            f"![{_escaped(text)}](figures/{name}.svg)"
+            for name, text in figures.items()
+            if name.startswith(f"{series.mode}-")
+        ]
+    parts.append(_escaped(analysis.limit))
+    sections = {"Warnings": analysis.warnings, "Not measured": analysis.missing}
+    for title, lines in sections.items():
+        if lines:
+            parts += [f"## {title}", "\n".join(f"- {_escaped(text)}" for text in lines)]
+    parts += ["## Failed runs"] if analysis.failures else []
+    for run in analysis.failures:
+        parts += [_escaped(failure(run)), _block(clean(run.output_end).strip("\n"))]
+    parts += ["## Method", _escaped(analysis.method)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _pipe_table(series: Series, cost_unit: str) -> str:
+    table = columns(series, cost_unit)
+    titles = [f"{c.title} (95 % interval)" if c.intervals else c.title for c in table]
+    cells = [[_with_interval(column, i) for i in range(len(column.cells))] for column in table]
+    notes = [_escaped("; ".join(point.notes)) for point in series.points]
+    rows = [
+        [*titles, "notes"],
+        [*("---:" for _ in titles), "---"],
+        *zip(*cells, notes, strict=True),
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _with_interval(column: Column, i: int) -> str:
+    between = column.intervals[i] if column.intervals else NOTHING
+    return f"{column.cells[i]} ({between})" if " to " in between else column.cells[i]
+
+
+def _escaped(text: str) -> str:
+    """Escape what Markdown, or HTML in it, would take as markup; names in backticks stay code."""
+    parts = re.split(r"(`\w+`)", line(text))
+    return "".join(
+        part if i % 2 else re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", part)
+        for i, part in enumerate(parts)
+    )
+
+
+def _fence(text: str, least: int) -> str:
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    return "`" * max(least, longest + 1)
+
+
+def _code(text: str) -> str:
+    fence = _fence(text, 1)
+    return f"{fence}{text}{fence}" if fence == "`" else f"{fence} {text} {fence}"
+
+
+def _block(text: str) -> str:
+    fence = _fence(text, 3)
+    return f"{fence}text\n{text}\n{fence}" if text else ""
+
+
+def comma_separated(analysis: Analysis) -> str:
+    """Write one row per point with all digits; empty where there is nothing."""
+    points = [(series.mode, point) for series in analysis.series for point in series.points]
+    names = list(dict.fromkeys(name for _, point in points for name in point.phases))
+    rows = [_row(mode, point, analysis.cost_unit, names) for mode, point in points]
+    text = StringIO()
+    titles = list(rows[0]) if rows else ["mode", "ranks"]
+    writer = csv.DictWriter(text, titles, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _row(mode: str, point: Point, cost_unit: str, phases: Sequence[str]) -> dict[str, str]:
+    whole = ("ranks", "nodes", "threads", "gpus", "launches")
+    row: dict[str, object] = {"mode": mode, **{name: getattr(point, name) for name in whole}}
+    row |= {"cores": point.ranks * point.threads, "cores_available": point.cores}
+    row["failed_launches"] = len(point.failed)
+    for name in ("seconds", "speedup", "efficiency", "serial_fraction"):
+        estimate = getattr(point, name)
+        row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    row |= {"work": point.work, "process_seconds": point.process_seconds}
+    row[cost_unit.lower().replace("-", "_")] = point.cost
+    row["oversubscribed"] = point.oversubscribed
+    row |= {name: getattr(point, name) for name in ("kernel_gbs", "limit_share", "bound")}
+    row["largest_imbalance"] = max(point.imbalance, default=math.nan)
+    row |= {f"phase_{line(name)}": point.phases.get(name, math.nan) for name in phases}
+    row["notes"] = line("; ".join(point.notes))
+    return {
+        name: "" if isinstance(value, float) and math.isnan(value) else str(value)
+        for name, value in row.items()
+    }

@@ -1,0 +1,131 @@
+"""The command line of a job: its own options and those that all jobs have."""
+
+import argparse
+import math
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rankwise.ranks.agreement import stop_all
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+# More than any node has; far beyond it, thread libraries crash.
+MOST_THREADS = 1024
+
+
+def parse(
+    comm: "MPI.Comm", parser: argparse.ArgumentParser, argv: list[str], weak: bool = False
+) -> argparse.Namespace:
+    """Add the options that all jobs have and parse the command line. Collective over `comm`.
+
+    Rank 0 parses, so that a usage message appears once; the others receive what it found.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    parser : argparse.ArgumentParser
+        The job's own options.
+    argv : list of str
+        Command line without the program's name; significant on rank 0.
+    weak : bool
+        Whether the job knows how its problem grows with the ranks, and so has ``--weak``.
+
+    Returns
+    -------
+    argparse.Namespace
+        The arguments, equal on every rank.
+
+    Raises
+    ------
+    Stop
+        The command line is wrong (status 2), or ``--help`` was asked for (status 0). The message is
+        empty, since argparse has printed it.
+    """
+    arguments, status = None, 0
+    if comm.rank == 0:
+        _add_common_options(parser, weak)
+        try:
+            arguments = parser.parse_args(argv)
+        except SystemExit as done:
+            status = int(done.code or 0)
+    arguments, status = comm.bcast((arguments, status))
+    if arguments is None:
+        stop_all("", status)
+    return arguments
+
+
+def _add_common_options(parser: argparse.ArgumentParser, weak: bool) -> None:
+    group = parser.add_argument_group("options that all jobs have")
+    group.add_argument(
+        "--variant",
+        choices=("auto", "numpy", "numba", "cuda", "cupy"),
+        default="auto",
+        help="implementation of the kernel; auto: a GPU if every rank has one, else Numba",
+    )
+    group.add_argument(
+        "--threads",
+        type=lambda text: count(text, 1, MOST_THREADS),
+        metavar="T",
+        help="threads per rank (default: the cores of the node divided among its ranks)",
+    )
+    group.add_argument(
+        "--repeats",
+        type=lambda text: count(text, 1, 10**6),
+        default=1,
+        metavar="R",
+        help="timed repeats after one warm-up",
+    )
+    if weak:
+        group.add_argument(
+            "--weak", action="store_true", help="sizes mean the work of one rank (weak scaling)"
+        )
+    group.add_argument(
+        "--output", type=Path, metavar="FILE.h5", help="the record (default results/<job>-<UTC>.h5)"
+    )
+    group.add_argument("--force", action="store_true", help="replace FILE.h5 if it is a record")
+    group.add_argument(
+        "--json", action="store_true", help="print one JSON line and nothing else on stdout"
+    )
+    group.add_argument(
+        "--device-buffers",
+        action="store_true",
+        help="hand GPU memory to MPI directly; only for an MPI library built for it",
+    )
+
+
+def count(text: str, least: int = 0, most: int = 10**18) -> int:
+    """Read a number of things: ``1000``, ``1e8``, ``2.5e3``.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        ``text`` is not a whole number from ``least`` to ``most``.
+    """
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    # The range comes first: int() of 1e999999999 would never end.
+    if not value.is_finite() or not least <= value <= most or value % 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most:g}")
+    return int(value)
+
+
+def positive(text: str) -> float:
+    """Read a number above zero.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        ``text`` is none, or not finite.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value

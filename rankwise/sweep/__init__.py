@@ -1,0 +1,1 @@
+"""Start a program at every point, and keep how each run went."""

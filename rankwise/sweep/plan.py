@@ -1,0 +1,154 @@
+"""What a sweep is going to run: the points, their order, and on what machine."""
+
+import os
+import platform
+import random
+import re
+import subprocess
+from argparse import Namespace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rankwise.sweep.command import Command
+from rankwise.sweep.folder import SCHEMA
+from rankwise.sweep.launchers import Launcher, Resources, UsageError
+
+# Named one by one: a sweep is shared with others, and an environment holds secrets.
+_SLURM = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST")
+
+
+def rank_counts(args: Namespace, found: Resources) -> list[int]:
+    """Return the rank counts that ``--ranks`` asks for.
+
+    More ranks than cores on a machine are legitimate: such points are marked.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read, or a Slurm allocation, or the GPUs of this machine, have no room for it.
+    """
+    threads, gpus = args.threads, args.gpus_per_rank
+    if gpus and not found.gpus:
+        raise UsageError("--gpus-per-rank, and no GPU here: sbatch --gpus-per-node=N asks for some")
+    room = sum(found.capacity(threads, gpus))
+    counts = _read_counts(args.ranks, room)
+    if args.launcher and not args.cores and not found.slurm and max(counts) > room:
+        raise UsageError(
+            "--launcher may reach further than this machine: say how many cores with --cores"
+        )
+    if max(counts) <= room or not (found.slurm or gpus):
+        return counts
+    has = f"{sum(found.cores)} cores" + (f" and {found.gpus} GPUs a node" if gpus else "")
+    each = f"{threads} thread" + "s" * (threads > 1) + (f" and {gpus} GPUs" if gpus else "")
+    raise UsageError(
+        f"{max(counts)} ranks with {each} each do not fit on {has}, {len(found.cores)} nodes: "
+        f"ask for more with sbatch --nodes, --ntasks or --gpus-per-node, or leave out --ranks"
+    )
+
+
+def _read_counts(text: str | None, room: int) -> list[int]:
+    """Read ``1,2,4``, ``1..64`` (powers of two), ``all``, or nothing: powers of two up to all."""
+    if text is None or text == "all":
+        if room < 1:
+            raise UsageError("there is no room for even one rank: see --threads, --gpus-per-rank")
+        return [room] if text else [2**k for k in range(room.bit_length())]
+    if match := re.fullmatch(r"(\d{1,7})\.\.(\d{1,7})", text):
+        first, last = map(int, match.groups())
+        if not 1 <= first <= last:
+            raise UsageError(f"--ranks {text!r} is not like 1..64")
+        return [first * 2**k for k in range((last // first).bit_length())]
+    if not re.fullmatch(r"\d{1,7}(,\d{1,7})*", text) or "0" in text.split(","):
+        raise UsageError(f"--ranks {text!r} is not like 1,2,4 or 1..64 or all")
+    return sorted({int(part) for part in text.split(",")})
+
+
+def make(
+    args: Namespace,
+    command: Command,
+    ranks: list[int],
+    found: Resources,
+    launcher: Launcher,
+) -> dict[str, Any]:
+    """Return the content of ``sweep.json``.
+
+    Raises
+    ------
+    UsageError
+        ``--weak`` gives no size at one of the rank counts.
+    """
+    for mode in command.modes:
+        for count in ranks:
+            command.at(mode, count, args.threads, Path())
+    seed = random.SystemRandom().randrange(10**6) if args.seed is None else args.seed
+    generator = random.Random(seed)
+    order = []
+    for launch in range(1, args.launches + 1):
+        # In rounds: what changes in the course of the sweep then meets all points alike.
+        points = [[mode, count, launch] for mode in command.modes for count in ranks]
+        generator.shuffle(points)
+        order += points
+    return {
+        "schema": SCHEMA,
+        "command": list(command.words),
+        "job": command.name,
+        "cwd": os.getcwd(),
+        "modes": list(command.modes),
+        "weak": "--weak" if command.job and command.growth is None else args.weak,
+        "ranks": ranks,
+        "launches": args.launches,
+        "threads": args.threads,
+        "gpus_per_rank": args.gpus_per_rank,
+        "cores": list(found.cores),
+        "cores_given": args.cores,
+        "seed": seed,
+        "timeout": args.timeout,
+        "launcher": launcher.name,
+        "order": order,
+        "started": _now(),
+        "machine": _machine(found),
+        "versions": {"rankwise": version("rankwise"), "python": platform.python_version()},
+        "program": command.digest(),
+        "git": git_commit(command.program),
+        "slurm": {name: os.environ[name] for name in _SLURM if name in os.environ},
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _machine(found: Resources) -> dict[str, Any]:
+    return {
+        "host": platform.node(),
+        "cpu": processor(),
+        "cores": max(found.cores),
+        "nodes": len(found.cores),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "cluster": os.environ.get("SLURM_CLUSTER_NAME"),
+        "partition": os.environ.get("SLURM_JOB_PARTITION"),
+        "kernel": platform.release(),
+    }
+
+
+def processor() -> str:
+    """Return the model of this machine's processor."""
+    with open("/proc/cpuinfo") as file:
+        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def git_commit(program: Path | None) -> str:
+    """Return the commit of the clone that holds a program's file, or ``unknown``."""
+    if program is None:
+        return "unknown"
+    git = ["git", "-C", str(program.parent)]
+    try:
+        for words in (["ls-files", "--error-unmatch", program.name], ["rev-parse", "HEAD"]):
+            done = subprocess.run(
+                [*git, *words], capture_output=True, text=True, timeout=10, check=True
+            )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()

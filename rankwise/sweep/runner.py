@@ -1,0 +1,410 @@
+"""Execute the runs of a plan one after the other, and note how each went."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from rankwise.disk import record as records
+from rankwise.disk import summary as record_report
+from rankwise.sweep import launchers, plan
+from rankwise.sweep.command import Command
+from rankwise.sweep.folder import FAILED, KILLED, OK, TIMED_OUT, Run, load, name_of, write_run
+from rankwise.sweep.launchers import Launcher, Resources
+
+# Of standard output and standard error together, in bytes.
+_MOST_OUTPUT = 2**28
+# How long the machine is watched before a run.
+_LOAD_SECONDS = 0.2
+_END_LINES, _END_CHARACTERS = 40, 4000
+# A cancelled batch job kills its steps and this process in either order: wait before a run counts
+# as failed.
+_GRACE_SECONDS = 5.0
+_KILL_SECONDS = 10.0
+# If none of so many runs succeeds, nor any of a whole round, hardly one will.
+_FIRST_FAILURES = 3
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs what a plan says.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the sweep.
+    plan : dict
+        ``sweep.json``.
+    command, found, launcher : Command, Resources, Launcher
+    lock : int, optional
+        Descriptor of the folder's lock. Launchers inherit it: should this process be killed, the
+        folder stays locked for as long as one of them lives.
+    finished : list of Run
+        What this process has run, but for failures of what had failed before.
+    """
+
+    folder: Path
+    plan: dict[str, Any]
+    command: Command
+    found: Resources
+    launcher: Launcher
+    lock: int | None = None
+    finished: list[Run] = field(default_factory=list)
+
+    def words(self, mode: str, ranks: int, output: Path) -> list[str]:
+        """Return what is executed at a point, launcher included."""
+        threads, gpus = self.plan["threads"], self.plan["gpus_per_rank"]
+        nodes = self.found.nodes(ranks, threads, gpus)
+        before = self.launcher.words(ranks, threads, gpus, nodes)
+        return before + self.command.at(mode, ranks, threads, output)
+
+    def run(self, retry_failed: bool) -> int:
+        """Run what has not been run, and return 1 if any run of the sweep failed, else 0.
+
+        Parameters
+        ----------
+        retry_failed : bool
+            Repeat the runs that failed as well.
+        """
+        order = [tuple(point) for point in self.plan["order"]]
+        outcomes = self._outcomes()
+        rest = [p for p in order if outcomes.get(p) != OK and (retry_failed or p not in outcomes)]
+        round_of_all = max(_FIRST_FAILURES, len({point[:2] for point in order}))
+        progress = Progress(len(order), len(order) - len(rest))
+        for tried, point in enumerate(rest, 1):
+            run = self.run_one(*point)
+            if run.outcome == OK or point not in outcomes:
+                self.finished.append(run)
+            outcomes[point] = run.outcome
+            progress.show(run)
+            if OK not in outcomes.values() and tried == round_of_all < len(rest):
+                progress.say(f"none of the first {tried} runs succeeded; the rest is not tried")
+                progress.say(run.output_end)
+                break
+        progress.close()
+        return int(any(outcome != OK for outcome in self._outcomes().values()))
+
+    def _outcomes(self) -> dict[tuple[str, int, int], str]:
+        """Return how each run went, when it was last tried."""
+        return {(run.mode, run.ranks, run.launch): run.outcome for run in load(self.folder).runs}
+
+    def run_one(self, mode: str, ranks: int, launch: int) -> Run:
+        """Start the program once and write down how it went."""
+        folder = self.folder / "runs" / name_of(mode, ranks, launch)
+        _clear(folder)
+        threads, gpus = self.plan["threads"], self.plan["gpus_per_rank"]
+        nodes = self.found.nodes(ranks, threads, gpus)
+        words = self.words(mode, ranks, folder / "record.h5")
+        env, output = launchers.environment(threads), folder / "output.txt"
+        load_before, start = busy_cores(), datetime.now(UTC).isoformat(timespec="milliseconds")
+        ended = execute(words, env, output, self.plan["timeout"], self.lock)
+        run = Run(
+            mode=mode,
+            ranks=ranks,
+            threads=threads,
+            launch=launch,
+            nodes=nodes,
+            gpus=ranks * gpus,
+            cores=sum(self.found.cores[:nodes]),
+            argv=words,
+            start=start,
+            outcome=ended.outcome,
+            reason=ended.reason,
+            process_seconds=ended.seconds,
+            seconds=None,
+            source="process",
+            work=None,
+            load=load_before,
+            cpu=plan.processor(),
+            commit=plan.git_commit(self.command.program),
+        )
+        if run.outcome == OK:
+            run = self._measured(run, folder)
+        if run.outcome != OK:
+            run = replace(run, output_end=_end_of(output))
+            time.sleep(_GRACE_SECONDS if "SLURM_JOB_ID" in os.environ else 0)
+        write_run(folder, run)
+        return run
+
+    def _measured(self, run: Run, folder: Path) -> Run:
+        """Add the seconds to a run that succeeded, from its record, its output or its process."""
+        path = folder / "record.h5"
+        if path.exists() or self.command.job:
+            try:
+                return _of_record(run, records.read(path))
+            except (OSError, ValueError) as error:
+                # Whatever another program leaves at {output} is its own affair.
+                if self.command.job:
+                    return replace(run, outcome=FAILED, reason=f"no usable record: {error}")
+        printed = _printed_seconds(folder / "output.txt")
+        if not printed:
+            return replace(run, seconds=run.process_seconds)
+        if not 0 < printed[-1] < math.inf:
+            return replace(run, outcome=FAILED, reason=f"it printed {printed[-1]} seconds")
+        return replace(run, seconds=printed[-1], source="json", facts={"printed": len(printed)})
+
+
+def _of_record(run: Run, record: records.Record) -> Run:
+    """Add what a record says to a run, or that it is not of this run."""
+    summary = record_report.summary(record)
+    ranks = summary["ranks"]
+    if ranks != run.ranks:
+        said = "1 rank" if ranks == 1 else f"{ranks} ranks"
+        reason = f"the record says {said}: is {run.argv[0]} of another MPI than the program?"
+        return replace(run, outcome=FAILED, reason=reason)
+    if run.gpus and summary["devices"] == ["host"]:
+        reason = "GPUs were asked for, and the record says that none was used"
+        return replace(run, outcome=FAILED, reason=reason)
+    if summary["first_step"]:
+        reason = "it went on from a checkpoint, so its seconds are those of a part"
+        return replace(run, outcome=FAILED, reason=reason)
+    facts = {name: summary[name] for name in _FACTS}
+    return replace(
+        run,
+        # A launcher of the user's own may reach further than this machine.
+        nodes=summary["nodes"],
+        seconds=summary["seconds"],
+        source="record",
+        work=float(summary["work"]),
+        phases=record_report.seconds_of_ranks(record),
+        facts=facts | {name: record.attributes[name] for name in ("git", "versions")},
+    )
+
+
+_FACTS = ("job", "variant", "devices", "mpi", "results_sha256", "kernel_gbs", "kernel_bytes",
+          "warnings", "hosts")  # fmt: skip
+
+
+def _clear(folder: Path) -> None:
+    """Make an empty folder for a run; what failed in it before is kept beside it."""
+    if (folder / "run.json").exists():
+        k = 1
+        while (kept := folder.with_name(f"{folder.name}.failed{k}")).exists():
+            k += 1
+        folder.rename(kept)
+    # Without run.json the run was interrupted: nothing in it counts.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: an outcome, why if it is not ``ok``, and its seconds [s]."""
+
+    outcome: str
+    reason: str
+    seconds: float
+
+
+def execute(
+    words: list[str], env: dict[str, str], output: Path, timeout: float, lock: int | None = None
+) -> Ended:
+    """Execute a command in a session of its own, with its output in a file, and end all of it.
+
+    Parameters
+    ----------
+    words : list of str
+        The command.
+    env : dict
+        Its environment.
+    output : Path
+        For standard output and standard error.
+    timeout : float
+        Seconds after which it is ended.
+    lock : int, optional
+        File descriptor that it inherits.
+    """
+    with output.open("wb") as log:
+        start = time.perf_counter()
+        try:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=env,
+                start_new_session=True,
+                pass_fds=() if lock is None else (lock,),
+            )
+        except OSError as error:
+            return Ended(FAILED, f"{words[0]} cannot be started: {error.strerror}", 0.0)
+        watch = None
+        try:
+            watch = Watch(process, log, timeout)
+            # Not wait(timeout): it polls, and would round the seconds up to the next look.
+            status = process.wait()
+            seconds = time.perf_counter() - start
+        finally:
+            if watch is not None:
+                watch.stop()
+            _end(process)
+    if watch.outcome:
+        return Ended(watch.outcome, watch.reason, seconds)
+    return Ended(*_judged(status), seconds)
+
+
+def _judged(status: int) -> tuple[str, str]:
+    # A launcher tells of a killed rank the way a shell does: 128 + signal.
+    number = -status if status < 0 else status - 128
+    if number > 0:
+        try:
+            return KILLED, f"killed by {signal.Signals(number).name}"
+        except ValueError:
+            pass
+    return (FAILED, f"exit status {status}") if status else (OK, "")
+
+
+class Watch(threading.Thread):
+    """Ends a process that takes too long or prints too much, and says which."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes], timeout: float) -> None:
+        super().__init__(daemon=True)
+        self.process, self.log, self.timeout = process, log, timeout
+        self.outcome, self.reason = "", ""
+        self._over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Look once a second."""
+        left = self.timeout
+        while not self._over.wait(min(left, 1.0)):
+            left -= min(left, 1.0)
+            if left <= 0:
+                self.outcome, self.reason = TIMED_OUT, f"ended after {self.timeout:g} s"
+            elif os.fstat(self.log.fileno()).st_size > _MOST_OUTPUT:
+                self.outcome, self.reason = FAILED, f"it printed more than {_MOST_OUTPUT >> 20} MiB"
+            if self.outcome:
+                _signal_and_wait(self.process)
+                return
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._over.set()
+        self.join()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End what is left of a launcher and, through it, of its ranks."""
+    if process.returncode is None:
+        _signal_and_wait(process)
+    # Children that a program has left in the background would disturb the next run.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _signal_and_wait(process: subprocess.Popen[bytes]) -> None:
+    """Ask first: ranks may be in sessions of their own, which only their launcher can end."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_KILL_SECONDS)
+            return
+
+
+def busy_cores() -> float:
+    """Return how many cores of this machine are busy, over a fifth of a second."""
+
+    def read() -> tuple[int, int]:
+        with open("/proc/stat") as file:
+            # user nice system idle iowait irq softirq steal: see proc_stat(5).
+            ticks = list(map(int, file.readline().split()[1:9]))
+        return sum(ticks), ticks[3] + ticks[4]
+
+    before = read()
+    time.sleep(_LOAD_SECONDS)
+    total, idle = (b - a for a, b in zip(before, read(), strict=True))
+    return (os.cpu_count() or 1) * (total - idle) / total if total else 0.0
+
+
+def _end_of(output: Path) -> str:
+    text = _tail(output, 4 * _END_CHARACTERS)
+    return "\n".join(text.splitlines()[-_END_LINES:])[-_END_CHARACTERS:]
+
+
+def _tail(output: Path, octets: int) -> str:
+    with output.open("rb") as file:
+        file.seek(max(0, output.stat().st_size - octets))
+        return file.read().decode("utf-8", "backslashreplace")
+
+
+def _printed_seconds(output: Path) -> list[float]:
+    """Return ``seconds`` of all lines of output that are JSON objects with it."""
+    found = []
+    for line in _tail(output, 2**20).splitlines():
+        if line.lstrip().startswith("{"):
+            # A number with hundreds of digits is too large for a float.
+            with suppress(ValueError, KeyError, RecursionError, OverflowError):
+                value = json.loads(line)["seconds"]
+                if type(value) in (int, float):
+                    found.append(float(value))
+    return found
+
+
+class Progress:
+    """A bar on a terminal, a line per run in a batch log."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.done, self.fresh = total, done, 0
+        self.start = time.monotonic()
+        self.bar: Any = None
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=total, initial=done, unit="run", file=sys.stderr)
+        elif done:
+            self.say(f"{done} of {total} runs are done already")
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """What prints a line without tearing the bar."""
+        return tqdm.write if self.bar is not None else lambda line: print(line, flush=True)
+
+    def show(self, run: Run) -> None:
+        """Tell how a run went and how long the rest may take."""
+        self.done, self.fresh = self.done + 1, self.fresh + 1
+        plural = "" if run.ranks == 1 else "s"
+        name = f"{run.mode}, {run.ranks} rank{plural}, launch {run.launch}"
+        how = f"{run.seconds:.4g} s" if run.seconds is not None else _failure(run)
+        if self.bar is not None:
+            self.bar.update()
+            if run.outcome != OK:
+                self.say(f"{name}: {how}")
+            return
+        each = (time.monotonic() - self.start) / self.fresh
+        left = (
+            f", {_duration(each * (self.total - self.done))} left" if self.done < self.total else ""
+        )
+        self.say(f"[{self.done:>{len(str(self.total))}}/{self.total}] {name}: {how}{left}")
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _failure(run: Run) -> str:
+    """Say how a run failed, with the last words of its output."""
+    lines = [line for line in run.output_end.splitlines() if line.strip()]
+    # After a time-out it is the launcher's, on its having been ended.
+    last = lines[-1] if lines and run.outcome != TIMED_OUT else ""
+    last = "".join(c for c in last if c.isprintable())[:200]
+    return f"{run.outcome}, {run.reason}" + (f": {last}" if last else "")
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"

@@ -1,1 +1,0 @@
-"""What every job needs from its ranks. No numerics here."""

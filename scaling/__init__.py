@@ -1,1 +1,0 @@
-"""Scaling of an MPI program: sweep rank counts, reduce the timings, report."""

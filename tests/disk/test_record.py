@@ -1,0 +1,439 @@
+import argparse
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from rankwise.disk import record
+from rankwise.disk import summary as report
+from rankwise.disk.record import Result
+from rankwise.node import device
+from rankwise.ranks import signals
+from rankwise.ranks.agreement import Stop
+from rankwise.ranks.clock import PHASES, Clock
+from rankwise.run import provenance
+from rankwise.run.run import Run
+
+RESULTS = {
+    "total": Result(np.float64(2.5), "1", "a sum"),
+    "parts": Result(np.arange(6.0).reshape(2, 3), "K", "its parts"),
+}
+
+
+@pytest.fixture
+def make(comm):
+    """Return a function that collects a record of a run that did nothing."""
+
+    def collect(results=RESULTS, repeats=3):
+        clock = Clock(repeats)
+        for _ in clock.repeats():
+            with clock.phase("kernel"):
+                pass
+        args = argparse.Namespace(variant="numpy", output=Path("a.h5"), n=3)
+        place = device.choose(comm, "numpy", threads=1)
+        check = {"error": 0.5, "bound": 1.0}
+        commit = provenance.git_commit()
+        run = Run("job", args, Path("a.h5"), clock, place, commit, warnings=["too few cores"])
+        return provenance.collect(comm, run, results, check, 50, 100)
+
+    return collect
+
+
+@pytest.mark.mpi
+def test_what_is_written_is_read(comm, make, mpi_tmp_path):
+    path = record.target(comm, "job", mpi_tmp_path / "a.h5", force=False)
+    made = make()
+    assert record.write(comm, path, made, force=False) == mpi_tmp_path / "a.h5"
+    if comm.rank == 0:
+        assert os.listdir(path.parent) == ["a.h5"]
+        back = record.read(path)
+        assert back.attributes == made.attributes
+        assert back.check == made.check
+        assert back.phases == PHASES
+        np.testing.assert_array_equal(back.timings, made.timings)
+        np.testing.assert_array_equal(back.ranks, made.ranks)
+        for name, result in RESULTS.items():
+            np.testing.assert_array_equal(back.results[name].values, result.values)
+            assert back.results[name].units == result.units
+            assert back.results[name].description == result.description
+
+
+@pytest.mark.mpi
+def test_schema(comm, make, mpi_tmp_path):
+    path = record.write(comm, mpi_tmp_path / "a.h5", make(), force=False)
+    if comm.rank == 0:
+        with h5py.File(path) as file:
+            assert set(file) == {"results", "check", "timings", "ranks", "snapshots"}
+            assert set(file.attrs) == {
+                *("schema", "job", "command", "arguments", "ranks", "nodes", "threads", "variant"),
+                *("start", "folder", "git", "mpi", "versions", "slurm", "peak_memory_rank"),
+                *("peak_memory_node", "work", "kernel_bytes", "results_sha256"),
+                *("warnings", "first_step", "restarts"),
+            }
+            assert file["timings"].shape == (3, len(PHASES), comm.size)
+            seconds = dict(zip(PHASES, np.moveaxis(file["timings"][()], 1, 0), strict=True))
+            assert (seconds["kernel"] >= 0).all()
+            assert np.isnan(seconds["read"]).all()
+            assert seconds["write"][0, 0] > 0
+            assert np.isnan(seconds["write"]).sum() == 3 * comm.size - 1
+            assert [row["rank"] for row in file["ranks"]] == list(range(comm.size))
+            assert (file["ranks"]["peak_memory"] > 2**20).all()
+            assert file.attrs["peak_memory_rank"] == file["ranks"]["peak_memory"].max()
+            assert 0 < file.attrs["peak_memory_node"] <= file["ranks"]["peak_memory"].sum()
+
+
+@pytest.mark.mpi
+def test_provenance(comm, make, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    made = make()
+    if comm.rank == 0:
+        facts = made.attributes
+        assert facts["slurm"]["SLURM_JOB_ID"] == "42"
+        assert facts["arguments"] == {"variant": "numpy", "output": "a.h5", "n": 3}
+        assert facts["ranks"] == comm.size
+        assert facts["versions"]["numpy"] == np.__version__
+        assert facts["start"].endswith("+00:00")
+        assert facts["versions"]["h5py"] == h5py.__version__
+        assert facts["folder"] == os.getcwd()
+        assert "hunter2" not in repr(made)
+
+
+def test_commit_says_whether_the_code_is_in_it(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
+
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "runtime" / "provenance.py"))
+    assert provenance.git_commit() == "unknown"
+    git("init", "--quiet")
+    (tmp_path / "job.py").write_text("1")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "a")
+    commit = provenance.git_commit()
+    assert len(commit) == 40
+    (tmp_path / "data.h5").touch()
+    assert provenance.git_commit() == commit
+    (tmp_path / "new.py").touch()
+    assert provenance.git_commit() == f"{commit}-dirty"
+
+
+@pytest.mark.mpi
+def test_a_record_is_replaced_only_with_force(comm, make, mpi_tmp_path):
+    path = record.write(comm, mpi_tmp_path / "a.h5", make(), force=False)
+    with pytest.raises(Stop, match="--force replaces a record"):
+        record.target(comm, "job", path, force=False)
+    assert record.target(comm, "job", path, force=True) == path
+    # As if it had appeared after the check: both are kept.
+    before = path.read_bytes()
+    other = record.write(comm, path, make(), force=False)
+    assert other != path
+    comm.Barrier()
+    assert path.read_bytes() == before
+    comm.Barrier()
+    assert record.write(comm, path, make(), force=True) == path
+    if comm.rank == 0:
+        assert record.read(path).results.keys() == record.read(other).results.keys()
+
+
+@pytest.mark.parametrize("content", ["text", "data"])
+def test_force_replaces_nothing_but_a_record(comm, tmp_path, content):
+    path = tmp_path / "a.h5"
+    if content == "data":
+        with h5py.File(path, "w") as file:
+            file["x"] = np.ones(3)
+    else:
+        path.write_text("mine")
+    before = path.read_bytes()
+    with pytest.raises(Stop, match="is not a record"):
+        record.target(comm, "job", path, force=True)
+    assert path.read_bytes() == before
+
+
+def test_runs_in_one_folder_leave_each_others_files_alone(tmp_path):
+    # Three runs that begin at once remove no file of each other.
+    script = """
+import os, time
+from pathlib import Path
+from rankwise.disk import files
+for _ in range(2000):
+    temporary, handle = files._create_temporary(Path("a.h5"))
+    time.sleep(2e-4)
+    assert os.fstat(handle).st_nlink == 1
+    temporary.unlink()
+    os.close(handle)
+    files._remove_stale(Path("."))
+"""
+    runs = [subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) for _ in range(3)]
+    assert [run.wait(60) for run in runs] == [0, 0, 0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("no/such/a.h5", "there is no folder"), ("/sys/a.h5", "cannot write"), (".", "is a folder")],
+)
+def test_a_place_that_cannot_be_written_is_refused(comm, tmp_path, path, message):
+    with pytest.raises(Stop, match=message) as caught:
+        record.target(comm, "job", tmp_path / path, force=False)
+    assert caught.value.status == 2
+
+
+def test_default_path_names_job_and_time(comm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = record.target(comm, "job", None, force=False)
+    assert path.parent == Path("results")
+    assert path.name.startswith(time.strftime("job-%Y", time.gmtime()))
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("limit", [0, 1, 4096, 50_000, 500_000])
+def test_a_write_that_fails_leaves_nothing(comm, make, tmp_path, limit):
+    big = {"x": Result(np.zeros(10**5), "1", "too much for the limit on file sizes")}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    made = make(big)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(Stop, match=r"cannot write .*: File too large$") as caught:
+            record.write(comm, tmp_path / "a.h5", made, force=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.status == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+SLOW_WRITER = """
+import argparse, sys
+from pathlib import Path
+import numpy as np
+from rankwise.disk import record
+from rankwise.node import device
+from rankwise.ranks import start as program
+from rankwise.run import provenance
+from rankwise.ranks.clock import Clock
+from rankwise.run.run import Run
+
+def main(comm, argv):
+    place = device.choose(comm, "numpy", threads=1)
+    results = {f"x{i}": record.Result(np.zeros(10**7), "1", "large") for i in range(10)}
+    check = {"error": 0.0, "bound": 0.0}
+    args = argparse.Namespace()
+    run = Run("j", args, Path(argv[0]), Clock(1), place, "")
+    made = provenance.collect(comm, run, results, check, 0, 0)
+    record.write(comm, Path(argv[0]), made, force=False)
+
+program.launch(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_write_leaves_no_record(comm, tmp_path, number):
+    script = tmp_path / "writer.py"
+    script.write_text(SLOW_WRITER)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    writer = subprocess.Popen([sys.executable, script, folder / "a.h5"])
+    give_up = time.monotonic() + 30
+    while not any(file.stat().st_size > 10**8 for file in folder.iterdir()):
+        assert time.monotonic() < give_up
+        assert writer.poll() is None
+        time.sleep(0.002)
+    if number == signal.SIGKILL:
+        # A live writer's file is left alone.
+        record.target(comm, "job", folder / "b.h5", force=False)
+        assert len(list(folder.iterdir())) == 1
+    writer.send_signal(number)
+    status = writer.wait(timeout=30)
+    assert status == signals.STATUS.get(number, -number)
+    if number == signal.SIGKILL:
+        assert len(list(folder.iterdir())) == 1
+        record.target(comm, "job", folder / "b.h5", force=False)
+    assert list(folder.iterdir()) == []
+
+
+def test_digest_sees_every_bit_and_nothing_else():
+    digest = record.digest(RESULTS)
+    assert record.digest(dict(reversed(RESULTS.items()))) == digest
+    swapped = {
+        name: Result(result.values.astype(">f8"), "", "") for name, result in RESULTS.items()
+    }
+    assert record.digest(swapped) == digest
+    parts = RESULTS["parts"].values
+    one = Result(np.array([2.5]), "1", "a sum")
+    assert record.digest({**RESULTS, "total": one}) != digest
+    for changed in (parts.T, parts.ravel(), parts.astype("f4"), np.nextafter(parts, 9)):
+        assert record.digest({**RESULTS, "parts": Result(changed, "K", "its parts")}) != digest
+    renamed = {"total": RESULTS["total"], "part": RESULTS["parts"]}
+    assert record.digest(renamed) != digest
+
+
+def test_a_digest_is_what_its_docstring_says():
+    from hashlib import sha256
+
+    values = np.arange(3 * 2**20, dtype="<f8")
+    octets, piece = values.tobytes(), 16 * 2**20
+    expected = sha256(b"x <f8 3145728\n" + sha256(octets[:piece]).digest())
+    expected.update(sha256(octets[piece:]).digest())
+    assert record.digest({"x": Result(values, "1", "")}) == expected.hexdigest()
+
+
+def test_damage_is_found_by_the_reader(comm, make, tmp_path):
+    path = record.write(comm, tmp_path / "a.h5", make(), force=False)
+    with h5py.File(path, "r+") as file:
+        file["results/parts"][0, 0] = 99.0
+    with pytest.raises(ValueError, match="damaged"):
+        record.read(path)
+
+
+def test_other_files_are_not_records(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(ValueError, match="not a record of schema 4: its schema is none"):
+        record.read(tmp_path / "a.h5")
+    with pytest.raises(OSError, match="no such file"):
+        record.read(tmp_path / "b.h5")
+    (tmp_path / "c.h5").write_text("text")
+    with pytest.raises(OSError, match=r"c.h5 is not a whole HDF5 file"):
+        record.read(tmp_path / "c.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.attrs["schema"] = record.SCHEMA
+        file["results"] = 1
+    with pytest.raises(ValueError, match=r"a.h5 is damaged"):
+        record.read(tmp_path / "a.h5")
+
+
+def test_the_report_reads_a_record_from_disk(comm, make, tmp_path, start):
+    made = make()
+    path = record.write(comm, tmp_path / "a.h5", made, force=False)
+    facts = report.summary(made)
+    done = start(None, "-m", "rankwise.disk.summary", path)
+    assert (done.returncode, done.stdout) == (0, report.text(facts, path) + "\n")
+    done = start(None, "-m", "rankwise.disk.summary", path, "--json")
+    assert json.loads(done.stdout) == {**facts, "record": str(path)}
+    assert facts["results"] == {"total": 2.5}
+    done = start(None, "-m", "rankwise.disk.summary", tmp_path / "b.h5")
+    assert done.returncode == 2
+    assert "no such file" in done.stderr
+
+
+def test_the_report_tells_that_a_run_went_on(make):
+    made = make()
+    assert "went on" not in report.text(report.summary(made), Path("a.h5"))
+    made.attributes |= {"first_step": 1200, "restarts": 3}
+    text = report.text(report.summary(made), Path("a.h5"))
+    assert "\n  went on   after step 1200, restart 3: seconds are of the steps since\n" in text
+
+
+def test_cores_are_written_as_ranges():
+    assert provenance.ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
+    assert provenance.numbers("0-2,5,7-8") == [0, 1, 2, 5, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([(b"a", b"0-1", 1), (b"a", b"0-1", 1), (b"b", b"0", 1)], False),
+        ([(b"a", b"0-1", 1), (b"a", b"0-1", 2), (b"b", b"0-7", 1)], True),
+        ([(b"a", b"0-3", 4)], False),
+        ([(b"a", b"0", 1), (b"a", b"0", 1)], True),
+    ],
+)
+def test_no_bandwidth_where_ranks_take_turns(comm, make, rows, expected):
+    made = make()
+    kinds = [("host", "S1"), ("cores", "S3"), ("threads", "i8"), ("device", "S4")]
+    made.ranks = np.array([(*row, b"host") for row in rows], kinds)
+    facts = report.summary(made)
+    assert facts["oversubscribed"] == expected
+    assert ("no GB/s, since ranks take turns" in report.text(facts, Path("x.h5"))) == expected
+
+
+@pytest.mark.parametrize("name", ["results", "results/parts", "timings", "ranks", "snapshots"])
+def test_nothing_outside_of_a_record_is_read(comm, make, tmp_path, name):
+    path = record.write(comm, tmp_path / "a.h5", make(), force=False)
+    (tmp_path / "whole.h5").write_bytes(path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file[name] = h5py.ExternalLink("whole.h5", f"/{name}")
+    with pytest.raises(ValueError, match=r"a.h5 is damaged: .* lies in another file"):
+        record.read(path)
+    record.read(tmp_path / "whole.h5")
+
+
+def test_records_of_earlier_schemas_are_named(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["schema"], file.attrs["job"] = 3, "with a text of no fixed length"
+    with pytest.raises(ValueError, match="not a record of schema 4: its schema is 3"):
+        record.read(tmp_path / "a.h5")
+
+
+def damages():
+    """Return ways to make a record one that is refused, with what is said then."""
+
+    def remove(name):
+        return lambda file: file.pop(name)
+
+    def replace(name, *arguments, **options):
+        def act(file):
+            del file[name]
+            file.create_dataset(name, *arguments, **options)
+
+        return act
+
+    def names_of_one(file):
+        packed = file.create_dataset("packed", data=np.zeros(10**7), compression="gzip")
+        for k in range(20):
+            file[f"results/x{k}"] = packed
+
+    def one_huge_chunk(file):
+        shape = {"shape": (1,), "maxshape": (None,), "chunks": (2**27,)}
+        file.create_dataset("results/x", dtype="f8", compression="gzip", **shape)
+
+    def nested(file):
+        file.attrs["arguments"] = np.bytes_(b"[" * 60_000)
+
+    def no_such_attribute(file):
+        del file.attrs["job"]
+
+    def text_for_a_number(file):
+        file.attrs["ranks"] = np.bytes_(b"two")
+
+    def a_rank_too_many(file):
+        ranks = file["ranks"][...]
+        del file["ranks"]
+        file["ranks"] = np.tile(ranks, 2)
+
+    return {
+        "results missing": (remove("results"), "it has no 'results'"),
+        "check missing": (remove("check"), "it has no 'check'"),
+        "timings missing": (remove("timings"), "'timings' is no dataset of numbers"),
+        "results no group": (replace("results", data=np.ones(3)), "is no dataset of numbers"),
+        "results of groups": (lambda file: file.create_group("results/x"), "is no dataset"),
+        "huge": (replace("timings", (2**50,), "f8"), "declares 9.01e.06 GB"),
+        "huge in chunks": (replace("ranks", (2**50,), "f8", chunks=(8,)), "declares 9.01e.06 GB"),
+        "texts of any length": (replace("ranks", (3,), h5py.string_dtype()), "no dataset of num"),
+        "one large dataset with many names": (names_of_one, "declares 1.12 GB, and at most"),
+        "a large packed chunk": (one_huge_chunk, "packed chunks of 1024 MiB"),
+        "attribute missing": (no_such_attribute, "its attribute 'job' is missing or no str"),
+        "text for a number": (text_for_a_number, "its attribute 'ranks' is missing or no int"),
+        "other tables": (replace("ranks", data=np.ones(1)), "ranks or snapshots are no tables"),
+        "a rank too many": (a_rank_too_many, "timings are not those of its phases and ranks"),
+        "nested JSON": (nested, "maximum recursion depth"),
+    }
+
+
+@pytest.mark.parametrize("damage", damages())
+def test_hostile_records(comm, make, tmp_path, damage):
+    act, words = damages()[damage]
+    path = record.write(comm, tmp_path / "a.h5", make(), force=False)
+    with h5py.File(path, "r+") as file:
+        act(file)
+    with pytest.raises(ValueError, match=f"^{path} is damaged: .*{words}"):
+        record.read(path)

@@ -1,0 +1,144 @@
+import os
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from rankwise.node import device
+from rankwise.ranks.agreement import Stop
+
+
+class Node:
+    """The ranks of a node, as far as the division of its cores asks for them."""
+
+    def __init__(self, everyone, rank):
+        self.everyone, self.rank = everyone, rank
+
+    def allgather(self, mine):
+        assert mine == self.everyone[self.rank]
+        return self.everyone
+
+
+@pytest.mark.parametrize(
+    ("cores", "shares"),
+    [
+        ([{0, 1, 2, 3}] * 4, [1, 1, 1, 1]),
+        ([{0, 1, 2, 3}] * 2, [2, 2]),
+        ([{0, 1, 2, 3}] * 3, [1, 1, 1]),
+        ([{0, 1}] * 7, [1] * 7),
+        ([{0}, {1}, {2, 3}], [1, 1, 2]),
+        ([set(range(30))] * 3, [10, 10, 10]),
+        ([{0, 1, 2, 3}, {2, 3}], [3, 1]),
+    ],
+)
+def test_cores_are_divided_among_the_ranks_bound_to_them(monkeypatch, cores, shares):
+    monkeypatch.setattr(device, "physical_core", lambda cpu: cpu)
+    for rank, share in enumerate(shares):
+        assert device.share_of_cores(Node(cores, rank), tuple(cores[rank])) == share
+
+
+def test_hardware_threads_of_a_core_count_once(monkeypatch):
+    monkeypatch.setattr(device, "physical_core", lambda cpu: cpu % 4)
+    assert device.share_of_cores(Node([{0, 1, 2, 3}], 0), tuple(range(8))) == 4
+
+
+@pytest.mark.mpi
+def test_default_threads_leave_no_core_to_two_ranks(comm):
+    chosen = device.choose(comm, "numba")
+    assert chosen.node.size == comm.size
+    assert chosen.nodes == 1
+    cores = len({device.physical_core(cpu) for cpu in os.sched_getaffinity(0)})
+    total = comm.allreduce(chosen.threads)
+    assert total <= max(cores, comm.size)
+    assert total > cores - comm.size
+
+
+@pytest.mark.mpi
+def test_auto_is_the_same_on_every_rank(comm):
+    variants = comm.allgather(device.choose(comm, "auto").variant)
+    assert len(set(variants)) == 1
+    assert variants[0] in (("cuda", "cupy") if device.visible_gpus() else ("numba",))
+
+
+@pytest.mark.mpi
+def test_numba_runs_with_the_threads_asked_for(comm):
+    import numba
+
+    assert device.choose(comm, "numba", threads=2).threads == 2
+    assert numba.get_num_threads() == 2
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_ranks_of_a_node_take_its_gpus_in_turn(comm, monkeypatch, number):
+    taken = []
+    monkeypatch.setattr(device, "visible_gpus", lambda: [f"GPU {i}" for i in range(number)])
+    monkeypatch.setattr(device, "_installed", lambda variant: True)
+    monkeypatch.setattr(device, "_select_gpu", lambda variant, gpu: taken.append(gpu))
+    chosen = device.choose(comm, "cupy")
+    assert taken == [chosen.node.rank % number]
+    assert chosen.name == f"GPU {taken[0]}"
+
+
+@pytest.mark.mpi
+def test_a_library_that_fails_is_named(comm, monkeypatch):
+    def fail(name):
+        raise RuntimeError("CUDA driver version is insufficient")
+
+    fake = types.SimpleNamespace(cuda=types.SimpleNamespace(Device=fail))
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    monkeypatch.setattr(device, "visible_gpus", lambda: ["A GPU"])
+    monkeypatch.setattr(device, "_installed", lambda variant: True)
+    with pytest.raises(Stop, match="driver version is insufficient; pip install"):
+        device.choose(comm, "cupy")
+
+
+@pytest.mark.mpi
+def test_variants_of_one_thread_say_so(comm):
+    assert device.choose(comm, "numpy", threads=8).threads == 1
+
+
+@pytest.mark.mpi
+def test_one_rank_without_a_gpu_is_enough_for_auto_to_take_the_cpu(comm, monkeypatch):
+    gpus = ["A GPU"] if comm.rank < comm.size - 1 else []
+    monkeypatch.setattr(device, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(device, "_installed", lambda variant: True)
+    assert device.choose(comm, "auto").variant == "numba"
+
+
+@pytest.mark.mpi
+def test_a_missing_gpu_is_named(comm, monkeypatch):
+    gpus = ["A GPU"] if comm.rank < comm.size - 1 else []
+    monkeypatch.setattr(device, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(device, "_installed", lambda variant: True)
+    with pytest.raises(Stop, match=f"rank {comm.size - 1} sees no NVIDIA GPU"):
+        device.choose(comm, "cupy")
+
+
+@pytest.mark.mpi
+@pytest.mark.cudasim
+@pytest.mark.parametrize("variant", ["auto", "cuda"])
+def test_arrays_go_to_the_device_and_back(comm, variant):
+    place = device.choose(comm, variant)
+    assert (place.variant, place.name) == ("cuda", "CUDA simulator")
+    x = np.arange(10.0)
+    on_device = place.to_device(x)
+    assert on_device is not x
+    np.testing.assert_array_equal(place.to_host(on_device), x)
+    assert place.empty((2, 3), np.float32).shape == (2, 3)
+    assert isinstance(place.mpi_buffer(3), np.ndarray)
+    assert isinstance(place.for_mpi(on_device), np.ndarray)
+    direct = device.choose(comm, variant, device_buffers=True)
+    assert direct.for_mpi(on_device) is on_device
+    assert not isinstance(direct.mpi_buffer(3), np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("variant", "module"), [("cuda", "numba_cuda"), ("cupy", "cupy"), ("numba", "numba")]
+)
+def test_a_missing_library_is_named(monkeypatch, variant, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    with pytest.raises(Stop, match=r"library is missing on rank 5; pip install"):
+        device._require(5, variant, ["A GPU"])

@@ -1,0 +1,227 @@
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankwise.node import device
+from rankwise.preflight import measure
+from rankwise.preflight.measure import Memory, messages_between, messages_within
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Measure with little, so that the ranks of a test need no second."""
+    monkeypatch.setattr(measure, "_LEAST_BYTES", 2**22)
+    monkeypatch.setattr(measure, "_CACHES", 0)
+    monkeypatch.setattr(measure, "_ROUND_TRIP_SECONDS", 0.02)
+    monkeypatch.setattr(measure, "_LONG_MESSAGE", 2**18)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("threads", [1, 3])
+def test_memory_is_read_and_copied(comm, small, threads):
+    memory = Memory(comm, threads)
+    assert comm.allreduce(memory.octets) == pytest.approx(2 * 2**22, rel=0.01)
+    assert 0 < memory.read() < 1000
+    assert memory.wrong() == memory.source.nbytes
+    assert 0 < memory.copy() < 1000
+    assert memory.wrong() == 0
+    # The same figure on every rank.
+    assert len(set(comm.allgather(memory.read()))) == 1
+
+
+@pytest.mark.mpi
+def test_bandwidth_is_all_bytes_over_the_slowest_rank(comm, small, monkeypatch):
+    memory = Memory(comm, 1)
+
+    def slow_on_the_last_rank(part):
+        time.sleep(0.05 if comm.rank == comm.size - 1 else 0)
+
+    expected = comm.allreduce(memory.octets) / 0.05 / 1e9
+    assert memory._best(slow_on_the_last_rank) == pytest.approx(expected, rel=0.2)
+
+
+def test_arrays_are_larger_than_the_caches(comm, monkeypatch):
+    monkeypatch.setattr(measure, "_cache_bytes", lambda: 2**26)
+    assert Memory(comm, 1).source.nbytes == 2**28
+    monkeypatch.setattr(measure, "_cache_bytes", lambda: 2**27)
+    assert Memory(comm, 1).source.nbytes == 2**29
+    assert not Memory(comm, 1).cached
+    monkeypatch.setattr(measure, "_free_bytes", lambda: 2**26)
+    assert Memory(comm, 1).source.nbytes == 2**23
+    assert Memory(comm, 1).cached
+
+
+def test_sizes_are_those_of_the_machine():
+    assert 0 <= measure._cache_bytes() < 2**34
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 2**26 < measure._free_bytes() <= total
+
+
+def test_memory_of_the_job_counts(tmp_path, monkeypatch):
+    real = Path.read_text
+    groups = {2: "0::/slurm/job_1\n", 1: "3:cpuset:/x\n4:hugetlb,memory:/slurm/job_1\n"}
+    files = {2: ("", "memory.max"), 1: ("memory", "memory.limit_in_bytes")}
+    for version, (tree, name) in files.items():
+        job = tmp_path / tree / "slurm" / "job_1"
+        job.mkdir(parents=True)
+        (job / name).write_text("max\n" if version == 2 else "9223372036854771712\n")
+        (job.parent / name).write_text(f"{2**27}\n")
+
+        def read(path, *args, content=groups[version]):
+            return content if str(path) == "/proc/self/cgroup" else real(path, *args)
+
+        monkeypatch.setattr(Path, "read_text", read)
+        assert min(measure._job_limits(tmp_path)) == 2**27
+    monkeypatch.setattr(measure, "_job_limits", lambda: [2**27])
+    assert measure._free_bytes() == 2**27
+
+
+@pytest.mark.mpi
+def test_messages_within_a_node(comm, small):
+    node = device.choose(comm, "numpy").node
+    found = messages_within(comm, node)
+    assert len(found) == (comm.rank == 0 and comm.size > 1)
+    for connection in found:
+        assert 0 < connection.latency < 1
+        assert connection.bandwidth > 0
+        assert connection.wrong == 0
+        assert connection.hosts == os.uname().nodename
+
+
+@pytest.mark.mpi
+def test_messages_between_nodes(comm, small):
+    # Each rank a node of its own.
+    found = messages_between(comm, comm.Split(comm.rank))
+    assert len(found) == (comm.size - 1 if comm.rank == 0 else 0)
+    assert all(0 < connection.latency < 1 and connection.wrong == 0 for connection in found)
+
+
+@pytest.mark.mpi
+def test_wrong_bytes_are_counted(comm, small):
+    class Broken:
+        """A communicator that loses a bit of what comes back to rank 0."""
+
+        rank, size = comm.rank, comm.size
+
+        def Recv(self, message, partner):
+            comm.Recv(message, partner)
+            if self.rank == 0:
+                message[5] = 99
+
+        Send, sendrecv = staticmethod(comm.Send), staticmethod(comm.sendrecv)
+
+    if comm.rank < 2 <= comm.size:
+        found = measure._ping_pong(Broken(), 1 - comm.rank)
+        assert (found is None) == (comm.rank == 1)
+        if comm.rank == 0:
+            # Of the short and of the long messages.
+            assert found.wrong == 2
+
+
+@pytest.mark.mpi
+def test_bytes_that_never_travel_are_wrong(comm, small):
+    class Forgetful:
+        """A communicator that delivers the first byte only."""
+
+        rank, size = comm.rank, comm.size
+
+        def Recv(self, message, partner):
+            whole = np.empty_like(message)
+            comm.Recv(whole, partner)
+            message[0] = whole[0]
+
+        Send, sendrecv = staticmethod(comm.Send), staticmethod(comm.sendrecv)
+
+    if comm.rank < 2 <= comm.size:
+        found = measure._ping_pong(Forgetful(), 1 - comm.rank)
+        assert comm.rank == 1 or found.wrong > 2**17
+
+
+@pytest.mark.mpi
+def test_figures_of_a_connection(comm, monkeypatch):
+    # Round trips of 2, 4 and 6 us, then of 8 and 4 ms.
+    taken = {8: [2e-6, 6e-6, 4e-6], measure._LONG_MESSAGE: [8e-3, 4e-3]}
+    seconds = (lambda octets: taken[octets]) if comm.rank == 0 else (lambda octets: [])
+    monkeypatch.setattr(measure, "_round_trips", lambda c, p, octets: (seconds(octets), 0))
+    if comm.rank < 2 <= comm.size:
+        found = measure._ping_pong(comm, 1 - comm.rank)
+        assert (found is None) == (comm.rank == 1)
+        if comm.rank == 0:
+            assert found.latency == 2e-6
+            assert found.bandwidth == pytest.approx(2**24 / 2e-3 / 1e9)
+
+
+def test_a_file_is_written_renamed_and_removed(tmp_path):
+    speed, rename, locks, wrong = measure.file_system(tmp_path)
+    assert speed > 0 and 0 < rename < 1
+    assert (locks, wrong) == (True, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_of_a_file_system(tmp_path, monkeypatch):
+    # Written from 10 s to 10.5 s, renamed until 10.75 s.
+    times = iter([10.0, 10.5, 10.75])
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(times))
+    speed, rename, _, _ = measure.file_system(tmp_path)
+    assert (speed, rename) == (pytest.approx(2**26 / 0.5 / 1e9), 0.25)
+
+
+def test_each_part_has_one_thread(comm, small):
+    memory, seen = Memory(comm, 3), {}
+    for _ in range(20):
+        memory._each(lambda part: seen.setdefault(part.start, set()).add(threading.get_ident()))
+    assert [len(threads) for threads in seen.values()] == [1, 1, 1]
+    assert len(set.union(*seen.values())) == 3
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(OSError):
+        measure.file_system(tmp_path / "none")
+
+
+def test_no_locks_are_noticed(tmp_path, monkeypatch):
+    import fcntl
+
+    def refuse(file, operation):
+        raise OSError(524, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / "x").touch()
+    assert not measure._locks(tmp_path / "x")
+
+
+@pytest.mark.mpi
+def test_waiting_takes_no_core(comm):
+    from rankwise.data.collectives import sleep_until_all
+
+    comm.Barrier()
+    begin, used = time.monotonic(), time.process_time()
+    if comm.rank == 0:
+        time.sleep(0.5)
+    sleep_until_all(comm)
+    assert time.monotonic() - begin >= 0.5
+    assert time.process_time() - used < 0.25
+
+
+def test_busy_cores():
+    """With one process that spins, about one core more is busy."""
+    before = min(measure.busy_cores() for _ in range(3))
+    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.5)
+        during = max(measure.busy_cores() for _ in range(3))
+    finally:
+        spinner.kill()
+        spinner.wait()
+    assert 0 <= before <= os.cpu_count() and during <= os.cpu_count()
+    assert during > min(0.6, os.cpu_count() - 0.4) and during >= before - 0.2
+
+
+def test_only_first_ranks_count_for_nodes(comm):
+    assert measure.of_nodes(comm, comm, "a") == ["a"]

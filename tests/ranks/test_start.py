@@ -1,0 +1,239 @@
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rankwise.ranks.agreement import Stop, agreement
+from rankwise.run.options import count, parse
+
+JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
+PROGRAM = """
+import signal, sys, os, time
+from contextlib import suppress
+from rankwise.ranks import start as program
+from rankwise.ranks.agreement import Stop, agreement
+
+def main(comm, argv):
+    {body}
+    comm.Barrier()
+
+if __name__ == "__main__":
+    program.launch(main)
+"""
+
+
+@pytest.fixture
+def launch(start, tmp_path):
+    """Return a function that runs a program whose main function is ``body`` on so many ranks."""
+
+    def run(ranks, body):
+        path = tmp_path / "job.py"
+        path.write_text(PROGRAM.format(body=body))
+        begin = time.monotonic()
+        done = start(ranks, path)
+        return done, time.monotonic() - begin
+
+    return run
+
+
+@pytest.mark.parametrize("ranks", [None, 1, 2, 4])
+def test_launch_ends_well(launch, ranks):
+    done, _ = launch(ranks, "pass")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("culprit", [0, 1, 2])
+def test_an_exception_on_one_rank_ends_all_within_five_seconds(launch, culprit):
+    done, seconds = launch(3, f"if comm.rank == {culprit}: raise ValueError('wrong turn')")
+    assert done.returncode == 1
+    assert f"rank {culprit} of 3" in done.stderr
+    assert "ValueError: wrong turn" in done.stderr
+    assert done.stderr.count("Traceback") == 1
+    # Two of them are the start of Python and MPI.
+    assert seconds < 7
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "with agreement(comm):\n        if comm.rank == 2: raise Stop('that is missing')",
+        "with agreement(comm, OSError):\n        if comm.rank: raise OSError('that is missing')",
+    ],
+)
+def test_a_mistake_gives_one_message_and_status_2(launch, body):
+    done, _ = launch(3, body)
+    assert done.returncode == 2
+    assert done.stderr == "job.py: error: that is missing\n"
+    assert done.stdout == ""
+
+
+def test_a_mistake_that_one_rank_keeps_to_itself_hangs_nobody(launch):
+    done, seconds = launch(2, "if comm.rank == 1: raise Stop('only I know')")
+    assert done.returncode == 2
+    assert "job.py: error: only I know" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert seconds < 7
+
+
+def test_a_killed_rank_ends_the_others(launch):
+    done, seconds = launch(2, "if comm.rank == 1: os.kill(os.getpid(), signal.SIGKILL)")
+    assert done.returncode != 0
+    assert seconds < 7
+
+
+def test_a_rank_that_cannot_import_numpy_ends_the_others(start, tmp_path):
+    rank = "os.environ.get('PMI_RANK', os.environ.get('PMIX_RANK'))"
+    (tmp_path / "numpy.py").write_text(
+        "import os, time\n"
+        f"if {rank} == '1': raise ImportError('broken')\n"
+        "import mpi4py.MPI  # which waits for rank 1\ntime.sleep(60)\n"
+    )
+    begin = time.monotonic()
+    done = start(2, JOB, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert "ImportError: broken" in done.stderr
+    assert time.monotonic() - begin < 7
+
+
+@pytest.mark.parametrize(
+    ("stream", "body", "status"),
+    [
+        (1, "if comm.rank == 0: print('x')", 1),
+        (1, "if comm.rank == 0: print('x'); assert comm.rank != 0", 1),
+        (2, "for _ in range(2):\n        with suppress(OSError): print('x', file=sys.stderr)", 0),
+        (2, "with agreement(comm): raise Stop('try again', 75)", 75),
+        (2, "if comm.rank == 0: raise Stop('only I know')", 2),
+        (2, "assert comm.rank != 0", 1),
+    ],
+)
+def test_a_full_disk_behind_the_output_ends_all_ranks(start, tmp_path, stream, body, status):
+    job = tmp_path / "job.py"
+    job.write_text(PROGRAM.format(body=body))
+    # With its own redirection: what mpirun itself cannot write is another matter.
+    wrap = tmp_path / "wrap.py"
+    wrap.write_text(
+        "import os, runpy, sys\n"
+        f"os.dup2(os.open('/dev/full', os.O_WRONLY), {stream})\n"
+        f"sys.argv = [{str(job)!r}]; runpy.run_path({str(job)!r}, run_name='__main__')"
+    )
+    begin = time.monotonic()
+    done = start(2, wrap, env={"PYTHONUNBUFFERED": ""})
+    assert done.returncode == status
+    assert time.monotonic() - begin < 7
+
+
+@pytest.mark.parametrize("name", ["USR1", "TERM", "INT"])
+def test_a_signal_at_the_end_does_not_change_the_status(start, tmp_path, name):
+    # From when main has ended until the process is gone.
+    (tmp_path / "job.py").write_text(
+        "import rankwise.ranks.guard\nimport os, subprocess, threading\nfrom runtime import program\n"
+        # Not to the output: the launcher waits until nobody has it open.
+        "me = os.getpid()\n"
+        f"script = f'exec > sent{{me}} 2>&1; while kill -{name} {{me}}; do echo; done'\n"
+        "def main(comm, argv):\n"
+        "    threading.Timer(0.2, subprocess.Popen, [['sh', '-c', script]]).start()\n"
+        "program.launch(main)\n"
+    )
+    done = start(2, "job.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert any(path.read_text().startswith("\n" * 10) for path in tmp_path.glob("sent*"))
+
+
+@pytest.mark.parametrize(("body", "status"), [("pass", 0), ("raise Stop('try again', 75)", 75)])
+def test_no_standard_error(tmp_path, body, status):
+    job = tmp_path / "job.py"
+    job.write_text(PROGRAM.format(body=f"with agreement(comm): {body}"))
+    command = f"exec {sys.executable} {job} 2>&-"
+    assert subprocess.run(["bash", "-c", command], timeout=60).returncode == status
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path):
+    job = tmp_path / "job.py"
+    job.write_text(PROGRAM.format(body="[print('x' * 1000, flush=True) for _ in range(1000)]"))
+    command = f"{sys.executable} {job} | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "x" * 1000 + "\n"
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_reading_records_changes_nothing_in_the_process(start, tmp_path):
+    script = tmp_path / "read.py"
+    script.write_text(
+        "import os, sys; before = dict(os.environ); import rankwise.disk.record, rankwise.disk.summary\n"
+        "assert dict(os.environ) == before and sys.excepthook is sys.__excepthook__"
+    )
+    done = start(None, script)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_rank_that_leaves_on_its_own_ends_the_others(launch):
+    done, seconds = launch(2, "if comm.rank == 1: sys.exit(0)")
+    assert done.returncode != 0
+    assert "SystemExit" in done.stderr
+    assert seconds < 7
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0", 0), ("1000", 1000), ("1e8", 10**8), ("2.5e3", 2500), ("1E+18", 10**18)],
+)
+def test_count_reads(text, value):
+    assert count(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["-1", "1.5", "ten", "", "nan", "inf", "-inf", "1e19", "1e999999999", "1e-3"]
+)
+def test_count_refuses(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        count(text)
+
+
+@pytest.mark.parametrize("text", ["0", "11"])
+def test_count_keeps_to_its_limits(text):
+    assert count("10", 1, 10) == 10
+    with pytest.raises(argparse.ArgumentTypeError, match=r"from 1 to 10$"):
+        count(text, 1, 10)
+
+
+@pytest.mark.mpi
+def test_agreement_raises_the_lowest_ranks_mistake_everywhere(comm):
+    with pytest.raises(Stop, match=f"rank {comm.size // 2}$") as caught, agreement(comm):
+        if comm.rank >= comm.size // 2:
+            raise Stop(f"rank {comm.rank}", status=1)
+    assert caught.value.status == 1
+
+
+@pytest.mark.mpi
+def test_agreement_passes_where_all_is_well(comm):
+    with agreement(comm):
+        pass
+
+
+@pytest.mark.mpi
+def test_every_rank_gets_the_arguments_of_rank_0(comm):
+    argv = ["--threads", "3", "--repeats", "5"] if comm.rank == 0 else ["--nonsense"]
+    args = parse(comm, argparse.ArgumentParser(), argv)
+    assert (args.threads, args.repeats, args.variant) == (3, 5, "auto")
+    assert len(set(comm.allgather(json.dumps(vars(args))))) == 1
+
+
+@pytest.mark.mpi
+def test_a_job_that_cannot_grow_has_no_weak(comm):
+    assert parse(comm, argparse.ArgumentParser(), ["--weak"], weak=True).weak
+    with pytest.raises(Stop):
+        parse(comm, argparse.ArgumentParser(), ["--weak"])
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(("argv", "status"), [(["--variant", "fortran"], 2), (["--help"], 0)])
+def test_usage_is_printed_once(comm, capsys, argv, status):
+    with pytest.raises(Stop) as caught:
+        parse(comm, argparse.ArgumentParser(), argv)
+    assert caught.value.status == status
+    printed = "".join(capsys.readouterr())
+    assert printed.count("usage:") == (1 if comm.rank == 0 else 0)

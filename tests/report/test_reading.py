@@ -1,0 +1,49 @@
+"""The numbers of the example in docs/reading-a-report.md come out right."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rankwise.analysis import laws
+
+PAGE = Path(__file__).parents[2] / "docs" / "reading-a-report.md"
+TEXT = " ".join(PAGE.read_text().split())
+
+
+def test_table_follows_from_the_sentence_before_it():
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    assert [int(ranks) for ranks, _ in rows] == [1, 2, 4, 8, 16]
+    for ranks, cells in ((int(ranks), cells.split(" | ")) for ranks, cells in rows):
+        seconds = 5 + 95 / ranks
+        speedup = 100 / seconds
+        serial = f"{laws.karp_flatt(speedup, ranks):.4f}" if ranks > 1 else "-"
+        # Decimal rounding of 16.875 and the like: to the even digit, as Python does.
+        assert cells == [
+            f"{seconds:.2f}", f"{speedup:.2f}", f"{100 * speedup / ranks:.1f} %", serial,
+            f"{ranks * seconds / 3600:.4f}",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "before, written, value",
+    [
+        ("a result costs ", "1.75", 16 * (5 + 95 / 16) / 100),
+        ("stays below 1 / *s* = ", "20", 1 / 0.05),
+        ("sqrt((1 - sigma) / kappa): about ", "31", ((1 - 0.05) / 0.001) ** 0.5),
+        ("8 ranks do ", "7.65", 8 - 0.05 * 7),
+        ("speedup would be ", "5.00", 100 / 20),
+        ("5.00 and the value ", "0.0857", laws.karp_flatt(5.0, 8)),
+        ("all six has a chance of 2 / 2^6 = ", "3", 100 * 2 / 2**6),
+        ("With five it is ", "6", 100 * 2 / 2**5),
+        ("1.2 GB in every repeat. That takes ", "0.040", 1.2 / 30),
+        ("need 0.044 s for it, they move ", "27.3", 1.2 / 0.044),
+        ("27.3 GB/s, or ", "91", 100 * 1.2 / 0.044 / 30),
+        ("make the kernel at most ", "1.10", 0.044 / (1.2 / 30)),
+        ("at 0.030 s it would be ", "133", 100 * 1.2 / 0.030 / 30),
+    ],
+)
+def test_numbers_in_the_text(before, written, value):
+    assert re.search(re.escape(before + written) + r"(?![\d])", TEXT)
+    digits = len(written.partition(".")[2])
+    assert f"{value:.{digits}f}" == written

@@ -1,0 +1,518 @@
+"""The report as text: its numbers, what it does with hostile input, and the command."""
+
+import csv
+import io
+import math
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from rankwise.analysis.analysis import Estimate, analyse
+from rankwise.report import figures, tables
+from rankwise.report import page as report
+from rankwise.sweep import sweep
+from rankwise.sweep.folder import Sweep, load
+from tests.analysis.examples import (
+    analysis,
+    failed_point,
+    limited,
+    plan,
+    point,
+    run,
+    strong,
+    weak,
+    write_example,
+    write_limit,
+    write_sweep,
+)
+
+VISIBLE = "</pre><script>alert(1)</script> a|b `c` *d* [e](f) "
+HOSTILE = VISIBLE + "\x1b[2J\x1b]0;title\x07\udce9\u202e\x00"
+FAILED = run(ranks=32, outcome="failed", reason=HOSTILE, output_end=f"one\rtwo\n{HOSTILE}\n")
+# All that may act when it is shown, line ends apart.
+ACTING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Page(HTMLParser):
+    """Text, tags and attributes of a page whose tags are all closed, in order."""
+
+    VOID = ("meta", "link", "br", "hr", "img", "input")
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names))
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        assert {"svg"} & set(self.open) or tag in self.VOID
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "title") and "svg" not in self.open:
+            self.text.append(data)
+
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def html(result, **changes):
+    """Return the page of an analysis."""
+    planned = {**plan([1, 2], ("strong", "weak")), **changes}
+    drawn = {name: figures.svg(f, name, "shown") for name, f in figures.draw(result).items()}
+    return report.page(result, Sweep(Path(), planned, [run()], []), drawn)
+
+
+def with_failures():
+    series = strong()
+    last = failed_point(32, FAILED, replace(FAILED, launch=2))
+    return analysis(replace(series, points=(*series.points, last)), weak())
+
+
+def test_csv_holds_every_point_with_all_digits():
+    result = with_failures()
+    rows = list(csv.DictReader(io.StringIO(tables.comma_separated(result))))
+    points = [(one.mode, p) for one in result.series for p in one.points]
+    assert len(rows) == len(points) == 10
+    for row, (mode, p) in zip(rows, points, strict=True):
+        assert (row["mode"], int(row["ranks"])) == (mode, p.ranks)
+        cores = (p.ranks * p.threads, p.cores)
+        assert (int(row["cores"]), int(row["cores_available"])) == cores
+        assert (int(row["launches"]), int(row["failed_launches"])) == (p.launches, len(p.failed))
+        for name in ("seconds", "speedup", "efficiency", "serial_fraction"):
+            estimate = getattr(p, name)
+            for column, value in (
+                (name, estimate.value),
+                (f"{name}_low", estimate.low),
+                (f"{name}_high", estimate.high),
+            ):
+                assert row[column] == ("" if math.isnan(value) else repr(value))
+        assert row["core_hours"] == ("" if math.isnan(p.cost) else repr(p.cost))
+        assert row["phase_kernel"] == (repr(p.phases["kernel"]) if p.phases else "")
+        assert row["oversubscribed"] == str(p.oversubscribed)
+        assert row["notes"] == "; ".join(p.notes)
+
+
+def test_csv_names_gpu_hours():
+    series = strong((1,), points=(replace(point(1, [1.0]), gpus=2),))
+    text = tables.comma_separated(analysis(series, cost_unit="GPU-hours"))
+    assert "gpu_hours" in text.splitlines()[0] and "core_hours" not in text
+
+
+EXPECTED = ("12.56", "12.31 to 12.88", "6.25", "78.1 %", "0.0400", "0.00447", "oversubscribed")
+
+
+def test_terminal_markdown_and_page_show_the_same_numbers():
+    result = with_failures()
+    shown = tables.terminal(result), tables.markdown(result, {}), Page(html(result)).words()
+    for text in shown:
+        for cell in (*EXPECTED, "95.6 %", "8000", "0 of 2"):
+            assert cell in text
+        for series in result.series:
+            assert series.recommendation in text
+            assert all(fit.statement in text for fit in series.fits)
+    for text in shown[1:]:
+        assert result.method in text and "6.06 to 6.44" in text and "0.0320 to 0.0480" in text
+
+
+def test_terminal_table_is_one_line_per_point():
+    text = tables.terminal(with_failures())
+    row = next(line for line in text.splitlines() if line.split()[:1] == ["8"])
+    assert row.split() == ["8", "8", "6", "2.010", *"1.970 to 2.060".split(),
+                           "6.25", "78.1", "%", "0.0400", "0.00447"]  # fmt: skip
+
+
+def test_terminal_fits_a_batch_log():
+    big = 12345.6
+    wide = replace(
+        point(100000, [big]),
+        nodes=10000,
+        gpus=400000,
+        seconds=Estimate(big, big - 1, big + 1),
+        speedup=Estimate(9876.5, 9876.0, 9877.0),
+        serial_fraction=Estimate(-1.23e-7, -2e-7, 0),
+        kernel_gbs=123456.0,
+        limit_share=1.234,
+        failed=(FAILED,) * 10,
+        notes=("a long note",) * 20,
+    )
+    result = analysis(
+        strong(points=(wide,), recommendation="word " * 99),
+        warnings=("warning " * 30,),
+        limit="limit " * 30,
+        failures=(replace(FAILED, output_end="x" * 300),) * 5,
+        cost_unit="GPU-hours",
+    )
+    text = tables.terminal(result)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "GB/s" not in text and "GB/s" in tables.markdown(result, {})
+    assert text.isascii()
+    assert "report.html has the output of all" in text
+    assert text.count("launch 1: failed") == 5
+
+
+def test_baseline_has_no_interval_of_what_is_relative_to_it():
+    table = {column.title: column for column in tables.columns(strong(), "core-hours")}
+    assert table["seconds"].intervals[0] == "12.31 to 12.88"
+    assert table["speedup"].intervals[:2] == ["-", "1.87 to 1.98"]
+    assert table["efficiency"].intervals[0] == "-"
+
+
+def test_columns_that_say_nothing_are_left_out():
+    titles = [column.title for column in tables.columns(strong(), "core-hours")]
+    assert titles == ["ranks", "cores", "launches", "seconds", "speedup", "efficiency",
+                      "Karp-Flatt", "core-hours a run"]  # fmt: skip
+    titles = [column.title for column in tables.columns(weak(), "core-hours")]
+    assert "work" in titles and "Karp-Flatt" not in titles
+    gpus = tuple(replace(p, gpus=p.ranks, nodes=2) for p in strong().points)
+    titles = [column.title for column in tables.columns(strong(points=gpus), "GPU-hours")]
+    assert titles[:3] == ["ranks", "nodes", "GPUs"] and "cores" not in titles
+
+
+def test_bandwidth_and_its_share_of_the_limit_are_columns_where_they_are_known():
+    def titles(series):
+        return [column.title for column in tables.columns(series, "core-hours")]
+
+    known = titles(limited(strong()))
+    assert known[-4:] == ["Karp-Flatt", "kernel GB/s", "of limit", "core-hours a run"]
+    assert titles(limited(weak()))[-4:-1] == ["work", "kernel GB/s", "of limit"]
+    points = tuple(replace(p, kernel_gbs=5.0) for p in strong().points)
+    assert titles(strong(points=points)) == [*known[:-2], known[-1]]
+    assert titles(strong()) == [*known[:-3], known[-1]]
+
+
+def test_bandwidth_and_its_share_of_the_limit_are_everywhere():
+    series = limited(strong((1, 2, 4)))
+    series = replace(series, points=(*series.points, failed_point(8, FAILED)))
+    result = analysis(series, limit="Measured limit: 30 GB/s (2 ranks).")
+    text = tables.terminal(result)
+    heads = text.splitlines()[5:7]
+    assert [head.split()[-4:] for head in heads] == [
+        ["Karp-", "kernel", "of", "core-hours"],
+        ["GB/s", "limit", "a", "run"],
+    ]
+    # There is no room for the cores, which are ranks x threads.
+    assert "cores" not in heads[1] and "cores" in tables.terminal(analysis(strong()))
+    row = next(line for line in text.splitlines() if line.split()[:1] == ["4"])
+    assert row.split()[-4:-1] == ["20.0", "66.7", "%"]
+    shown = text, tables.markdown(result, {}), Page(html(result)).words()
+    for text in shown:
+        assert all(word in text for word in ("20.0", "66.7 %", "16.7 %", result.limit))
+    *rows, failed = csv.DictReader(io.StringIO(tables.comma_separated(result)))
+    assert [float(row["kernel_gbs"]) for row in rows] == [5, 10, 20]
+    assert [float(row["limit_share"]) for row in rows] == [1 / 6, 1 / 3, 2 / 3]
+    assert {row["bound"] for row in rows} == {"6.0"}
+    assert {failed[name] for name in ("kernel_gbs", "limit_share", "bound")} == {""}
+    assert "Dash and two dots: what memory" in Page(html(result)).words()
+    assert "Dash and two dots" not in Page(html(analysis(strong()))).words()
+    assert "4 ranks 3.57 (memory allows 6.00); 8 ranks -." in report._alternative(
+        result, "strong-speedup"
+    )
+
+
+@pytest.mark.parametrize(
+    "value, digits, text",
+    [
+        (12.3456, 4, "12.35"),
+        (99999.9, 4, "100000"),
+        (0.00123456, 3, "0.00123"),
+        (1.5e-9, 3, "1.50e-09"),
+        (-0.25, 2, "-0.25"),
+        (0.0, 3, "0.00"),
+        (math.nan, 4, "-"),
+        (math.inf, 4, "unlimited"),
+    ],
+)
+def test_number(value, digits, text):
+    assert tables.number(value, digits) == text
+
+
+def test_interval_that_is_not_known():
+    assert tables.interval(Estimate(1.0, math.nan, math.nan)) == "none"
+    assert tables.interval(Estimate(math.nan, math.nan, math.nan)) == "-"
+
+
+def test_clean_text_does_nothing():
+    cleaned = tables.clean(HOSTILE + "\ttab\r\nnext\rlast")
+    assert not ACTING.search(cleaned)
+    assert cleaned.splitlines() == [
+        VISIBLE + r"\udce9    tab", "next", "last"
+    ]  # fmt: skip
+
+
+def hostile():
+    """Return an analysis with hostile text wherever text comes from outside."""
+    series = strong((1, 2), recommendation=HOSTILE, bottleneck=HOSTILE)
+    bad = replace(series.points[1], phases={HOSTILE: 1.0}, notes=(HOSTILE,), failed=(FAILED,))
+    series = replace(series, points=(series.points[0], bad))
+    words = dict.fromkeys(("title", "machine", "limit", "method"), HOSTILE)
+    return analysis(series, **words, warnings=(HOSTILE,), missing=(HOSTILE,))
+
+
+def test_hostile_text_does_nothing_in_a_terminal():
+    text = tables.terminal(hostile())
+    assert not ACTING.search(text)
+    assert "    | two\n" in text
+
+
+def test_hostile_text_does_nothing_in_a_spreadsheet():
+    text = tables.comma_separated(hostile())
+    assert not ACTING.search(text)
+    assert {len(row) for row in csv.reader(io.StringIO(text))} == {
+        len(text.splitlines()[0].split(","))
+    }
+
+
+def test_hostile_text_does_nothing_in_markdown():
+    text = tables.markdown(hostile(), {})
+    assert not ACTING.search(text)
+    outside = re.sub(r"(?ms)^(`{3,})text\n.*?^\1$", "", text)
+    outside = re.sub(r"(?<!`)(`+) .*? \1(?!`)", "", outside)
+    assert not re.search(r"(?<!\\)[<|*\[](?=script|b |d|e|/pre)", outside)
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10}
+
+
+def test_code_in_markdown_ends_where_it_should():
+    text = tables.markdown(analysis(title="echo ``` `x`"), {})
+    assert text.startswith("# Scaling of ```` echo ``` `x` ````\n")
+    failed = replace(FAILED, output_end="```\n# not a title\n")
+    text = tables.markdown(analysis(failures=(failed,)), {})
+    assert "````text\n```\n# not a title\n````" in text
+
+
+def test_hostile_text_does_nothing_in_the_page():
+    text = html(hostile(), command=[HOSTILE], git=HOSTILE, cwd=HOSTILE)
+    assert not ACTING.search(text)
+    page = Page(text)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.words().count("<script>alert(1)</script>") >= 10
+
+
+def test_names_of_phases_are_code():
+    result = analysis(strong(bottleneck="`wait` stops the scaling & `a b` does not."))
+    assert "<code>wait</code> stops the scaling &amp; `a b` does not." in html(result)
+    assert "`wait` stops the scaling \\& \\`a b\\` does not." in tables.markdown(result, {})
+
+
+def test_page_is_one_file_that_runs_nothing():
+    text = html(with_failures())
+    page = Page(text)
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "embed", "base", "form", "img"}
+    for _, attributes in page.tags:
+        for name in ("href", "xlink:href", "src"):
+            assert attributes.get(name, "#").startswith("#")
+        assert not any(name.startswith("on") for name in attributes)
+    assert not re.search(r"@import|url\((?!#)", text)
+    policy = next(a["content"] for _, a in page.tags if "content" in a and "http-equiv" in a)
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert text.count("<svg ") == 8 and "<?xml" not in text and "<metadata" not in text
+
+
+def test_page_is_accessible():
+    page = Page(html(with_failures()))
+    assert ("html", {"lang": "en"}) in page.tags
+    assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    tags = [tag for tag, _ in page.tags]
+    figures_ = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert all(attributes["role"] == "img" for attributes in figures_)
+    assert tags.count("figure") == tags.count("figcaption") == len(figures_)
+    assert all(tags[i + 1] == "title" for i, tag in enumerate(tags) if tag == "svg")
+    links = {a["href"][1:] for tag, a in page.tags if tag == "a"}
+    assert links == {"failures"} and links <= set(ids)
+    assert all("open" in attributes for tag, attributes in page.tags if tag == "details")
+
+
+def test_page_marks_the_recommended_count():
+    page = html(analysis(strong()))
+    rows = re.findall(r'<tr class="recommended">\s*<th scope="row">.*?</th>', page)
+    assert len(rows) == 1 and rows[0].endswith(" 8</th>")
+
+
+def test_page_tells_everything_that_went_wrong():
+    result = replace(with_failures(), warnings=("a warning",), missing=("a missing run",))
+    words = Page(html(result)).words()
+    assert "a warning" in words and "a missing run" in words
+    assert words.count("strong scaling, 32 ranks, launch") == 2
+    assert "one two </pre>" in words
+
+
+DEGENERATE = {
+    "nothing": ((), "Nothing has been measured yet."),
+    "one point": ((strong((4,)),), "With one measured point there is no speedup"),
+    "no success": (
+        (strong((1,), points=(failed_point(1, FAILED),), baseline=None, fits=(),
+                recommendation="No recommendation.", recommended=None, bottleneck=""),),
+        "No launch succeeded, so there is nothing to draw.",
+    ),
+    "no records": (
+        (strong(points=tuple(replace(p, phases={}, imbalance=()) for p in strong().points)),),
+        "The program wrote no record",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_what_is_not_there_is_said_in_words(name, tmp_path):
+    series, words = DEGENERATE[name]
+    result = analysis(*series)
+    report.write(result, Sweep(tmp_path, plan([1]), [], []))
+    assert words in Page((tmp_path / "report.html").read_text()).words()
+    rows = (tmp_path / "scaling.csv").read_text().splitlines()
+    assert len(rows) == 1 + sum(len(one.points) for one in series)
+    assert (tmp_path / "scaling.md").read_text().endswith(f"## Method\n\n{result.method}\n")
+    assert "Recommended" not in tables.terminal(result) or name in ("one point", "no records")
+
+
+def test_report_of_a_folder(tmp_path, capsys):
+    write_example(tmp_path)
+    assert report.main([str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    result = analyse(load(tmp_path))
+    assert printed.out.startswith(tables.terminal(result))
+    assert printed.out.endswith(
+        f"\nThe report is in {tmp_path}\n  report.html  scaling.md  scaling.csv  figures/\n"
+    )
+    assert printed.err == ""
+    for series in result.series:
+        assert series.recommendation in Page((tmp_path / "report.html").read_text()).words()
+    assert (tmp_path / "scaling.csv").read_text() == tables.comma_separated(result)
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    kinds = ("speedup", "efficiency", "phases", "imbalance")
+    assert drawn == {
+        f"{m}-{k}.{e}" for m in ("strong", "weak") for k in kinds for e in ("svg", "pdf")
+    }
+    linked = re.findall(r"\]\((.*?)\)", (tmp_path / "scaling.md").read_text())
+    assert linked and all((tmp_path / path).is_file() for path in linked)
+
+
+def test_limit_in_the_folder_is_in_the_report(tmp_path, capsys):
+    facts = {"devices": ["host"], "kernel_gbs": 24.0, "kernel_bytes": 24 * 10**9, "warnings": ["w"]}
+    runs = [run(ranks=p, launch=k, facts=facts) for p in (1, 2) for k in range(1, 7)]
+    write_sweep(tmp_path, plan([1, 2]), runs)
+    write_limit(tmp_path / "preflight.h5", ranks=8)
+    assert report.main([str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    for text in (printed, Page((tmp_path / "report.html").read_text()).words()):
+        assert "preflight of 2026-11-25" in text and "80 %" in text
+        assert "On 1 and 2 ranks the program warned: w." in text
+    assert "memory bandwidth" in (tmp_path / "figures" / "strong-speedup.svg").read_text()
+    (tmp_path / "preflight.h5").write_text("spoiled")
+    assert report.main([str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "preflight.h5 is not a whole HDF5 file" in error and len(error.splitlines()) == 1
+
+
+def test_second_report_has_the_same_bytes(tmp_path, capsys):
+    write_example(tmp_path, modes=("strong",))
+    contents = []
+    for _ in range(2):
+        assert report.main([str(tmp_path)]) == 0
+        files = [path for path in sorted(tmp_path.rglob("*")) if path.is_file()]
+        contents.append({path: path.read_bytes() for path in files})
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(
+    "options", [{"launches": 1}, {"records": False}, {"modes": ("weak",)}], ids=str
+)
+def test_reports_of_little(tmp_path, capsys, options):
+    write_example(tmp_path, **options)
+    assert report.main([str(tmp_path)]) == 0
+    Page((tmp_path / "report.html").read_text())
+
+
+def test_report_of_a_sweep_without_any_run(tmp_path, capsys):
+    write_sweep(tmp_path, plan([1, 2]), [])
+    assert report.main([str(tmp_path)]) == 0
+    assert "Nothing has been measured yet." in capsys.readouterr().out
+
+
+def test_report_where_every_run_failed(tmp_path, capsys):
+    write_sweep(tmp_path, plan([1], launches=1), [run(outcome="killed", reason="signal 9")])
+    assert report.main([str(tmp_path)]) == 0
+    assert "1 rank, launch 1: killed (signal 9), after 2.00 s" in capsys.readouterr().out
+
+
+def test_options_reach_the_analysis(tmp_path, capsys):
+    write_example(tmp_path, modes=("strong",))
+    assert report.main([str(tmp_path), "--efficiency", "0.999"]) == 0
+    assert "target, 99.9 %" in (tmp_path / "figures" / "strong-efficiency.svg").read_text()
+    assert "99.9 %" in capsys.readouterr().out
+
+
+def test_not_a_sweep_is_one_sentence(tmp_path, capsys):
+    assert report.main([str(tmp_path / "absent")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (f"rankwise report: {tmp_path / 'absent'}: No such file or directory\n")
+
+
+def test_folder_that_cannot_be_written_still_prints_the_table(tmp_path, capsys):
+    write_example(tmp_path, modes=("strong",))
+    (tmp_path / "figures").write_text("in the way")
+    assert report.main([str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert "Strong scaling" in printed.out
+    assert "File exists" in printed.err and len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", ["0", "1.1", "-1", "nan", "much"])
+def test_efficiency_out_of_range(tmp_path, capsys, value):
+    with pytest.raises(SystemExit) as ended:
+        report.main([str(tmp_path), f"--efficiency={value}"])
+    assert ended.value.code == 2
+    assert f"{value} is not above 0 and at most 1" in capsys.readouterr().err
+
+
+def test_terminal_without_unicode_prints_escapes(tmp_path):
+    planned = {**plan([1], launches=1), "command": ["./caf\u00e9"]}
+    write_sweep(tmp_path, planned, [run()])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "scaling", "report", str(tmp_path)],
+        capture_output=True,
+        env={"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "ascii", "MPLCONFIGDIR": str(tmp_path)},
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"Scaling of './caf\\xe9'")
+
+
+def test_command_to_repeat_the_sweep_is_one():
+    planned = plan([4, 1], ("strong", "weak"), launches=3, gpus_per_rank=2, threads=4, seed=0)
+    planned |= {"command": ["./a b", "--n", "$(x)"], "weak": "n=10*ranks"}
+    planned |= {"launcher": "mpiexec -n {ranks}"}
+    words = shlex.split(report.sweep_command(Sweep(Path(), planned, [], [])))
+    assert words[:4] == ["python", "-m", "scaling", "sweep"]
+    where = words.index("--")
+    args = sweep.arguments().parse_args(words[4:where])
+    assert words[where + 1 :] == planned["command"]
+    assert (args.mode, args.ranks, args.weak) == ("both", "1,4", "n=10*ranks")
+    assert (args.launches, args.threads, args.gpus_per_rank, args.seed) == (3, 4, 2, 0)
+    assert (args.launcher, args.timeout) == ("mpiexec -n {ranks}", 600.0)
+
+
+def test_command_to_repeat_leaves_out_what_the_sweep_finds_itself():
+    text = report.sweep_command(Sweep(Path(), plan([1], ("weak",), seed=None), [], []))
+    assert "--launcher" not in text and "--weak" not in text and "--gpus" not in text
+    assert "--seed" not in text and "--mode weak" in text

@@ -1,0 +1,196 @@
+"""What a program's command line becomes at each rank count."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from rankwise.sweep.command import Command, Growth
+from rankwise.sweep.launchers import UsageError
+
+JOBS = Path(__file__).parents[2] / "jobs"
+BOTH = "both"
+
+
+@pytest.fixture
+def job():
+    """The path of a job as a user types it."""
+    return os.path.relpath(JOBS / "sum_squares.py")
+
+
+def at(words, mode="strong", ranks=4, weak=None, of="both"):
+    command = Command.parse(list(words), of, weak)
+    return command.at(mode, ranks, 2, Path("o.h5"))
+
+
+def test_job_gets_the_common_options(job):
+    common = ["--threads", "2", "--output", "o.h5"]
+    assert at([job, "--n", "5"]) == [sys.executable, job, "--n", "5", *common]
+    common.insert(2, "--weak")
+    assert at([job, "--n", "5"], "weak") == [sys.executable, job, "--n", "5", *common]
+
+
+def test_interpreter_of_the_user_stays(job):
+    assert at(["python3", "-u", job])[:3] == ["python3", "-u", job]
+    assert Command.parse(["python3", job], BOTH, None).job
+    assert Command.parse(["python3", job], BOTH, None).name == "sum_squares"
+
+
+def test_job_with_its_own_place_for_the_output(job):
+    assert at([job, "--output={output}"]) == [
+        sys.executable, job, "--output=o.h5", "--threads", "2"
+    ]  # fmt: skip
+
+
+def test_copy_of_a_job_is_a_job(tmp_path):
+    copy = tmp_path / "my code.py"
+    copy.write_text((JOBS / "sum_squares.py").read_text())
+    assert Command.parse([str(copy)], BOTH, None).job
+
+
+def test_modes_are_what_the_program_can_do(job):
+    assert Command.parse([job], None, None).modes == ("strong", "weak")
+    assert Command.parse(["p"], None, None).modes == ("strong",)
+    assert Command.parse(["p", "{n}"], None, "n=ranks").modes == ("strong", "weak")
+    assert Command.parse([job], "weak", None).modes == ("weak",)
+
+
+def test_only_the_script_itself_is_looked_at(job):
+    for words in (
+        ["python", "-m", "timeit", job],
+        ["python", "-c", "0", job],
+        ["python", "a", job],
+    ):
+        assert not Command.parse(words, "strong", None).job
+    assert Command.parse(["python", "-X", "dev", "-u", job], "strong", None).job
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("from runtime import program", True),
+        ("from rankwise.ranks.start import launch", True),
+        ("import rankwise.ranks.start as p", True),
+        ("from runtime import clock_speed", False),
+        ("from .runtime import program", False),
+        ("import runtime", False),
+    ],
+)
+def test_what_makes_a_job(tmp_path, text, expected):
+    program = tmp_path / "p.py"
+    program.write_text(text)
+    assert Command.parse([str(program)], "strong", None).job is expected
+
+
+def test_digest_is_of_the_programs_file(tmp_path):
+    program = tmp_path / "p.py"
+    program.write_text("1")
+    first = Command.parse([str(program)], "strong", None).digest()
+    program.write_text("2")
+    assert Command.parse([str(program)], "strong", None).digest() != first
+    assert Command.parse(["python", str(program)], "strong", None).digest() != first
+    assert Command.parse(["sh", "-c", ""], "strong", None).digest() != "unknown"
+    # Not the interpreter's: that would be taken for the program.
+    assert Command.parse(["python", "-m", "p"], "strong", None).digest() == "unknown"
+    assert Command.parse(["./none"], "strong", None).digest() == "unknown"
+
+
+@pytest.mark.parametrize("text", ["import sys\n", "import numpy\n", "not python at all", "\0"])
+def test_foreign_python_program_gets_no_options(tmp_path, text):
+    program = tmp_path / "p.py"
+    program.write_text(text)
+    command = Command.parse([str(program), "-x"], "strong", None)
+    assert command.python
+    assert command.at("strong", 4, 2, Path("o.h5")) == [sys.executable, str(program), "-x"]
+
+
+def test_foreign_program_as_it_is():
+    words = ["./a b", "{x}", '{"a": 1}', "{}", "$(touch x); {ranksx} {{", "{output}-{ranks}"]
+    expected = [*words[:5], "o.h5-4"]
+    assert at(words, of="strong") == expected
+    assert not Command.parse(words, "strong", None).python
+
+
+@pytest.mark.parametrize(
+    ("formula", "ranks", "expected"),
+    [
+        ("n=1000*ranks", 8, 8000),
+        ("n=1000*ranks**0.5", 2, 1414),
+        ("n = (2 + ranks // 3) * 10 - 1", 7, 39),
+        ("n=-(-ranks)*1e6/3", 1, 333333),
+        ("n=2**ranks", 40, 2**40),
+    ],
+)
+def test_growth(formula, ranks, expected):
+    assert Growth.parse(formula)(ranks) == expected
+    words = ["p", "--size={n}"]
+    assert at(words, "weak", ranks, formula) == ["p", f"--size={expected}"]
+    assert at(words, "strong", ranks, formula) == ["p", f"--size={Growth.parse(formula)(1)}"]
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        *(
+            "",
+            "n",
+            "=3",
+            "n=",
+            "n=1+",
+            "n=x",
+            "n=ranks()",
+            "n='a'",
+            "n=[1]",
+            "n=1j",
+            "n=ranks.real",
+        ),
+        *("n=__import__('os')", "n=(lambda: 1)()", "n=0*ranks", "n=-5", "n=1/0", "n=1e999", "2n=3"),
+        *(
+            "n=9**9**9**9",
+            "n=9.**9**9",
+            "ranks=5",
+            "output=3",
+            "n=(-8)**0.5",
+            "n=1 if ranks else 2",
+        ),
+        *("n=" + "(" * 500 + "1" + ")" * 500, "n=" + "-" * 5000 + "1", "n=\0"),
+    ],
+)
+def test_growth_refuses(formula):
+    with pytest.raises(UsageError, match="--weak"):
+        Growth.parse(formula)
+
+
+def test_growth_names_the_point_without_a_size():
+    growth = Growth.parse("n=10-3*ranks")
+    assert growth(3) == 1
+    with pytest.raises(UsageError, match="at 4 ranks"):
+        growth(4)
+
+
+@pytest.mark.parametrize(
+    ("words", "weak", "message"),
+    [
+        ([], None, "no command"),
+        (["none.py"], None, "no file none.py"),
+        (["p"], None, "does not grow by itself"),
+        (["mpirun", "-n", "2", "p"], None, "leave out mpirun"),
+        (["/usr/bin/srun", "p"], None, "leave out /usr/bin/srun"),
+        (["p"], "n=ranks", "no {n} in the command"),
+    ],
+)
+def test_refused(words, weak, message):
+    with pytest.raises(UsageError, match=message):
+        Command.parse(words, BOTH, weak)
+
+
+@pytest.mark.parametrize("option", ["--threads=3", "--weak", "--output=x.h5"])
+def test_options_that_are_the_sweeps(job, option):
+    with pytest.raises(UsageError, match=option.partition("=")[0]):
+        Command.parse([job, option], BOTH, None)
+
+
+def test_weak_formula_without_weak_mode():
+    with pytest.raises(UsageError, match="--mode weak or both"):
+        Command.parse(["p", "{n}"], "strong", "n=ranks")

