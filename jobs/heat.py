@@ -10,179 +10,117 @@ Communication: rank 0 makes or reads the initial state and sends each rank its r
     points that need no halo; the rows gather to rank 0 for each snapshot and checkpoint and at the
     end.
 Check: the built-in state is a product of sines, which each step multiplies by a known factor; of a
-    state from a file, nine low sine amplitudes decay so. Rounding explains what is left, see
-    `kernels.heat.error_bound` and `kernels.heat.amplitude_bound`.
+    state from a file, nine low sine amplitudes decay so. They may differ by the rounding errors of
+    the steps, see `kernels.heat.error_bound` and `kernels.heat.amplitude_bound`.
 """
 
-# First: from here on a rank that fails takes the others with it.
-import rankwise.ranks.guard  # noqa: F401  # isort: skip
-
-import argparse
-import functools
+# First: from here on a rank that fails ends the others.
+from rankwise.job import Run, Stop, add_input, add_loop, count, launch, positive
 
 import numpy as np
 
-import kernels
 from kernels import heat
 from kernels.heat.check import LARGEST, amplitude_error, decay_error
-from rankwise.data.halo import Rows
-from rankwise.disk import dataset
-from rankwise.disk.dataset import Dataset
-from rankwise.disk.record import Result
-from rankwise.node import compilation
-from rankwise.ranks import start as program
-from rankwise.ranks.agreement import Stop, agreement
-from rankwise.ranks.progress import Progress
-from rankwise.run import checkpoint as checkpoints
-from rankwise.run import options
-from rankwise.run import run as runs
-from rankwise.run.options import positive
-from rankwise.run.snapshots import Snapshots
 
-# What the state after a number of steps depends on.
+# What the state after a number of steps depends on, besides the content of an input.
 PROBLEM = ("rows", "n", "alpha", "dx", "dt")
-# Their numbers are those of no snapshot.
-WARM_UP_STEPS = range(-1, 1)
 
 
-def arguments():
-    parser = argparse.ArgumentParser(
-        prog="heat.py",
-        description=__doc__.partition("Communication")[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    source = parser.add_mutually_exclusive_group()
+def options(parser):
+    made = add_input(parser, "the initial state, float64, 2-D")
     meaning = "points of a side, without the edges (default: 1024)"
-    source.add_argument("--n", type=side, default=1024, help=meaning)
-    dataset.add_options(parser, source, "the initial state, float64, 2-D")
+    made.add_argument("--n", type=side, default=1024, help=meaning)
+    add = parser.add_argument
     add("--rows", type=side, metavar="N", help="rows of points (default: as many as --n)")
-    add("--steps", type=steps, default=500, help="time steps (default: 500)")
     add("--alpha", type=positive, default=1e-4, help="diffusivity [m2/s] (default: 1e-4)")
     add("--dx", type=positive, help="distance of points [m] (default: a plate 1 m wide)")
     add("--dt", type=positive, help="time step [s] (default: 0.8 of the largest stable one)")
-    meaning = "write the state to a file of its own after every K steps"
-    add("--snapshot-every", type=steps, metavar="K", help=meaning)
-    checkpoints.add_options(parser)
-    return parser
+    add_loop(parser, 500, "time steps", snapshots=True)
 
 
 def side(text):
-    return options.count(text, 1, 10**7)
-
-
-def steps(text):
-    return options.count(text, 1)
+    return count(text, 1, 10**7)
 
 
 def grow(args, ranks):
     """Turn the size of one rank into that of all: the work is rows x columns x steps."""
-    if args.input is not None:
-        raise Stop("--weak lets the rows grow with the ranks; the size of an --input is fixed")
     args.rows = (args.rows or args.n) * ranks
 
 
-def open_state(comm, args):
-    """Return what fills rows with the initial state, a digest of it, how many rows and columns.
-
-    The first two on rank 0; a digest where checkpoints are to belong to the content of an input.
-    """
-    fill, digest, shape = None, None, (args.rows or args.n, args.n)
-    with agreement(comm):
-        if args.input is not None and args.rows:
-            raise Stop("--rows is for the built-in state; the size of an --input is fixed")
-        if comm.rank == 0 and args.input is not None:
-            data = Dataset(args.input, 2, (np.float64,), LARGEST, args.allow_external)
-            fill, shape = data.read, data.shape
-            if 0 in shape:
-                raise Stop(f"{args.input} has the shape {shape}: there is no point in it")
-            digest = data.sha256() if args.checkpoint else None
-        elif comm.rank == 0:
-            fill = heat.initial(*shape)
-    return fill, digest, *comm.bcast(shape)
+def require_one_size(args):
+    if args.input is not None and args.rows:
+        raise Stop("--rows is for the built-in state; the size of an --input is fixed")
 
 
-def advance(rows, u, out, step):
-    """Do one time step from `u` to `out`, the points that need no halo while it is on its way."""
-    rows.start_exchange(u)
-    with rows.clock.phase("kernel"):
+def advance(run, plate, u, new, step):
+    """Do one time step from `u` to `new`, the points that need no halo while it is on its way."""
+    plate.start_exchange(u)
+    with run.phase("kernel"):
         if len(u) > 4:
-            step(u[1:-1], out[1:-1])
-    rows.finish_exchange(u)
-    with rows.clock.phase("kernel"):
+            step(u[1:-1], new[1:-1])
+    plate.finish_exchange(u)
+    with run.phase("kernel"):
         if len(u) > 2:
-            step(u[:3], out[:3])
+            step(u[:3], new[:3])
         if len(u) > 3:
-            step(u[-3:], out[-3:])
+            step(u[-3:], new[-3:])
 
 
-def solve(rows, fill, out, step, numbers, snapshots, checkpoint):
-    """Scatter a state, do the steps of these numbers, gather; return the last state."""
-    u = rows.scatter(fill)
-    for number in numbers:
-        advance(rows, u, out, step)
-        u, out = out, u
-        if number in snapshots.steps:
-            snapshots.write(number, temperature(rows.gather(u)))
-        if checkpoint.due(number):
-            checkpoint.write(number, temperature(rows.gather(u)), snapshots.table())
-    return temperature(rows.gather(u))
+def solve(run, plate, loop, begin, step):
+    """Scatter a state, do the steps, and return the last state on rank 0."""
+    u, new = plate.scatter(begin)
+    for _ in loop.steps(lambda: temperature(plate.gather(u))):
+        advance(run, plate, u, new, step)
+        u, new = new, u
+    return plate.gather(u)
 
 
 def temperature(values):
-    return {"temperature": Result(values, "K", "at the points, by row and column")}
+    return {"temperature": (values, "K", "at the points, by row and column")}
 
 
-def check(fill, final, r, run):
-    """Return the distance of the last state from what is known of it, and its bound."""
-    if run.args.input is not None:
-        return runs.checked(*amplitude_error(fill, final, r, run.args.steps))
-    error, bound = decay_error(final, r, run.args.steps)
-    if np.abs(final).max() < 1000 * bound:
-        run.warn("little heat is left, so the check says little: take fewer --steps or more points")
-    return runs.checked(error, bound)
+def answer(run, source, final, r):
+    """Check the last state, and return what the record holds. On rank 0."""
+    steps = run.args.steps
+    if source.made:
+        error, bound = decay_error(final, r, steps)
+        if np.abs(final).max() < 1000 * bound:
+            run.warn(
+                "little heat is left, so the check says little: take fewer --steps or more points"
+            )
+    else:
+        error, bound = amplitude_error(source, final, r, steps)
+    run.check(error, bound, "rounding of the steps")
+    return temperature(final) | {
+        "hottest": (final.max(), "K", "largest of the temperatures"),
+        "time": (steps * run.args.dt, "s", "of the last state"),
+    }
 
 
 def main(comm, argv):
-    run = runs.begin(comm, "heat", arguments(), argv, grow)
-    args, device, checked = run.args, run.device, {}
-    with run.clock.phase("import"), agreement(comm, NotImplementedError):
-        kernel = kernels.load("heat", device.variant)
-    fill, digest, ny, nx = open_state(comm, args)
-    args.rows, args.n, args.dx = ny, nx, args.dx or 1 / (nx + 1)
+    run = Run(comm, argv, __file__, __doc__, options, kernel=heat, grow=grow)
+    args = run.args
+    run.agree(require_one_size, args)
+    shape = args.rows or args.n, args.n
+    source = run.source(heat.initial(*shape), shape, largest=LARGEST, least=1)
+    args.rows, args.n = ny, nx = source.shape
+    args.dx = args.dx or 1 / (nx + 1)
     args.dt = args.dt or 0.8 * heat.longest_step(args.alpha, args.dx)
-    with agreement(comm, ValueError):
-        r = heat.ratio(args.alpha, args.dt, args.dx)
-    step = functools.partial(kernel.step, r=r)
-    problem = {name: getattr(args, name) for name in PROBLEM} | {"sha256 of the input": digest}
-    checkpoint = checkpoints.Checkpoint(comm, run, problem, args.steps, 8 * ny * nx)
-    snapshots = Snapshots(comm, run, args.snapshot_every, args.steps, 8 * ny * nx, checkpoint)
-    begin = checkpoint.fill("temperature") or fill
-    rows = Rows(comm, run, ny, nx)
-    out, small = rows.zeros(), [device.to_device(np.zeros((3, 3))) for _ in range(2)]
-    with run.clock.phase("compile"):
-        compilation.warm_up(device.node, "heat", lambda: step(*small))
-    progress = Progress(args.steps * args.repeats, "step", comm.rank == 0, checkpoint.step)
-    with checkpoint.answering_signals():
-        with progress:
-            for repeat in run.clock.repeats():
-                numbers = WARM_UP_STEPS
-                if repeat >= 0:
-                    numbers = progress.over(range(checkpoint.step + 1, args.steps + 1))
-                # Else rank 0 would hold this state while it gathers the next.
-                results = None
-                results = solve(rows, begin, out, step, numbers, snapshots, checkpoint)
-        with agreement(comm):
-            if comm.rank == 0:
-                final = results["temperature"].values
-                checked = check(fill, final, r, run)
-                results["hottest"] = Result(final.max(), "K", "largest of the temperatures")
-                results["time"] = Result(np.float64(args.steps * args.dt), "s", "of the last state")
-        points = ny * nx * (args.steps - checkpoint.step)
-        # A step reads and writes each point once.
-        runs.finish(comm, run, results, checked, points, 16 * points, snapshots.table())
-        checkpoint.remove()
+    r = run.agree(heat.ratio, args.alpha, args.dt, args.dx, mistake=ValueError)
+    problem = {name: getattr(args, name) for name in PROBLEM}
+    loop = run.loop(problem, source.nbytes, source)
+    plate, step = run.halo_rows(source), run.kernel("step", r=r)
+    run.compile(step, np.zeros((3, 3)), np.zeros((3, 3)))
+    with loop:
+        begin = loop.resume("temperature", source)
+        for _ in run.repeats():
+            final = None  # else rank 0 would hold this state while it gathers the next
+            final = solve(run, plate, loop, begin, step)
+        results = run.on_root(answer, run, source, final, r)
+        points = ny * nx * (loop.done - loop.first)
+        # A step reads and writes each point once, and has five additions and two multiplications.
+        run.finish(results, work=points, kernel_bytes=16 * points, kernel_flops=7 * points)
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    launch(main)

@@ -5,63 +5,30 @@
     mpirun -n 4 python jobs/sum_squares.py --input data.h5:/signal
 
 Communication: rank 0 draws or reads the vector, into memory that the ranks of its node share, and
-    sends the ranks of other nodes their blocks; each rank sums its blocks; the block sums gather to
-    rank 0, which adds them in an order that no rank count changes.
+    sends the ranks of other nodes their blocks; each rank sums its blocks; the block sums are added
+    in one fixed tree, so that the bits are the same on any number of ranks.
 Check: every rank sums its part again with dot products; a drawn part it draws anew, so that the
     scatter is checked too. The two may differ by the rounding errors of both, see
     `kernels.sum_squares.error_bound`.
 """
 
-# First: from here on a rank that fails takes the others with it.
-import rankwise.ranks.guard  # noqa: F401  # isort: skip
+# First: from here on a rank that fails ends the others.
+from rankwise.job import Run, Stop, add_input, count, launch
 
-import argparse
 import functools
 import math
 
 import numpy as np
 from numpy.random import PCG64, Generator
 
-import kernels
-from kernels.sum_squares import BLOCK, combine, dot_sum, error_bound, find_not_finite, roundings
-from rankwise.data import collectives, partition, staging, window
-from rankwise.disk import dataset
-from rankwise.disk.dataset import Dataset
-from rankwise.disk.record import Result
-from rankwise.node import compilation
-from rankwise.ranks import start as program
-from rankwise.ranks.agreement import Stop, agreement
-from rankwise.run import options
-from rankwise.run import run as runs
+from kernels import sum_squares
+from kernels.sum_squares import BLOCK, dot_sum, error_bound, find_not_finite, roundings
 
 
-def arguments():
-    parser = argparse.ArgumentParser(
-        prog="sum_squares.py",
-        description=__doc__.partition("Communication")[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--n", type=options.count, default=10**7, help="elements to draw (default: 1e7)"
-    )
-    dataset.add_options(parser, source, "the elements, float64 or float32, 1-D")
-    parser.add_argument("--seed", type=options.count, default=0, help="of the drawn elements")
-    parser.add_argument(
-        "--distribute",
-        choices=("scatter", "local"),
-        default="scatter",
-        help="scatter: rank 0 draws or reads for all ranks (default); local: each rank its own, "
-        "the same elements, of an --input that all ranks see",
-    )
-    return parser
-
-
-def grow(args, ranks):
-    """Turn the size of one rank into that of all: the work is the number of elements."""
-    if args.input is not None:
-        raise Stop("--weak lets --n grow with the ranks; the size of an --input is fixed")
-    args.n *= ranks
+def options(parser):
+    made = add_input(parser, "the elements, float64 or float32, 1-D", local=True)
+    made.add_argument("--n", type=count, default=10**7, help="elements to draw (default: 1e7)")
+    parser.add_argument("--seed", type=count, default=0, help="of the drawn elements (default: 0)")
 
 
 def draw(seed, start, rows):
@@ -69,37 +36,7 @@ def draw(seed, start, rows):
     Generator(PCG64(seed).advance(start)).random(out=rows)
 
 
-def open_source(comm, args):
-    """Return what fills rows, on the ranks that need it, the number of elements and their dtype."""
-    if args.input is None:
-        return functools.partial(draw, args.seed), args.n, np.dtype(np.float64)
-    read, n, dtype = None, None, None
-    with agreement(comm):
-        if comm.rank == 0 or args.distribute == "local":
-            dtypes = (np.float64, np.float32)
-            data = Dataset(args.input, 1, dtypes, allow_external=args.allow_external)
-            read, n, dtype = data.read, data.shape[0], data.dtype
-    if args.distribute == "local":
-        data.require_same(comm)
-    return read, *comm.bcast((n, dtype))
-
-
-def solve(comm, source, counts, place, kernel, run):
-    """Distribute, sum the blocks, gather; return this rank's sums and, on rank 0, those of all."""
-    clock, device = run.clock, run.device
-    blocks = [-(-count // BLOCK) for count in counts]
-    distribute = collectives.scatter if run.args.distribute == "scatter" else collectives.fill
-    x = distribute(comm, source, counts, place, clock)
-    sums = device.empty(blocks[comm.rank])
-    staging.run(device, clock, kernel.block_sums, x, sums, BLOCK)
-    with clock.phase("to_host"):
-        sums = device.for_mpi(sums)
-    every = np.empty(sum(blocks)) if comm.rank == 0 else None
-    collectives.gather(comm, sums, blocks, every, clock)
-    return device.to_host(sums), every
-
-
-def refuse_not_finite(x, sums, start):
+def require_finite(x, sums, start):
     """Stop if an element of the input or its square is not finite."""
     index = find_not_finite(x, sums)
     if index is not None and np.isfinite(x[index]):
@@ -108,55 +45,39 @@ def refuse_not_finite(x, sums, start):
         raise Stop(f"element {start + index} of the input is {x[index]}")
 
 
-def check(totals, independent, n):
-    """Return the distance of the totals of all repeats from an independent one, and its bound."""
-    total = totals[0]
+def answer(run, total, independent, n):
+    """Check the total, and return what the record holds. On rank 0."""
     if not math.isfinite(total):
         raise Stop("the sum of the squares overflows float64")
-    error = abs(total - math.fsum(independent))
     bound = error_bound(n, total, roundings(n)) + error_bound(n, total, BLOCK + 2)
-    if totals != [total] * len(totals):
-        raise Stop(f"check failed: the repeats differ, {totals}", status=1)
-    return runs.checked(error, bound)
+    run.check(abs(total - math.fsum(independent)), bound, "rounding of both sums")
+    return {"total": (total, "1", "sum of the squares")}
 
 
 def main(comm, argv):
-    run = runs.begin(comm, "sum_squares", arguments(), argv, grow)
-    with run.clock.phase("import"), agreement(comm, NotImplementedError):
-        kernel = kernels.load("sum_squares", run.device.variant)
-    source, n, dtype = open_source(comm, run.args)
-    run.args.n = n  # of an input too, for the record
-    counts = partition.counts(n, comm.size, BLOCK)
-    start = partition.displs(counts)[comm.rank]
-    if run.args.distribute == "scatter":
-        place = window.share(comm, run, counts, dtype)
-    else:
-        place = window.private(comm, counts, dtype)
-    one, out = run.device.to_device(np.ones(1, dtype)), run.device.empty(1)
-    with run.clock.phase("compile"):
-        name = f"sum_squares-{dtype}"
-        compilation.warm_up(run.device.node, name, lambda: kernel.block_sums(one, out))
-    totals, results, checked = [], {}, {}
-    for repeat in run.clock.repeats():
-        sums, every = solve(comm, source, counts, place, kernel, run)
+    run = Run(comm, argv, __file__, __doc__, options, kernel=sum_squares, grow="n")
+    args = run.args
+    source = run.source(functools.partial(draw, args.seed), (args.n,), (np.float64, np.float32))
+    args.n = n = source.shape[0]  # of an input too, for the record
+    x = run.rows(source, BLOCK)
+    distribute = x.each if args.distribute == "local" else x.scatter
+    block_sums, sums = run.kernel("block_sums"), x.per_block()
+    run.compile(block_sums, np.ones(1, source.dtype), np.ones(1))
+
+    for repeat in run.repeats():
+        distribute(source)
+        x.compute(block_sums, sums)
+        total = run.same(x.sum_to_root(sums))
         if repeat < 0:
-            with agreement(comm):
-                refuse_not_finite(run.device.to_host(place.own), sums, start)
-        elif comm.rank == 0:
-            totals.append(combine(every))
-    again = run.device.to_host(place.own)
-    if run.args.input is None:
-        source(start, again)
+            run.agree(require_finite, x.on_host(), run.device.to_host(sums), x.start)
+
+    again = x.on_host()
+    if source.made:
+        source(x.start, again)
     independent = comm.gather(dot_sum(again))
-    with agreement(comm):
-        if comm.rank == 0:
-            checked = check(totals, independent, n)
-            results = {
-                "total": Result(np.float64(totals[0]), "1", "sum of the squares"),
-                "block_sums": Result(every, "1", f"sums of {BLOCK} consecutive squares"),
-            }
-    runs.finish(comm, run, results, checked, work=n, kernel_bytes=n * dtype.itemsize)
+    results = run.on_root(answer, run, total, independent, n)
+    run.finish(results, work=n, kernel_bytes=source.nbytes, kernel_flops=2 * n)
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    launch(main)

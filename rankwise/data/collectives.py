@@ -199,6 +199,7 @@ def gather(
     out: np.ndarray | None,
     clock: Clock,
     message_bytes: int = MESSAGE_BYTES,
+    phase: str = "gather",
 ) -> None:
     """Collect the rows of all ranks on rank 0. Collective over `comm`.
 
@@ -213,13 +214,15 @@ def gather(
     out : (sum(counts), ...) array of the dtype of ``rows``, or None
         Receives all rows, in the order of the ranks; significant on rank 0.
     clock : Clock
-        Phases ``wait`` (for the slowest rank) and ``gather``.
+        Phases ``wait`` (for the slowest rank) and ``phase``.
     message_bytes : int
         Largest size of a message; one row at least is sent.
+    phase : str
+        Which phase the messages belong to.
     """
     with clock.phase("wait"):
         comm.Barrier()
-    with clock.phase("gather"):
+    with clock.phase(phase):
         requests = []
         if comm.rank == 0:
             assert out is not None

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankwise.data import collectives, partition
+from rankwise.node.rank import Rank
 from rankwise.ranks.agreement import agreement
-from rankwise.run.run import Run
 
 if TYPE_CHECKING:
-    from mpi4py import MPI
+    pass
 
 Fill = Callable[[int, np.ndarray], None]
 
 
-class Rows:
+class HaloRows:
     """The parts of the ranks, their way to them and back, and the exchange of halo rows.
 
     A part is a ``(rows + 2, nx + 2)`` float64 array on the device. Its outermost ring is halo: 0 at
@@ -23,10 +23,8 @@ class Rows:
 
     Parameters
     ----------
-    comm : MPI.Comm
-        All ranks of the job. Collective.
-    run : Run
-        From `rankwise.run.run.begin`.
+    rank : Rank
+        All ranks of the job make one. Collective.
     ny, nx : int
         Rows and columns of the whole array, without halo.
 
@@ -44,10 +42,11 @@ class Rows:
         A rank has too little memory for its part.
     """
 
-    def __init__(self, comm: "MPI.Comm", run: Run, ny: int, nx: int) -> None:
+    def __init__(self, rank: Rank, ny: int, nx: int) -> None:
         from mpi4py import MPI
 
-        self.comm, self.device, self.clock = comm, run.device, run.clock
+        self.comm, self.device, self.clock = rank.comm, rank.device, rank.clock
+        comm = rank.comm
         self.counts = partition.counts(ny, comm.size)
         around = [0, *self.counts, 0][comm.rank : comm.rank + 3]
         self.lower = comm.rank - 1 if around[0] and around[1] else MPI.PROC_NULL
@@ -59,45 +58,36 @@ class Rows:
             self._arrival = self.device.to_device(zeros) if self.device.mpi_reads_device else zeros
             # Halo rows on their way to a device that MPI cannot reach.
             self._landing = np.empty((2, nx + 2))
+            self._room = self.device.to_device(np.zeros((self.counts[comm.rank] + 2, nx + 2)))
 
-    def zeros(self) -> Any:
-        """Return another part, all 0. Collective.
+    def scatter(self, source: Fill | None) -> tuple[Any, Any]:
+        """Send each rank its rows from rank 0; return its part, and room for another. Collective.
 
-        Raises
-        ------
-        Stop
-            A rank has too little memory.
-        """
-        with agreement(self.comm, MemoryError):
-            return self.device.to_device(np.zeros(self._arrival.shape))
-
-    def scatter(self, fill: Fill | None) -> Any:
-        """Send each rank its rows from rank 0, and return its part. Collective.
-
-        On the host this is the same array each time: the next call writes over it.
+        The next call writes over both. They belong together: a job that swapped arrays of its own
+        an odd number of times would begin its next repeat with one array under two names.
 
         Parameters
         ----------
-        fill : callable
-            ``fill(start, rows)`` fills a ``(k, nx)`` array with the rows from ``start`` on; it is
+        source : callable
+            ``source(start, rows)`` fills a ``(k, nx)`` array with the rows from ``start`` on; it is
             called with increasing ``start``. Significant on rank 0.
 
         Raises
         ------
         Stop
-            On every rank, if ``fill`` raises it.
+            On every rank, if ``source`` raises it.
         """
 
-        def source(start: int, rows: np.ndarray) -> None:
-            assert fill is not None
+        def fill(start: int, rows: np.ndarray) -> None:
+            assert source is not None
             inside = np.empty((len(rows), rows.shape[1] - 2))
-            fill(start, inside)
+            source(start, inside)
             rows[:, 1:-1], rows[:, 0], rows[:, -1] = inside, 0.0, 0.0
 
         # Whole rows, halo columns included, so that what is sent lies together in memory.
-        collectives.scatter(self.comm, source, self.counts, self._arrival[1:-1], self.clock)
+        collectives.scatter(self.comm, fill, self.counts, self._arrival[1:-1], self.clock)
         with self.clock.phase("to_device"):
-            return self.device.to_device(self._arrival)
+            return self.device.to_device(self._arrival), self._room
 
     def start_exchange(self, u: Any) -> None:
         """Begin to send the first and last row of a part, and to receive its halo rows.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rankwise.node.device import Device
-from rankwise.ranks.clock import Clock
+from rankwise.node.rank import Rank
 
 # Long enough to hide what it takes to begin a copy and a kernel, some 10 us each: at 25 GB/s, what
 # PCIe 4.0 delivers, a copy takes 1.3 ms.
@@ -28,36 +28,35 @@ class _Slot:
     rows: Any
 
 
-def run(
-    device: Device, clock: Clock, call: Callable[..., None], x: Any, out: Any, block: int
-) -> None:
+def run(rank: Rank, call: Callable[..., None], x: Any, out: Any, block: int) -> None:
     """Call a kernel that turns each block of rows into one value, wherever the rows are.
 
     Parameters
     ----------
-    device : Device
-    clock : Clock
+    rank : Rank
         Phases ``kernel``, the time that the kernels took on the device, and ``to_device``, the time
         besides. A piece is too short to fill a GPU: bytes over the seconds of such a ``kernel`` are
         less than the kernel reaches on rows that are there already.
     call : callable
         ``call(rows, values)`` writes one value for each block of rows. For Numba on a GPU it takes
         the stream as a third argument.
-    x : (n,) array
+    x : (n, ...) array
         On the host, or on the device already.
-    out : (ceil(n / block),) array
+    out : (ceil(n / block), ...) array
         On the device.
     block : int
         Rows in a block.
     """
+    device, clock = rank.device, rank.clock
     if not device.is_gpu or not isinstance(x, np.ndarray):
         with clock.phase("kernel"):
             call(x, out)
         return
     begin = time.perf_counter()
-    step = max(1, PIECE_BYTES // (block * x.itemsize)) * block
+    row_bytes = np.dtype((x.dtype, x.shape[1:])).itemsize
+    step = max(1, PIECE_BYTES // max(1, block * row_bytes)) * block
     # A GPU has no arrays of no bytes.
-    slots = _slots(device, min(step, len(x)), x.dtype) if len(x) else []
+    slots = _slots(device, (min(step, len(x)), *x.shape[1:]), x.dtype) if len(x) else []
     marks = []
     for number, first in enumerate(range(0, len(x), step)):
         slot = slots[number % 2]
@@ -79,8 +78,8 @@ def run(
 
 # Kept from one repeat to the next: to lock pages takes longer than to copy them.
 @functools.lru_cache(maxsize=1)
-def _slots(device: Device, rows: int, dtype: np.dtype) -> list[_Slot]:
+def _slots(device: Device, shape: tuple[int, ...], dtype: np.dtype) -> list[_Slot]:
     return [
-        _Slot(device.new_stream(), device.pinned(rows, dtype), device.empty(rows, dtype))
+        _Slot(device.new_stream(), device.pinned(shape, dtype), device.empty(shape, dtype))
         for _ in range(2)
     ]

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rankwise.node.rank import Rank
 from rankwise.ranks.agreement import agreement
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-    from rankwise.run.run import Run
 
 _FOLDER = "/dev/shm"
 # No space, no such folder, too many files or addresses, a size that the system cannot express.
@@ -53,7 +52,7 @@ class Window:
             self.parts[0] = own
 
 
-def share(comm: "MPI.Comm", run: "Run", counts: list[int], dtype: Any) -> Window:
+def share(rank: Rank, counts: list[int], row: tuple[int, ...], dtype: Any) -> Window:
     """Return a window for rows that rank 0 has, or makes, and the others need. Collective.
 
     On other nodes than that of rank 0, where MPI reaches the memory of a device, and where the
@@ -61,12 +60,11 @@ def share(comm: "MPI.Comm", run: "Run", counts: list[int], dtype: Any) -> Window
 
     Parameters
     ----------
-    comm : MPI.Comm
-        All ranks of the job.
-    run : Run
-        From `rankwise.run.run.begin`.
+    rank : Rank
     counts : list of int
-        Rows of each rank, see `rankwise.data.partition.counts`. A row is one element.
+        Rows of each rank, see `rankwise.data.partition.counts`.
+    row : tuple of int
+        Shape of a row; ``()`` for a vector.
     dtype : dtype
 
     Raises
@@ -74,16 +72,20 @@ def share(comm: "MPI.Comm", run: "Run", counts: list[int], dtype: Any) -> Window
     Stop
         A rank has too little memory for its rows.
     """
-    node, kind = run.device.node, np.dtype(dtype)
+    comm, device, kind = rank.comm, rank.device, np.dtype((dtype, row))
+    node = device.node
     ranks = node.allgather(comm.rank)
     parts, failure = None, ""
-    if 0 in ranks and len(ranks) > 1 and not run.device.mpi_reads_device:
-        parts, failure = _allocate(node, [counts[rank] for rank in ranks], kind)
+    if 0 in ranks and len(ranks) > 1 and not device.mpi_reads_device:
+        parts, failure = _allocate(node, [counts[each] for each in ranks], row, dtype)
     with agreement(comm, MemoryError, ValueError):
-        own = run.device.mpi_buffer(counts[comm.rank], kind) if parts is None else parts[node.rank]
+        if parts is None:
+            own = device.mpi_buffer((counts[comm.rank], *row), dtype)
+        else:
+            own = parts[node.rank]
     if failure and comm.rank == 0:
-        size = sum(counts[rank] for rank in ranks) * kind.itemsize / 1e9
-        run.warn(
+        size = sum(counts[each] for each in ranks) * kind.itemsize / 1e9
+        rank.warn(
             f"{_FOLDER}, {size:.3g} GB for the ranks of a node to share: {failure}; so rank 0 "
             "sends them copies, which takes more time and memory"
         )
@@ -91,22 +93,23 @@ def share(comm: "MPI.Comm", run: "Run", counts: list[int], dtype: Any) -> Window
     if parts is not None:
         window.shared = comm.rank != 0
         if comm.rank == 0:
-            for rank, part in zip(ranks, parts, strict=True):
-                window.parts[rank] = part
+            for each, part in zip(ranks, parts, strict=True):
+                window.parts[each] = part
     return window
 
 
-def private(comm: "MPI.Comm", counts: list[int], dtype: Any) -> Window:
+def private(rank: Rank, counts: list[int], row: tuple[int, ...], dtype: Any) -> Window:
     """Return a window for rows that each rank makes itself, in host memory. Collective.
 
     Parameters and what is raised are those of `share`.
     """
+    comm = rank.comm
     with agreement(comm, MemoryError, ValueError):
-        return Window(comm, np.empty(counts[comm.rank], dtype))
+        return Window(comm, np.empty((counts[comm.rank], *row), dtype))
 
 
 def _allocate(
-    node: "MPI.Comm", counts: list[int], dtype: np.dtype
+    node: "MPI.Comm", counts: list[int], row: tuple[int, ...], dtype: Any
 ) -> tuple[list[np.ndarray] | None, str]:
     """Return the rows of each rank of a node in shared memory, or why not. Collective over `node`.
 
@@ -114,15 +117,17 @@ def _allocate(
     """
     # Each rank's rows begin with a page, which is near the core that takes it first.
     page = mmap.ALLOCATIONGRANULARITY
-    sizes = [-(-count * dtype.itemsize // page) * page for count in counts]
+    octets = np.dtype((dtype, row)).itemsize
+    sizes = [-(-count * octets // page) * page for count in counts]
+    shapes = [(count, *row) for count in counts]
     ends = list(accumulate(sizes))
     if not ends[-1]:
-        return [np.empty(0, dtype) for _ in counts], ""
+        return [np.empty(shape, dtype) for shape in shapes], ""
     rows = None
     handle, failure = _open(node, ends[-1])
     if handle is not None:
         try:
-            rows = _map(handle, node.rank, counts, sizes, ends, dtype)
+            rows = _map(handle, node.rank, shapes, sizes, ends, dtype)
         except _FAILURES as error:
             # Not now: the others must not wait for this rank.
             failure = _reason(error)
@@ -132,19 +137,24 @@ def _allocate(
 
 
 def _map(
-    handle: int, rank: int, counts: list[int], sizes: list[int], ends: list[int], dtype: np.dtype
+    handle: int,
+    rank: int,
+    shapes: list[tuple[int, ...]],
+    sizes: list[int],
+    ends: list[int],
+    dtype: Any,
 ) -> list[np.ndarray]:
     """Take the memory of one rank; map it or, on the first rank, that of all, empty for others."""
     if sizes[rank]:
         # In contrast to a write beyond the space that is left, which ends the process.
         os.posix_fallocate(handle, ends[rank] - sizes[rank], sizes[rank])
     rows = []
-    for other, (count, size, end) in enumerate(zip(counts, sizes, ends, strict=True)):
+    for other, (shape, size, end) in enumerate(zip(shapes, sizes, ends, strict=True)):
         if size and rank in (0, other):
             memory = mmap.mmap(handle, size, offset=end - size)
-            rows.append(np.ndarray(count, dtype, memory))
+            rows.append(np.ndarray(shape, dtype, memory))
         else:
-            rows.append(np.empty(0, dtype))
+            rows.append(np.empty((0, *shape[1:]), dtype))
     return rows
 
 

@@ -1,6 +1,5 @@
 """Read an input array in pieces, from HDF5 or from NumPy's own format."""
 
-import argparse
 import functools
 import hashlib
 import io
@@ -25,22 +24,6 @@ _NPY_ERRORS = (*hdf5.ERRORS, EOFError, SyntaxError, tokenize.TokenError)
 # More than the largest header that NumPy takes; one can declare gigabytes.
 _NPY_HEADER_BYTES = 2**14
 _BLOCK_BYTES = 16 * 2**20
-
-
-def add_options(parser: argparse.ArgumentParser, source: Any, meaning: str) -> None:
-    """Add ``--input`` to a group of options, and what belongs to it to the parser.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-    source : group of its options
-        One of them can be given.
-    meaning : str
-        What the array is, and what it must be like.
-    """
-    source.add_argument("--input", metavar="FILE", help=f"FILE.h5:/dataset or FILE.npy, {meaning}")
-    meaning = "let the --input refer to other files (external links, virtual datasets)"
-    parser.add_argument("--allow-external", action="store_true", help=meaning)
 
 
 class Dataset:

@@ -1,6 +1,6 @@
 """The record of a run: one HDF5 file, complete or absent.
 
-Schema, version 4::
+Schema, version 5::
 
     /                  attributes:
                        schema            int, this version
@@ -23,6 +23,10 @@ Schema, version 4::
                        work              int, operations of all ranks in a repeat, up to a constant
                                          factor
                        kernel_bytes      int [bytes] that the kernel reads or writes in a repeat
+                       kernel_flops      int, additions and multiplications of the kernel in a
+                                         repeat; 0 if the job does not tell
+                       unchecked         str, why the answer is not to be trusted; empty if all its
+                                         checks were made and passed
                        warnings          str, JSON list of what was told as a warning
                        first_step        int, the step after which the run went on from a
                                          checkpoint, 0 if it did not; the timings, the work and the
@@ -30,10 +34,11 @@ Schema, version 4::
                        restarts          int, how often the run went on from a checkpoint
                        results_sha256    str, see `digest`
     /results/<name>    dataset with attributes `units` and `description`
-    /check             attributes `error` and `bound`: distance of the result from an independent
-                       one, and the largest that rounding explains
+    /checks            table: why, error, bound: distance of the result from an independent one, and
+                       the largest that is explained by what `why` says
     /timings           (repeats, phases, ranks) float64 [s], attribute `phases`; NaN where a phase
-                       did not run, phases that run once stand in the first repeat
+                       did not run, phases that run once stand in the first repeat; the others
+                       add up to the wall clock of the repeat
     /ranks             table: rank, host, cores, threads, device, peak_memory [bytes]
     /snapshots         table: step, file (beside the record), sha256 of its dataset as by `digest`
 
@@ -59,12 +64,22 @@ from rankwise.ranks.agreement import Stop, agreement, sleep_until_all
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-SCHEMA = 4
+SCHEMA = 5
 # Attributes that are no plain numbers or text.
 _JSON = ("arguments", "versions", "slurm", "warnings")
-_TEXTS = ("job", "command", "folder", "variant", "start", "git", "mpi", "results_sha256")
+_TEXTS = (
+    "job",
+    "command",
+    "folder",
+    "variant",
+    "start",
+    "git",
+    "mpi",
+    "unchecked",
+    "results_sha256",
+)
 _NUMBERS = ("ranks", "nodes", "threads", "peak_memory_rank", "peak_memory_node", "work",
-            "kernel_bytes", "first_step", "restarts")  # fmt: skip
+            "kernel_bytes", "kernel_flops", "first_step", "restarts")  # fmt: skip
 _KINDS = {
     **dict.fromkeys(_TEXTS, str),
     **dict.fromkeys(_NUMBERS, int),
@@ -100,8 +115,8 @@ class Record:
     attributes : dict
         The attributes of the root group, with the JSON ones decoded.
     results : dict of str to Result
-    check : dict
-        ``error`` and ``bound``.
+    checks : list of dict
+        ``why``, ``error`` and ``bound`` of each.
     phases : tuple of str
     timings : (repeats, phases, ranks) float64 array [s]
     ranks : (ranks,) structured array
@@ -110,7 +125,7 @@ class Record:
 
     attributes: dict[str, Any]
     results: dict[str, Result]
-    check: dict[str, float]
+    checks: list[dict[str, Any]]
     phases: tuple[str, ...]
     timings: np.ndarray
     ranks: np.ndarray = field(repr=False)
@@ -240,7 +255,10 @@ def _fill(file: Any, record: Record) -> int:
         hdf5.put(file.attrs, **{name: json.dumps(value) if name in _JSON else value})
     for name, result in record.results.items():
         result.put(file, f"results/{name}")
-    file.create_group("check").attrs.update(record.check)
+    rows = [(check["why"].encode(), check["error"], check["bound"]) for check in record.checks]
+    longest = max((len(why) for why, _, _ in rows), default=1)
+    kinds = [("why", f"S{longest}"), ("error", "f8"), ("bound", "f8")]
+    file["checks"] = np.array(rows, kinds)
     timings = file.create_dataset("timings", data=record.timings)
     hdf5.put(timings.attrs, phases=tuple(record.phases), units="s")
     file["ranks"] = record.ranks
@@ -292,8 +310,8 @@ def _read(file: Any) -> Record:
     names = [f"results/{name}" for name in _part(file, "results")]
     facts = hdf5.attributes(file)
     # All at once: many names of one large dataset would take the memory of many.
-    timings, ranks, snapshots, *results = hdf5.arrays(
-        file, ["timings", "ranks", "snapshots", *names]
+    timings, ranks, snapshots, checks, *results = hdf5.arrays(
+        file, ["timings", "ranks", "snapshots", "checks", *names]
     )
     record = Record(
         {name: json.loads(value) if name in _JSON else value for name, value in facts.items()},
@@ -301,7 +319,7 @@ def _read(file: Any) -> Record:
             name.removeprefix("results/"): _result(values, hdf5.attributes(_part(file, name)))
             for name, values in zip(names, results, strict=True)
         },
-        hdf5.attributes(_part(file, "check")),
+        _checks(checks),
         hdf5.attributes(_part(file, "timings"))["phases"],
         timings,
         ranks,
@@ -318,13 +336,20 @@ def _require_schema(record: Record) -> None:
             raise ValueError(f"its attribute {name!r} is missing or no {kind.__name__}")
     if min(record.attributes[name] for name in ("ranks", "nodes", "threads")) < 1:
         raise ValueError("it is of no ranks, nodes or threads")
-    if not all(isinstance(record.check.get(name), float) for name in ("error", "bound")):
-        raise ValueError("its check has no error or bound")
     if not _COLUMNS <= set(record.ranks.dtype.names or ()) or record.snapshots.dtype != SNAPSHOT:
         raise ValueError("its ranks or snapshots are no tables of this schema")
     sizes = (*record.timings.shape[:1], len(record.phases), record.attributes["ranks"])
     if record.timings.shape != sizes or record.ranks.shape != sizes[2:] or 0 in sizes:
         raise ValueError("its timings are not those of its phases and ranks")
+
+
+def _checks(table: np.ndarray) -> list[dict[str, Any]]:
+    if table.dtype.names != ("why", "error", "bound") or table.dtype["why"].kind != "S":
+        raise ValueError("its checks are no table of this schema")
+    return [
+        {"why": why.decode(), "error": float(error), "bound": float(bound)}
+        for why, error, bound in table.tolist()
+    ]
 
 
 def _part(file: Any, name: str) -> Any:

@@ -1,11 +1,8 @@
-"""What a job prints: of its own run, or of a record that lies on disk.
+"""What a job prints: of its own run, or of a record that lies on disk."""
 
-Use: ``rankwise show results/FILE.h5``
-"""
-
-import argparse
 import json
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -34,12 +31,14 @@ def summary(record: Record) -> dict[str, Any]:
         of a rank's median over repeats; ``seconds`` is that of the slowest rank's repeat, median
         over repeats; ``kernel_gbs`` [GB/s] counts the bytes of all ranks over the kernel seconds
         of the slowest rank, median over repeats; where ``oversubscribed``, ranks take turns on the
-        CPUs of a node, and were not in their kernels at the same time.
+        CPUs of a node, and were not in their kernels at the same time. ``kernel_gflops``
+        [Gflop/s] likewise; both None where no rank was in the phase ``kernel``.
     """
     facts = record.attributes
     each = np.array([phase in REPEATED for phase in record.phases])
     kernel = record.timings[:, record.phases.index("kernel")].max(axis=1)
-    bandwidth = facts["kernel_bytes"] / _median(kernel) / 1e9
+    # Where no rank was in the phase, there is nothing to divide by.
+    seconds = float(_median(kernel))
     return {
         **{name: facts[name] for name in ("job", "ranks", "nodes", "threads", "variant", "mpi")},
         "auto": facts["arguments"].get("variant") == "auto",
@@ -50,9 +49,11 @@ def summary(record: Record) -> dict[str, Any]:
             for name, result in record.results.items()
             if result.values.ndim == 0
         },
-        "check": {name: float(record.check[name]) for name in ("error", "bound")},
+        "checks": record.checks,
+        "unchecked": facts["unchecked"],
         "work": facts["work"],
         "kernel_bytes": facts["kernel_bytes"],
+        "kernel_flops": facts["kernel_flops"],
         "warnings": facts["warnings"],
         "snapshots": [os.fsdecode(name) for name in record.snapshots["file"]],
         "first_step": facts["first_step"],
@@ -60,7 +61,8 @@ def summary(record: Record) -> dict[str, Any]:
         "repeats": len(record.timings),
         "seconds": float(_median(np.nansum(record.timings[:, each], axis=1).max(axis=1))),
         "phases": _phases(record),
-        "kernel_gbs": float(bandwidth),
+        "kernel_gbs": facts["kernel_bytes"] / seconds / 1e9 if seconds > 0 else None,
+        "kernel_gflops": facts["kernel_flops"] / seconds / 1e9 if seconds > 0 else None,
         "oversubscribed": _oversubscribed(record),
         "peak_memory_rank": facts["peak_memory_rank"],
         "peak_memory_node": facts["peak_memory_node"],
@@ -118,19 +120,19 @@ def _phases(record: Record) -> dict[str, dict[str, float]]:
 def text(facts: dict[str, Any], path: Path) -> str:
     """Write the figures of `summary`, and where the record is, for people."""
     chosen = ", chosen by auto" if facts["auto"] else ""
-    bandwidth = f"{facts['kernel_gbs']:.2f} GB/s"
-    if facts["oversubscribed"]:
-        bandwidth = "no GB/s, since ranks take turns"
     lines = [
         f"{facts['job']} on {_number(facts['ranks'], 'rank')}, {_number(facts['nodes'], 'node')}, "
         f"{_number(facts['threads'], 'thread')} per rank",
         f"  variant   {facts['variant']}{chosen}, on {', '.join(facts['devices'])}",
         f"  MPI       {facts['mpi']}",
         *(f"  {name:<9} {value!r}" for name, value in facts["results"].items()),
-        f"  check     off by {facts['check']['error']:.3g}, "
-        f"rounding explains {facts['check']['bound']:.3g}",
+        *(
+            f"  check     off by {check['error']:.3g}, bound {check['bound']:.3g}: {check['why']}"
+            for check in facts["checks"]
+        ),
+        *([f"  unchecked {facts['unchecked']}"] if facts["unchecked"] else []),
         f"  repeat    {facts['seconds']:.4g} s",
-        f"  kernel    {bandwidth}",
+        f"  kernel    {_speed(facts)}",
         f"  memory    {_mebibytes(facts['peak_memory_rank'])} the largest rank, "
         f"{_mebibytes(facts['peak_memory_node'])} the largest node",
         *(f"  warning   {text}" for text in facts["warnings"]),
@@ -151,6 +153,15 @@ def show(facts: dict[str, Any], path: Path, as_json: bool, warned: bool = False)
     line = json.dumps({**facts, "record": str(path)})
     shown = facts | {"warnings": []} if warned else facts
     print(line if as_json else printable(text(shown, path)), flush=True)
+
+
+def _speed(facts: dict[str, Any]) -> str:
+    if facts["kernel_gbs"] is None:
+        return "not timed"
+    if facts["oversubscribed"]:
+        return "no GB/s, since ranks take turns"
+    flops = f", {facts['kernel_gflops']:.2f} Gflop/s" if facts["kernel_flops"] else ""
+    return f"{facts['kernel_gbs']:.2f} GB/s{flops}"
 
 
 def _snapshots(names: list[str]) -> list[str]:
@@ -174,16 +185,11 @@ def _mebibytes(octets: int) -> str:
     return f"{octets / 2**20:.0f} MiB"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="rankwise show", description="Show a record.")
-    parser.add_argument("record", metavar="FILE.h5", type=Path)
-    parser.add_argument("--json", action="store_true", help="print one JSON line")
-    args = parser.parse_args()
+def show_file(path: Path, as_json: bool) -> int:
+    """Print the figures of a record, and return the exit status: 2 if it is none."""
     try:
-        show(summary(records.read(args.record)), args.record, args.json)
+        show(summary(records.read(path)), path, as_json)
     except (OSError, ValueError) as error:
-        parser.error(str(error))
-
-
-if __name__ == "__main__":
-    main()
+        print(printable(f"rankwise show: error: {error}"), file=sys.stderr)
+        return 2
+    return 0

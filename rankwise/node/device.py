@@ -5,19 +5,19 @@ import functools
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rankwise.node import compilation
+from rankwise.node.variants import GPU_VARIANTS, VARIANTS
 from rankwise.ranks.agreement import Stop, agreement
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-_GPU_VARIANTS = ("cuda", "cupy")
 _INSTALL = "pip install -e '.[cuda13]' (or '.[cuda12]', to match the driver)"
 
 
@@ -84,7 +84,7 @@ class Device:
     @property
     def is_gpu(self) -> bool:
         """Whether kernels take arrays of another memory than the host's."""
-        return self.variant in _GPU_VARIANTS
+        return self.variant in GPU_VARIANTS
 
     # What a GPU can do at the same time as other things, in the order of a stream.
 
@@ -92,7 +92,7 @@ class Device:
         """Return a new stream, whose work does not wait for that of another such stream."""
         raise NotImplementedError
 
-    def pinned(self, count: int, dtype: Any) -> np.ndarray:
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """Return page-locked memory of the host."""
         raise NotImplementedError
 
@@ -136,10 +136,10 @@ class _NumbaCuda(Device):
 
         return cuda.stream()
 
-    def pinned(self, count: int, dtype: Any) -> np.ndarray:
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         from numba import cuda
 
-        return cuda.pinned_array(count, dtype)
+        return cuda.pinned_array(shape, dtype)
 
     def start_copy(self, host: np.ndarray, x: Any, stream: Any) -> None:
         x.copy_to_device(host, stream=stream)
@@ -185,10 +185,10 @@ class _CuPy(Device):
 
         return cupy.cuda.Stream(non_blocking=True)
 
-    def pinned(self, count: int, dtype: Any) -> np.ndarray:
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         import cupyx
 
-        return cupyx.empty_pinned(count, dtype)
+        return cupyx.empty_pinned(shape, dtype)
 
     def start_copy(self, host: np.ndarray, x: Any, stream: Any) -> None:
         x.set(host, stream)
@@ -210,7 +210,11 @@ class _CuPy(Device):
 
 
 def choose(
-    comm: "MPI.Comm", variant: str, threads: int | None = None, device_buffers: bool = False
+    comm: "MPI.Comm",
+    variant: str,
+    threads: int | None = None,
+    device_buffers: bool = False,
+    variants: Sequence[str] = VARIANTS,
 ) -> Device:
     """Settle which variant runs and on what, and prepare its library. Collective over `comm`.
 
@@ -223,11 +227,13 @@ def choose(
         All ranks of the job.
     variant : str
         ``numpy``, ``numba``, ``cuda``, ``cupy``, or ``auto``: a GPU variant if every rank sees a
-        GPU and has a library for it, else ``numba``.
+        GPU and has a library for it, else ``numba``, else ``numpy``; of those that there are.
     threads : int, optional
         Threads per rank, for the variant ``numba``; the others use one.
     device_buffers : bool
         Let MPI send from and receive into the memory of the device.
+    variants : sequence of str
+        Those that the kernel has.
 
     Returns
     -------
@@ -237,22 +243,23 @@ def choose(
     Raises
     ------
     Stop
-        A rank lacks the library or the GPU that ``variant`` needs.
+        The kernel lacks the variant, or a rank the library or the GPU that it needs.
     """
     from mpi4py import MPI
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     nodes = sum(comm.allgather(node.rank == 0))
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    gpus = visible_gpus() if variant in ("auto", *_GPU_VARIANTS) else []
+    gpus = visible_gpus() if variant in ("auto", *GPU_VARIANTS) else []
     if variant == "auto":
-        own = next((v for v in _GPU_VARIANTS if gpus and _installed(v)), "numba")
-        wishes = set(comm.allgather(own))
-        variant = wishes.pop() if len(wishes) == 1 else "numba"
+        variant = _automatic(comm, gpus, variants)
     with agreement(comm):
+        if variant not in variants:
+            there = " or ".join(variants)
+            raise Stop(f"--variant {variant}: the kernel has none, take --variant {there}")
         _require(comm.rank, variant, gpus)
     name = "host"
-    on_gpu = variant in _GPU_VARIANTS
+    on_gpu = variant in GPU_VARIANTS
     if on_gpu:
         number = node.rank % len(gpus)
         name = gpus[number]
@@ -266,6 +273,14 @@ def choose(
     kind = {"cuda": _NumbaCuda, "cupy": _CuPy}.get(variant, Device)
     direct = device_buffers and on_gpu
     return kind(variant, name, threads, cores, node, nodes, tuple(gpus), direct)
+
+
+def _automatic(comm: "MPI.Comm", gpus: list[str], variants: Sequence[str]) -> str:
+    """Return the variant that all ranks can run, one for a GPU first. Collective over `comm`."""
+    on_gpu = [v for v in GPU_VARIANTS if v in variants and gpus and _installed(v)]
+    on_host = next((v for v in ("numba", "numpy") if v in variants), variants[0])
+    wishes = set(comm.allgather(on_gpu[0] if on_gpu else on_host))
+    return wishes.pop() if len(wishes) == 1 else on_host
 
 
 def share_of_cores(node: "MPI.Comm", cores: tuple[int, ...]) -> int:
@@ -345,7 +360,7 @@ def _simulated() -> bool:
 def _require(rank: int, variant: str, gpus: list[str]) -> None:
     if not _installed(variant):
         raise Stop(f"--variant {variant}: its library is missing on rank {rank}; {_INSTALL}")
-    if variant in _GPU_VARIANTS and not gpus:
+    if variant in GPU_VARIANTS and not gpus:
         raise Stop(
             f"--variant {variant}: rank {rank} sees no NVIDIA GPU; ask for one (in Slurm "
             "--gpus-per-task=1) or take --variant numba"

@@ -17,9 +17,10 @@ ONCE = ("import", "init", "compile", "write")
 # Once per repeat. `wait` is time spent until the others are ready, apart from the transfer itself,
 # because the cure differs: balance the load, or send less. `halo` is what the kernel does not
 # hide of the exchange with neighbours, in which waiting for a late one cannot be told apart.
+# `other` is what no phase covers: with it the phases of a repeat add up to its wall clock.
 REPEATED = (
-    *("read", "scatter", "to_device", "kernel", "halo", "wait", "gather", "to_host"),
-    *("snapshot", "checkpoint"),
+    *("read", "scatter", "broadcast", "to_device", "kernel", "halo", "exchange", "queue", "wait"),
+    *("reduce", "gather", "to_host", "snapshot", "checkpoint", "other"),
 )
 PHASES = (*ONCE[:3], *REPEATED, *ONCE[3:])
 
@@ -48,8 +49,10 @@ class Clock:
 
     def __init__(self, repeats: int) -> None:
         self.seconds = np.full((repeats, len(PHASES)), np.nan)
-        # Phases outside of a repeat are noted with the first one; `None` discards.
-        self._repeat: int | None = 0
+        # The repeat that runs now, -1 for the warm-up; None outside of all.
+        self._repeat: int | None = None
+        # Of each phase that is open now, the seconds of the phases inside it.
+        self._inside: list[float] = []
         # Set to the device's, so that a phase ends when the device has finished.
         self.synchronize: Callable[[], None] = lambda: None
         for name, seconds in startup.items():
@@ -57,27 +60,67 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the seconds spent inside to phase ``name`` of this repeat."""
-        if name not in PHASES:
-            raise ValueError(f"unknown phase {name!r}: choose from {', '.join(PHASES)}")
+        """Add the seconds spent inside to phase ``name`` of this repeat.
+
+        A phase inside another one interrupts it, so that no second counts twice.
+
+        Raises
+        ------
+        ValueError
+            There is no such phase, or it is one that runs once and this is a timed repeat.
+        """
+        if name not in PHASES or name == "other":
+            phases = ", ".join(phase for phase in PHASES if phase != "other")
+            raise ValueError(f"unknown phase {name!r}: choose from {phases}")
+        if name in ONCE and self._repeat is not None and self._repeat >= 0:
+            raise ValueError(f"the phase {name!r} runs once: put it before or after the repeats")
+        self._inside.append(0.0)
         start = time.perf_counter()
-        yield
-        self.synchronize()
-        self.add(name, time.perf_counter() - start)
+        try:
+            yield
+            self.synchronize()
+        finally:
+            seconds, inside = time.perf_counter() - start, self._inside.pop()
+        if self._inside:
+            self._inside[-1] += seconds
+        self.add(name, seconds - inside)
 
     def add(self, name: str, seconds: float) -> None:
-        """Add seconds that were measured otherwise to phase ``name`` of this repeat."""
-        if self._repeat is not None:
-            column = PHASES.index(name)
-            before = self.seconds[self._repeat, column]
-            self.seconds[self._repeat, column] = seconds + (0.0 if np.isnan(before) else before)
+        """Add seconds that were measured otherwise to phase ``name`` of this repeat.
 
-    def repeats(self) -> Iterator[int]:
-        """Yield -1 for the untimed warm-up, then 0, 1, ... for the timed repeats."""
+        Of the warm-up nothing is kept, and outside of the repeats only what runs once.
+        """
+        once = self._repeat is None and name in ONCE
+        if once or (self._repeat is not None and self._repeat >= 0):
+            row, column = self.seconds[self._repeat or 0], PHASES.index(name)
+            row[column] = seconds + (0.0 if np.isnan(row[column]) else row[column])
+
+    def repeats(self, before: Callable[[], object] = lambda: None) -> Iterator[int]:
+        """Yield -1 for the untimed warm-up, then 0, 1, ... for the timed repeats.
+
+        The wall clock of a repeat runs from the first line of the loop's body to its last; what no
+        phase covers goes to ``other``.
+
+        Parameters
+        ----------
+        before : callable
+            Called before each repeat, outside of its time.
+        """
+        repeated = [PHASES.index(name) for name in REPEATED]
         for repeat in range(-1, len(self.seconds)):
-            self._repeat = repeat if repeat >= 0 else None
+            before()
+            self._repeat, start = repeat, time.perf_counter()
             yield repeat
-        self._repeat = 0
+            self.synchronize()
+            wall = time.perf_counter() - start
+            if repeat >= 0:
+                self.add("other", max(0.0, wall - np.nansum(self.seconds[repeat, repeated])))
+        self._repeat = None
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether this is the untimed warm-up."""
+        return self._repeat == -1
 
     def total(self, name: str) -> float:
         """Return the seconds of a phase of this rank so far, over all repeats [s]."""

@@ -41,7 +41,7 @@ def abort(status: int) -> NoReturn:
 def _report_and_abort(
     kind: type[BaseException], error: BaseException, frames: TracebackType | None
 ) -> None:
-    """Report an exception that came before `rankwise.ranks.start.launch`, then join MPI to abort it."""
+    """Report an exception that came before `launch`, then join MPI to abort all ranks."""
     traceback.print_exception(kind, error, frames)
     if "PMI_RANK" in os.environ or "PMIX_RANK" in os.environ:
         abort(1)

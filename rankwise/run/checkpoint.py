@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,11 +25,8 @@ from rankwise.disk.record import SNAPSHOT, Result
 from rankwise.node.slurm import slurm_ids
 from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop, agreement
+from rankwise.run.begin import Begun
 from rankwise.run.options import count, positive
-from rankwise.run.run import Run
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 # Where neither interval is given: what a failing node may cost.
 _DEFAULT_SECONDS = 600.0
@@ -54,10 +51,8 @@ class Checkpoint:
 
     Parameters
     ----------
-    comm : MPI.Comm
-        All ranks of the job. Collective.
-    run : Run
-        From `rankwise.run.run.begin`; its parser had `add_options`. Receives where it goes on.
+    run : Begun
+        Its parser had `add_options`. Receives where it goes on. Collective.
     problem : dict
         What the state depends on, in plain numbers and text; not the ranks or the variant.
         Significant on rank 0.
@@ -82,9 +77,8 @@ class Checkpoint:
         are checkpoints and none of them is whole and of this problem.
     """
 
-    def __init__(
-        self, comm: "MPI.Comm", run: Run, problem: dict[str, Any], last: int, octets: int
-    ) -> None:
+    def __init__(self, run: Begun, problem: dict[str, Any], last: int, octets: int) -> None:
+        comm = run.comm
         self.comm, self.run, self.problem, self.last = comm, run, problem, last
         self.path: Path | None = run.args.checkpoint
         self.every, self.seconds = run.args.checkpoint_every, run.args.checkpoint_seconds
@@ -224,19 +218,10 @@ class Checkpoint:
         """Tell whether a checkpoint is to be written after a step. Collective.
 
         All ranks find the same. After the last step none is due: the record follows.
-
-        Raises
-        ------
-        Stop
-            After the last step, another run has taken over; status 1.
         """
         if self.path is None:
             self._remark()
             return False
-        if step == self.last:
-            with agreement(self.comm):
-                if self.comm.rank == 0:
-                    self._require_owner(self.path)
         if not 0 < step < self.last:
             return False
         by_step = self.every is not None and step % self.every == 0
@@ -254,6 +239,18 @@ class Checkpoint:
         self._weight, timed, steps = found.tolist()
         self._look, self._looked_step, self._looked = step + steps, step, now
         return by_step or timed > 0 or self._weight > 0
+
+    def require_owner(self) -> None:
+        """Make sure that the files are still those of this run. Collective.
+
+        Raises
+        ------
+        Stop
+            Another run has taken over; status 1.
+        """
+        with agreement(self.comm):
+            if self.comm.rank == 0 and self.path is not None:
+                self._require_owner(self.path)
 
     def _pace(self, step: int, now: float) -> int:
         """Return after how many steps to look next; at most twice as many as the last time."""

@@ -4,48 +4,34 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from rankwise.disk.record import SCHEMA, SNAPSHOT, Record, Result, digest
+from rankwise.disk.record import SCHEMA, Record, Result, digest
 from rankwise.node import memory
 from rankwise.node.code import versions
 from rankwise.node.slurm import ranges, slurm_ids
 from rankwise.ranks.clock import PHASES, since_process_start
 from rankwise.ranks.mpi import mpi_library
 from rankwise.ranks.words import printable
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
-
-    from rankwise.run.run import Run
+from rankwise.run.begin import Begun
 
 
 def collect(
-    comm: "MPI.Comm",
-    run: "Run",
-    results: dict[str, Result],
-    check: dict[str, float],
-    work: int,
-    kernel_bytes: int,
-    snapshots: np.ndarray | None = None,
+    run: Begun, results: dict[str, Result], facts: dict[str, Any], snapshots: np.ndarray
 ) -> Record | None:
-    """Gather what the ranks know of this run. Collective over `comm`.
+    """Gather what the ranks know of this run. Collective.
 
     Parameters
     ----------
-    comm : MPI.Comm
-        All ranks of the job.
-    run : Run
-        From `rankwise.run.run.begin`.
-    results, check : dict
+    run : Begun
+    results : dict
         See `Record`; significant on rank 0.
-    work : int
-        Operations of all ranks in one repeat, up to a constant factor.
-    kernel_bytes : int
-        Bytes that the kernels of all ranks read or write in one repeat.
-    snapshots : structured array, optional
+    facts : dict
+        The attributes ``work``, ``kernel_bytes``, ``kernel_flops`` and ``unchecked`` of a record;
+        significant on rank 0.
+    snapshots : structured array
         See `Record`; significant on rank 0.
 
     Returns
@@ -55,7 +41,7 @@ def collect(
     """
     from mpi4py import MPI
 
-    device = run.device
+    comm, device = run.comm, run.device
     used = memory.peak()
     node_memory = device.node.allreduce(used - memory.counted_by_others())
     host = MPI.Get_processor_name()
@@ -90,16 +76,14 @@ def collect(
         "slurm": slurm_ids(),
         "peak_memory_rank": max(row[-1] for row, _ in rows),
         "peak_memory_node": max(node for _, node in rows),
-        "work": work,
-        "kernel_bytes": kernel_bytes,
+        **facts,
         "warnings": run.warnings,
         "first_step": run.first_step,
         "restarts": run.restarts,
         "results_sha256": digest(results),
     }
     ranks = np.array([row for row, _ in rows], np.dtype(kinds))
-    files = np.empty(0, SNAPSHOT) if snapshots is None else snapshots
-    return Record(attributes, results, check, PHASES, timings, ranks, files)
+    return Record(attributes, results, run.checks, PHASES, timings, ranks, snapshots)
 
 
 def _folder() -> str:

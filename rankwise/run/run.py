@@ -1,216 +1,207 @@
 """One run of a job, from its command line to its record."""
 
-import argparse
-import sys
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from rankwise.disk import record
-from rankwise.disk import summary as report
-from rankwise.node import device, shared_memory
-from rankwise.node import placement as launch
-from rankwise.node.code import git_commit
-from rankwise.ranks.agreement import Stop, agreement
-from rankwise.ranks.clock import Clock
-from rankwise.ranks.words import printable
+from rankwise.data.halo import HaloRows
+from rankwise.data.rows import Rows
+from rankwise.disk import record, summary
+from rankwise.disk.record import SNAPSHOT
+from rankwise.node import compilation, variants
+from rankwise.ranks.agreement import Stop
 from rankwise.run import provenance
-from rankwise.run.options import parse
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
-
-
-@dataclass
-class Run:
-    """What every rank knows of its run.
-
-    Attributes
-    ----------
-    job : str
-        Name of the job.
-    args : argparse.Namespace
-        Arguments, equal on every rank.
-    path : Path
-        Where the record is going to be.
-    clock : Clock
-        Timings of this rank.
-    device : Device
-        What this rank runs on.
-    commit : str
-        Of the code, when the run began; known on rank 0.
-    errors, warnings : lists of str
-        What is wrong with the launch; known on rank 0.
-    first_step, restarts : int
-        The step after which the run goes on, and how often it has done so; see
-        `rankwise.run.checkpoint`.
-    """
-
-    job: str
-    args: argparse.Namespace
-    path: Path
-    clock: Clock
-    device: device.Device
-    commit: str
-    errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    first_step: int = 0
-    restarts: int = 0
-
-    def warn(self, text: str) -> None:
-        """Print a warning, and keep it for the record. Significant on rank 0."""
-        self.tell(f"warning: {text}")
-        self.warnings.append(text)
-
-    def tell(self, text: str) -> None:
-        """Print a line on standard error, if there is still one. Significant on rank 0."""
-        # The log may be on a disk that is full by now: the run is worth more.
-        with suppress(OSError):
-            print(f"{Path(sys.argv[0]).name}: {printable(text)}", file=sys.stderr, flush=True)
+from rankwise.run.begin import Begun
+from rankwise.run.loop import Loop
+from rankwise.run.results import results as checked_results
+from rankwise.run.results import whole
+from rankwise.run.source import Fill, Source
 
 
-def begin(
-    comm: "MPI.Comm",
-    job: str,
-    parser: argparse.ArgumentParser,
-    argv: list[str],
-    grow: Callable[[argparse.Namespace, int], None] | None = None,
-    refuse: bool = True,
-) -> Run:
-    """Parse the command line, make sure of the record's place, choose the device. Collective.
+class Run(Begun):
+    """A run, and what a job does with it. Parameters and attributes: see `Begun`."""
 
-    Then look at the launch as a whole, and refuse it or print warnings.
+    _loop: Loop | None = None
+    _first_value: bytes | None = None
 
-    Parameters
-    ----------
-    comm : MPI.Comm
-        All ranks of the job.
-    job : str
-        Name of the job, for its record.
-    parser : argparse.ArgumentParser
-        The job's own options; the common ones are added.
-    argv : list of str
-        Command line without the program's name; significant on rank 0.
-    grow : callable, optional
-        ``grow(args, ranks)`` turns sizes that mean the work of one rank into those of the whole
-        problem; with it the job has ``--weak``.
-    refuse : bool
-        Whether a wrong launch ends the run, and warnings are printed. Otherwise the job does so.
+    def kernel(self, function: str, **constants: Any) -> Callable[..., None]:
+        """Import the chosen variant of the kernel; return a function of it, its constants bound.
 
-    Returns
-    -------
-    Run
+        Phase ``import``.
 
-    Raises
-    ------
-    Stop
-        Something that the user asked for cannot be had, or the launch is wrong.
-    """
-    args = parse(comm, parser, argv, weak=grow is not None)
-    if grow is not None and args.weak:
-        with agreement(comm):
-            grow(args, comm.size)
-    path = record.target(comm, job, args.output, args.force)
-    with agreement(comm, MemoryError):
-        clock = Clock(args.repeats)
-    with clock.phase("import"):
-        place = device.choose(comm, args.variant, args.threads, args.device_buffers)
-    clock.synchronize = place.synchronize
-    if place.node.rank == 0:
-        shared_memory.remove_stale()
-    errors, warnings = launch.look(comm, place, args.variant)
-    commit = git_commit() if comm.rank == 0 else ""
-    run = Run(job, args, path, clock, place, commit, errors, warnings)
-    if refuse:
-        launch.refuse(comm, errors)
-        for text in warnings:
-            run.tell(f"warning: {text}")
-    return run
+        Parameters
+        ----------
+        function : str
+        **constants
+            Arguments of it that are the same in all calls.
+        """
+        assert self._kernel is not None, "Run(..., kernel=...) names the kernel"
+        with self.phase("import"):
+            module = variants.load(self._kernel, self.device.variant)
+        return functools.partial(getattr(module, function), **constants)
+
+    def compile(self, call: Callable[..., None], *arrays: np.ndarray) -> None:
+        """Call a kernel on small arrays, so that it is compiled, once a node. Collective.
+
+        Phase ``compile``.
+
+        Parameters
+        ----------
+        call : callable
+            From `kernel`.
+        *arrays : arrays of the host
+            Of the types that the kernel is going to see.
+        """
+        function = getattr(call, "func", call)
+        types = "-".join(f"{array.dtype}x{array.ndim}" for array in arrays)
+        there = [self.device.to_device(array) for array in arrays]
+        with self.phase("compile"):
+            name = f"{function.__module__}.{function.__name__}-{types}"
+            compilation.warm_up(self.device.node, name, lambda: call(*there))
+
+    def source(
+        self,
+        make: Fill,
+        shape: Sequence[int],
+        dtypes: tuple[Any, ...] = (np.float64,),
+        largest: float | None = None,
+        least: int = 0,
+    ) -> Source:
+        """Return where the data come from: ``make`` or the ``--input``. See `Source`."""
+        return Source(self, make, shape, dtypes, largest, least)
+
+    def rows(self, source: Source, block: int = 1) -> Rows:
+        """Return rows of the shape of a source, in whole blocks. See `Rows`."""
+        return Rows(self, source.shape, source.dtype, block)
+
+    def halo_rows(self, source: Source) -> HaloRows:
+        """Return the rows of a 2-D source, with halo. See `HaloRows`. Collective."""
+        return HaloRows(self, *source.shape)
+
+    def loop(self, problem: dict[str, Any], nbytes: int, source: Source | None = None) -> Loop:
+        """Return the steps of this run; it has one loop at most. See `Loop`. Collective."""
+        self._loop = Loop(self, problem, nbytes, source)
+        return self._loop
+
+    def repeats(self) -> Iterator[int]:
+        """Yield -1 for the warm-up, then the numbers of the timed repeats. Collective.
+
+        All ranks begin a repeat together. Its time is the wall clock of the loop's body.
+        """
+        return self.clock.repeats(self.comm.Barrier)
+
+    def same(self, value: Any) -> Any:
+        """Return a value of this repeat, after making sure that the first one gave the same bits.
+
+        Raises
+        ------
+        Stop
+            They differ; status 1.
+        """
+        if value is not None and not self.clock.warming_up:
+            octets = np.asarray(value).tobytes()
+            if self._first_value is None:
+                self._first_value = octets
+            if octets != self._first_value:
+                raise Stop("check failed: the repeats give different bits", status=1)
+        return value
+
+    def check(self, error: float, bound: float, why: str) -> None:
+        """Compare an error with its bound, and keep both. On rank 0, inside `on_root`.
+
+        Parameters
+        ----------
+        error : float
+            Distance of the result from an independent one.
+        bound : float
+            The largest one that is no mistake.
+        why : str
+            What the bound is: "rounding of both sums", "five standard errors", "exact".
+
+        Raises
+        ------
+        Stop
+            The error is larger, or either is not a number, or the bound is infinite; status 1.
+        """
+        if not error <= bound or not math.isfinite(bound):
+            raise Stop(f"check failed: off by {error}, bound {bound}: {why}", status=1)
+        self.checks.append({"why": why, "error": float(error), "bound": float(bound)})
+
+    def finish(
+        self,
+        results: Mapping[str, tuple[Any, str, str]] | None,
+        *,
+        work: int,
+        kernel_bytes: int,
+        kernel_flops: int = 0,
+    ) -> None:
+        """Write the record and print what it says. Collective.
+
+        A mistake of the job in these lines, or before them, does not lose its answer: the record is
+        written and marked as unchecked, and the run ends with status 1.
+
+        Parameters
+        ----------
+        results : mapping of str to (value, unit, description)
+            Numbers and arrays; significant on rank 0. Single numbers are printed as well.
+        work : int
+            Operations of all ranks in one repeat, up to a constant factor: what weak scaling holds
+            constant per rank.
+        kernel_bytes, kernel_flops : int
+            Bytes that the kernels of all ranks read or write in one repeat; their additions and
+            multiplications, if the job tells.
+
+        Raises
+        ------
+        Stop
+            The record could not be written, or is marked as unchecked; status 1.
+        """
+        figures = {"work": work, "kernel_bytes": kernel_bytes, "kernel_flops": kernel_flops}
+        facts, path = self.keep(results, figures)
+        if self.comm.rank == 0:
+            summary.show(facts, path, self.args.json, warned=True)
+        if self._loop is not None:
+            self._loop.checkpoint.remove()
+        self.on_root(_refuse_unchecked, facts, path)
+
+    def keep(
+        self, results: Mapping[str, tuple[Any, str, str]] | None, figures: dict[str, Any]
+    ) -> tuple[dict[str, Any], Path]:
+        """Write the record, and print nothing. Collective. See `finish`.
+
+        Returns
+        -------
+        facts : dict
+            See `rankwise.disk.summary.summary`; empty on all ranks but 0.
+        path : Path
+            Where the record is.
+        """
+        snapshots = np.empty(0, SNAPSHOT)
+        if self._loop is not None:
+            self._loop.checkpoint.require_owner()
+            snapshots = self._loop.snapshots.table()
+        kept, problems = checked_results(results or {})
+        for name, value in figures.items():
+            figures[name], more = whole(name, value)
+            problems += more
+        timed = self.comm.allreduce(self.clock.total("kernel"), max) > 0
+        if not timed and (figures["kernel_bytes"] or figures["kernel_flops"]):
+            problems.append("no rank was in the phase 'kernel'")
+        if not self.checks:
+            problems.append("no check was made: run.check(error, bound, why) on rank 0")
+        figures["unchecked"] = "; ".join(problems)
+        made = provenance.collect(self, kept, figures, snapshots)
+        # Before there is a file: this fails where a record lacks what its reader needs.
+        if made is not None:
+            summary.summary(made)
+        path = record.write(self.comm, self.path, made, self.args.force)
+        return {} if made is None else summary.summary(made), path
 
 
-def checked(error: float, bound: float) -> dict[str, float]:
-    """Return what a record holds of the check.
-
-    Parameters
-    ----------
-    error, bound : float
-        Distance of the result from an independent one, and the largest that rounding explains.
-
-    Raises
-    ------
-    Stop
-        Rounding does not explain the distance; status 1.
-    """
-    if not error <= bound:
-        raise Stop(f"check failed: off by {error}, rounding explains {bound}", status=1)
-    return {"error": error, "bound": bound}
-
-
-def keep(
-    comm: "MPI.Comm",
-    run: Run,
-    results: dict[str, record.Result],
-    check: dict[str, float],
-    work: int,
-    kernel_bytes: int,
-    snapshots: np.ndarray | None = None,
-) -> tuple[dict[str, Any], Path]:
-    """Write the record. Collective over `comm`.
-
-    Parameters
-    ----------
-    comm : MPI.Comm
-        All ranks of the job.
-    run : Run
-        From `begin`.
-    results : dict of str to rankwise.disk.record.Result
-        Significant on rank 0.
-    check : dict
-        From `checked`; significant on rank 0.
-    work : int
-        Operations of all ranks in one repeat, up to a constant factor: what weak scaling holds
-        constant per rank.
-    kernel_bytes : int
-        Bytes that the kernels of all ranks read or write in one repeat.
-    snapshots : structured array, optional
-        From `rankwise.run.snapshots`; significant on rank 0.
-
-    Returns
-    -------
-    facts : dict
-        See `rankwise.disk.summary.summary`; empty on all ranks but 0.
-    path : Path
-        Where the record is.
-
-    Raises
-    ------
-    Stop
-        The record could not be written; status 1.
-    """
-    whole = provenance.collect(comm, run, results, check, work, kernel_bytes, snapshots)
-    # Before there is a file: this fails where a job leaves out what a record needs.
-    facts = {} if whole is None else report.summary(whole)
-    path = record.write(comm, run.path, whole, run.args.force)
-    return facts if whole is None else report.summary(whole), path
-
-
-def finish(
-    comm: "MPI.Comm",
-    run: Run,
-    results: dict[str, record.Result],
-    check: dict[str, float],
-    work: int,
-    kernel_bytes: int,
-    snapshots: np.ndarray | None = None,
-) -> None:
-    """Write the record and print what it says. See `keep`. Collective over `comm`.
-
-    Results that are single numbers are printed as well.
-    """
-    facts, path = keep(comm, run, results, check, work, kernel_bytes, snapshots)
-    if comm.rank == 0:
-        report.show(facts, path, run.args.json, warned=True)
+def _refuse_unchecked(facts: dict[str, Any], path: Path) -> None:
+    if facts["unchecked"]:
+        raise Stop(f"{path} is marked as unchecked: {facts['unchecked']}", status=1)

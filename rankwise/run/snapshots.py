@@ -4,8 +4,8 @@ One HDF5 file for each step that is kept::
 
     /                  attributes: snapshot (int, version of this layout), job, record (name of its
                        file), arguments and problem (JSON objects; of the latter see
-                       `rankwise.run.checkpoint`), step, sha256 (`rankwise.disk.record.digest` of the
-                       datasets)
+                       `rankwise.run.checkpoint`), step, sha256 (of the datasets, see
+                       `rankwise.disk.record.digest`)
     /<name>            datasets with attributes `units` and `description`
 
 The record lists all of a run, with their digests.
@@ -17,7 +17,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +25,9 @@ from rankwise.disk import files, hdf5
 from rankwise.disk.record import SNAPSHOT, Result, digest
 from rankwise.ranks.agreement import Stop, agreement
 from rankwise.ranks.words import printable
+from rankwise.run.begin import Begun
 from rankwise.run.checkpoint import Checkpoint
 from rankwise.run.provenance import plain
-from rankwise.run.run import Run
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 VERSION = 1
 
@@ -40,10 +37,8 @@ class Snapshots:
 
     Parameters
     ----------
-    comm : MPI.Comm
-        All ranks of the job. Collective.
-    run : Run
-        From `rankwise.run.run.begin`.
+    run : Begun
+        Collective.
     every, last : int
         A snapshot is kept after every so many steps, up to the last one; none if `every` is None.
     octets : int
@@ -65,13 +60,13 @@ class Snapshots:
 
     def __init__(
         self,
-        comm: "MPI.Comm",
-        run: Run,
+        run: Begun,
         every: int | None,
         last: int,
         octets: int,
         checkpoint: Checkpoint,
     ) -> None:
+        comm = run.comm
         self.comm, self.run = comm, run
         first = checkpoint.step // every * every + every if every else 0
         self.steps = range(first, last + 1, every) if every else range(0)

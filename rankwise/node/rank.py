@@ -1,0 +1,91 @@
+"""This rank: what an array needs to travel, and how ranks agree."""
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rankwise.node.device import Device
+from rankwise.ranks.agreement import agreement
+from rankwise.ranks.clock import Clock
+from rankwise.ranks.words import printable
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+Value = TypeVar("Value")
+
+
+class Rank:
+    """One rank of a job.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job.
+    clock : Clock
+        Timings of this rank.
+    device : Device
+        What this rank runs on.
+
+    Attributes
+    ----------
+    warnings : list of str
+        What was warned of; on rank 0 that of the launch, too.
+    """
+
+    def __init__(self, comm: "MPI.Comm", clock: Clock, device: Device) -> None:
+        self.comm, self.clock, self.device = comm, clock, device
+        self.warnings: list[str] = []
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Add the seconds spent inside to a phase, see `rankwise.ranks.clock`."""
+        return self.clock.phase(name)
+
+    def agree(
+        self,
+        call: Callable[..., Value],
+        *args: Any,
+        mistake: type[Exception] | tuple[type[Exception], ...] = (),
+    ) -> Value:
+        """Call a function on every rank, none of which waits for another inside. Collective.
+
+        Parameters
+        ----------
+        call : callable
+        *args
+            What it is called with.
+        mistake : exception type, or tuple of them
+            Also taken as the user's mistake, with their text as the message.
+
+        Raises
+        ------
+        Stop
+            On every rank, if the function raises it, or ``mistake``, on one.
+        """
+        mistakes = mistake if isinstance(mistake, tuple) else (mistake,)
+        with agreement(self.comm, *mistakes):
+            return call(*args)
+
+    def on_root(self, call: Callable[..., Value], *args: Any) -> Value | None:
+        """Call a function on rank 0 alone; return what it returns, None elsewhere. Collective.
+
+        Raises
+        ------
+        Stop
+            On every rank, if the function raises it.
+        """
+        with agreement(self.comm):
+            return call(*args) if self.comm.rank == 0 else None
+
+    def warn(self, text: str) -> None:
+        """Print a warning, and keep it for the record. Significant on rank 0."""
+        self.tell(f"warning: {text}")
+        self.warnings.append(text)
+
+    def tell(self, text: str) -> None:
+        """Print a line on standard error, if there is still one. Significant on rank 0."""
+        # The log may be on a disk that is full by now: the run is worth more.
+        with suppress(OSError):
+            print(f"{Path(sys.argv[0]).name}: {printable(text)}", file=sys.stderr, flush=True)

@@ -1,0 +1,54 @@
+"""What a job hands over at its end: results and figures, and what is wrong with them."""
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rankwise.disk.record import Result
+
+# HDF5 and JSON hold no larger whole numbers.
+_MOST = 2**63 - 1
+
+
+def results(given: Mapping[str, tuple[Any, str, str]]) -> tuple[dict[str, Result], list[str]]:
+    """Return what a record holds of ``name: (value, unit, description)``, and what is wrong.
+
+    Parameters
+    ----------
+    given : mapping
+        Values are Python or NumPy numbers, or arrays of them.
+    """
+    kept, problems = {}, []
+    for name, value in given.items():
+        try:
+            values, unit, description = value
+            array = np.asarray(values)
+            if array.dtype.kind not in "biuf":
+                raise ValueError(f"of type {array.dtype}")
+            kept[name] = Result(array, str(unit), str(description))
+        except (TypeError, ValueError) as error:
+            problems.append(
+                f"the result {name!r} is left out: it is not (number or array of numbers, unit, "
+                f"description), but {error}"
+            )
+    return kept, problems
+
+
+def whole(name: str, value: Any) -> tuple[int, list[str]]:
+    """Return a count that a record can hold, and what is wrong with it; 0 if something is.
+
+    Parameters
+    ----------
+    name : str
+    value : int
+        Or a NumPy integer, or a float that is a whole number.
+    """
+    try:
+        number = int(value) if float(value).is_integer() else operator.index(value)
+        if 0 <= number <= _MOST:
+            return number, []
+    except (TypeError, ValueError, OverflowError):
+        pass
+    return 0, [f"{name} is {value!r}, which is no whole number from 0 to 2^63 - 1"]

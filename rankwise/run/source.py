@@ -1,0 +1,130 @@
+"""Where the data of a job come from: made by a function, or read from an ``--input``."""
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rankwise.disk.dataset import Dataset
+from rankwise.ranks.agreement import Stop, agreement
+from rankwise.run.begin import Begun
+
+Fill = Callable[[int, np.ndarray], None]
+
+
+def add_input(parser: argparse.ArgumentParser, meaning: str, local: bool = False) -> Any:
+    """Add ``--input`` and what belongs to it.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    meaning : str
+        What the array is, and what it must be like.
+    local : bool
+        Whether the job can let each rank make or read its own rows: ``--distribute local``.
+
+    Returns
+    -------
+    group of options
+        The input is one of them, and only one can be given: add the size of made data to it.
+    """
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--input", metavar="FILE", help=f"FILE.h5:/dataset or FILE.npy, {meaning}")
+    text = "let the --input refer to other files (external links, virtual datasets)"
+    parser.add_argument("--allow-external", action="store_true", help=text)
+    if local:
+        parser.add_argument(
+            "--distribute",
+            choices=("scatter", "local"),
+            default="scatter",
+            help="scatter: rank 0 makes or reads for all ranks (default); local: each rank its "
+            "own, the same rows, of an --input that all ranks see",
+        )
+    return group
+
+
+class Source:
+    """Rows that can be asked for: ``source(start, rows)`` fills an array with those from ``start``.
+
+    Parameters
+    ----------
+    run : Begun
+        Its parser had `add_input`. Collective.
+    make : callable
+        ``make(start, rows)``, for data that are made.
+    shape : sequence of int
+        Of made data; an input has as many dimensions.
+    dtypes : tuple of dtypes
+        Element types that an input may have; made data have the first.
+    largest : float, optional
+        Largest magnitude that an element of an input may have; then what is not finite is refused.
+    least : int
+        Rows that the job needs.
+
+    Attributes
+    ----------
+    made : bool
+        Whether the rows are made. Then every rank can ask for them; else rank 0 or, with
+        ``--distribute local``, every rank.
+    shape : tuple of int
+    dtype : numpy.dtype
+    nbytes : int
+
+    Raises
+    ------
+    Stop
+        The input is missing, unreadable or not as required, or has too few rows.
+    """
+
+    def __init__(
+        self,
+        run: Begun,
+        make: Fill,
+        shape: Sequence[int],
+        dtypes: tuple[Any, ...],
+        largest: float | None = None,
+        least: int = 0,
+    ) -> None:
+        args = run.args
+        self._data: Dataset | None = None
+        self.made, self._fill = args.input is None, make
+        facts = tuple(shape), np.dtype(dtypes[0])
+        if not self.made:
+            facts = self._open(run, len(shape), dtypes, largest)
+        self.shape, self.dtype = facts
+        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
+        with agreement(run.comm):
+            if self.shape[0] < least or (least and 0 in self.shape):
+                where = "the data" if self.made else args.input
+                rows = "one row" if least == 1 else f"{least} rows"
+                raise Stop(f"{where}: the shape is {self.shape}, and {rows} are needed at least")
+
+    def _open(
+        self, run: Begun, ndim: int, dtypes: tuple[Any, ...], largest: float | None
+    ) -> tuple[tuple[int, ...], np.dtype]:
+        args, comm, facts = run.args, run.comm, None
+        everywhere = getattr(args, "distribute", "scatter") == "local"
+        with agreement(comm):
+            if comm.rank == 0 or everywhere:
+                data = Dataset(args.input, ndim, dtypes, largest, args.allow_external)
+                self._data, self._fill = data, data.read
+                facts = data.shape, data.dtype
+        if everywhere:
+            data.require_same(comm)
+        return comm.bcast(facts)
+
+    def __call__(self, start: int, rows: np.ndarray) -> None:
+        """Fill ``rows`` with the rows from ``start`` on.
+
+        Raises
+        ------
+        Stop
+            The file is damaged there, or an element is too large or not finite.
+        """
+        self._fill(start, rows)
+
+    def sha256(self) -> str | None:
+        """Return the SHA-256 of the elements of an input; None of made data. On rank 0."""
+        return None if self._data is None else self._data.sha256()
