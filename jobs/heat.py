@@ -22,9 +22,6 @@ import numpy as np
 from kernels import heat
 from kernels.heat.check import LARGEST, amplitude_error, decay_error
 
-# What the state after a number of steps depends on, besides the content of an input.
-PROBLEM = ("rows", "n", "alpha", "dx", "dt")
-
 
 def options(parser):
     made = add_input(parser, "the initial state, float64, 2-D")
@@ -68,8 +65,12 @@ def advance(run, plate, u, new, step):
 
 def solve(run, plate, loop, begin, step):
     """Scatter a state, do the steps, and return the last state on rank 0."""
+
+    def state():
+        return temperature(plate.gather(u))
+
     u, new = plate.scatter(begin)
-    for _ in loop.steps(lambda: temperature(plate.gather(u))):
+    for _ in loop.steps(state):
         advance(run, plate, u, new, step)
         u, new = new, u
     return plate.gather(u)
@@ -85,9 +86,7 @@ def answer(run, source, final, r):
     if source.made:
         error, bound = decay_error(final, r, steps)
         if np.abs(final).max() < 1000 * bound:
-            run.warn(
-                "little heat is left, so the check says little: take fewer --steps or more points"
-            )
+            run.warn("little heat is left, so the check says little: take fewer --steps")
     else:
         error, bound = amplitude_error(source, final, r, steps)
     run.check(error, bound, "rounding of the steps")
@@ -107,8 +106,8 @@ def main(comm, argv):
     args.dx = args.dx or 1 / (nx + 1)
     args.dt = args.dt or 0.8 * heat.longest_step(args.alpha, args.dx)
     r = run.agree(heat.ratio, args.alpha, args.dt, args.dx, mistake=ValueError)
-    problem = {name: getattr(args, name) for name in PROBLEM}
-    loop = run.loop(problem, source.nbytes, source)
+    depends_on = ("rows", "n", "alpha", "dx", "dt")
+    loop = run.loop({name: vars(args)[name] for name in depends_on}, source.nbytes, source)
     plate, step = run.halo_rows(source), run.kernel("step", r=r)
     run.compile(step, np.zeros((3, 3)), np.zeros((3, 3)))
     with loop:

@@ -7,6 +7,8 @@ A job has a `Run`, which knows the command line, the ranks and the device. The r
 
 from rankwise.ranks import guard  # noqa: I001  # before anything that may fail
 
+from typing import TYPE_CHECKING, Any
+
 from rankwise.data.halo import HaloRows
 from rankwise.data.rows import Rows
 from rankwise.ranks.agreement import Stop
@@ -16,9 +18,13 @@ from rankwise.run.options import count, positive
 from rankwise.run.run import Run
 from rankwise.run.source import Source, add_input
 
+if TYPE_CHECKING:
+    from rankwise.preflight.preflight import Preflight
+
 __all__ = [
     "HaloRows",
     "Loop",
+    "Preflight",
     "Rows",
     "Run",
     "Source",
@@ -30,3 +36,12 @@ __all__ = [
     "launch",
     "positive",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what one job alone needs when it asks for it: every import counts on every rank."""
+    if name != "Preflight":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rankwise.preflight.preflight import Preflight
+
+    return Preflight
