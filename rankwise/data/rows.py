@@ -84,8 +84,16 @@ class Rows:
         return self.rank.device.to_host(self.own)
 
     def per_block(self, *shape: int) -> Any:
-        """Return a new float64 array on the device, ``(blocks of this rank, *shape)``."""
-        return self.rank.device.empty((self.blocks[self.rank.comm.rank], *shape))
+        """Return a new float64 array on the device, ``(blocks of this rank, *shape)``. Collective.
+
+        Raises
+        ------
+        Stop
+            A rank has too little memory.
+        """
+        comm = self.rank.comm
+        with agreement(comm, MemoryError):
+            return self.rank.device.empty((self.blocks[comm.rank], *shape))
 
     def compute(self, kernel: Callable[..., None], out: Any) -> None:
         """Call ``kernel(rows, out)``, which writes a value for each block, in phase ``kernel``.

@@ -10,7 +10,7 @@ from rankwise.data import partition, window
 from rankwise.data.collectives import fill, gather, scatter
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES, Clock
-from tests.data.pretended import DeviceArray
+from tests.data.pretended import DeviceArray, running_clock
 
 pytestmark = pytest.mark.mpi
 
@@ -116,7 +116,7 @@ def phases(comm, clock):
 
 
 def test_phases_are_told_apart(comm):
-    clock = Clock(1)
+    clock = running_clock()
     counts = partition.counts(100, comm.size)
     scatter(comm, array((100,), "float64"), counts, np.empty(counts[comm.rank]), clock)
     gather(comm, np.empty(counts[comm.rank]), counts, np.empty(100), clock)
@@ -128,7 +128,7 @@ class Place:
     """A run, as far as a window asks for it: on nodes of so many ranks, taken in turn."""
 
     def __init__(self, comm, nodes):
-        self.device = self
+        self.comm, self.device = comm, self
         self.node = comm.Split(comm.rank % nodes)
         self.mpi_reads_device = False
         self.warnings = []
@@ -149,7 +149,7 @@ def counting(start, rows, factor=1):
 def test_rows_of_a_window_are_those_of_messages(comm, n, nodes):
     counts = partition.counts(n, comm.size, block=16)
     first = partition.displs(counts)[comm.rank]
-    place = window.share(comm, Place(comm, nodes), counts, np.float32)
+    place = window.share(Place(comm, nodes), counts, (), np.float32)
     for factor in (1, 2, 3):
         source = np.arange(n, dtype=np.float32) * factor
         if factor != 2:
@@ -164,9 +164,9 @@ def test_rows_of_a_window_are_those_of_messages(comm, n, nodes):
 
 
 def test_nothing_is_sent_to_ranks_that_share_memory(comm):
-    run, clock = Place(comm, 1), Clock(1)
+    run, clock = Place(comm, 1), running_clock()
     counts = partition.counts(10**5, comm.size)
-    place = window.share(comm, run, counts, np.float64)
+    place = window.share(run, counts, (), np.float64)
     assert place.shared == (comm.rank > 0) and not run.warnings
     rows = scatter(comm, counting, counts, place, clock)
     assert rows is place.own
@@ -175,7 +175,7 @@ def test_nothing_is_sent_to_ranks_that_share_memory(comm):
 
 def test_shared_memory_has_no_name_that_outlives_a_killed_job(comm):
     counts = partition.counts(10**5, comm.size)
-    place = window.share(comm, Place(comm, 1), counts, np.float64)
+    place = window.share(Place(comm, 1), counts, (), np.float64)
     comm.Barrier()
     with open("/proc/self/maps") as maps:
         names = [line.split(maxsplit=5)[5].strip() for line in maps if "/dev/shm/rankwise" in line]
@@ -190,7 +190,7 @@ def test_a_device_that_mpi_reaches_shares_nothing(comm):
     run.mpi_reads_device = True
     run.mpi_buffer = lambda shape, dtype: DeviceArray(np.zeros(shape, dtype))
     counts = partition.counts(1000, comm.size)
-    place = window.share(comm, run, counts, np.float64)
+    place = window.share(run, counts, (), np.float64)
     assert not place.shared and not run.warnings
     rows = scatter(comm, counting, counts, place, Clock(1))
     first = partition.displs(counts)[comm.rank]
@@ -214,7 +214,7 @@ def test_without_shared_memory_rows_are_sent(comm, monkeypatch, reason):
         monkeypatch.setattr("mmap.mmap", full)
     run = Place(comm, 1)
     counts = partition.counts(1000, comm.size)
-    place = window.share(comm, run, counts, np.float64)
+    place = window.share(run, counts, (), np.float64)
     assert not place.shared
     assert len(run.warnings) == (1 if comm.rank == 0 and comm.size > 1 else 0)
     first = partition.displs(counts)[comm.rank]
@@ -230,7 +230,7 @@ def test_a_source_that_fails_stops_ranks_that_share_memory(comm, nodes):
         rows[:] = start
 
     counts = partition.counts(100, comm.size)
-    place = window.share(comm, Place(comm, nodes), counts, np.float64)
+    place = window.share(Place(comm, nodes), counts, (), np.float64)
     with pytest.raises(Stop, match="ends here"):
         scatter(comm, source, counts, place, Clock(1), 64)
     comm.Barrier()
@@ -241,7 +241,7 @@ def test_a_source_that_fails_stops_ranks_that_share_memory(comm, nodes):
 @pytest.mark.parametrize("limit", LIMITS)
 def test_fill_lets_each_rank_make_its_own_rows(comm, limit):
     counts = partition.counts(500, comm.size, block=16)
-    place = window.private(comm, counts, np.float64)
+    place = window.private(Place(comm, 1), counts, (), np.float64)
     asked = []
 
     def source(start, rows):

@@ -1,24 +1,22 @@
-import argparse
 import time
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from rankwise.data.halo import Rows
+from rankwise.data.halo import HaloRows
 from rankwise.node import device
+from rankwise.node.rank import Rank
 from rankwise.ranks.agreement import Stop
-from rankwise.ranks.clock import PHASES, Clock
-from rankwise.run.run import Run
-from tests.data.pretended import DeviceArray
+from rankwise.ranks.clock import PHASES
+from tests.data.pretended import DeviceArray, running_clock
 
 
 def make(comm, ny, nx, variant="numpy", place=None):
     place = place or device.choose(comm, variant)
-    clock = Clock(1)
+    clock = running_clock()
     clock.synchronize = place.synchronize
-    return Rows(comm, Run("job", argparse.Namespace(), Path("r.h5"), clock, place, ""), ny, nx)
+    return HaloRows(Rank(comm, clock, place), ny, nx)
 
 
 def whole(ny, nx):
@@ -39,7 +37,7 @@ SHAPES = [(1, 1), (2, 3), (3, 2), (7, 5), (20, 1), (100, 33)]
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_is_scattered_is_gathered(comm, shape):
     rows = make(comm, *shape)
-    u = rows.scatter(fill(*shape) if comm.rank == 0 else None)
+    u, _ = rows.scatter(fill(*shape) if comm.rank == 0 else None)
     first = sum(rows.counts[: comm.rank])
     np.testing.assert_array_equal(u[1:-1, 1:-1], whole(*shape)[first : first + len(u) - 2])
     u[1:-1, 1:-1] += 1
@@ -64,7 +62,7 @@ def expect_halo(comm, rows, u, shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_halo_rows_are_those_of_the_neighbours(comm, shape):
     rows = make(comm, *shape)
-    u = rows.scatter(fill(*shape) if comm.rank == 0 else None)
+    u, _ = rows.scatter(fill(*shape) if comm.rank == 0 else None)
     for _ in range(3):
         u[0] = u[-1] = 0 if rows.counts[comm.rank] == 0 else np.nan
         if comm.rank == 0 or rows.counts[comm.rank] == 0:
@@ -87,7 +85,7 @@ def first_after(rows, comm):
 @pytest.mark.parametrize("shape", [(2, 3), (7, 5)])
 def test_halo_rows_on_a_device(comm, shape):
     rows = make(comm, *shape, variant="cuda")
-    u = rows.scatter(fill(*shape) if comm.rank == 0 else None)
+    u, _ = rows.scatter(fill(*shape) if comm.rank == 0 else None)
     assert not isinstance(u, np.ndarray)
     rows.start_exchange(u)
     rows.finish_exchange(u)
@@ -123,7 +121,7 @@ def test_halo_rows_in_memory_of_a_device(comm, shape, direct, monkeypatch):
     host = device.choose(comm, "numpy")
     place = Pretended("cupy", "A GPU", 1, host.cores, host.node, 1, ("A GPU",), direct)
     rows = make(comm, *shape, place=place)
-    u = rows.scatter(fill(*shape) if comm.rank == 0 else None)
+    u, _ = rows.scatter(fill(*shape) if comm.rank == 0 else None)
     assert isinstance(u, DeviceArray)
 
     class Noted:
@@ -152,7 +150,7 @@ def test_halo_rows_in_memory_of_a_device(comm, shape, direct, monkeypatch):
 @pytest.mark.mpi
 def test_waiting_for_the_slowest_rank_is_told_apart(comm):
     rows = make(comm, 20, 3)
-    u = rows.scatter(fill(20, 3) if comm.rank == 0 else None)
+    u, _ = rows.scatter(fill(20, 3) if comm.rank == 0 else None)
     rows.clock.seconds[:] = np.nan
     if comm.rank == comm.size - 1:
         time.sleep(0.2)
@@ -163,12 +161,16 @@ def test_waiting_for_the_slowest_rank_is_told_apart(comm):
 
 
 @pytest.mark.mpi
-def test_another_part_is_zero(comm):
+def test_the_room_for_another_part_is_never_the_part_itself(comm):
     rows = make(comm, 10, 4)
-    u, v = rows.zeros(), rows.zeros()
-    assert u.shape == (rows.counts[comm.rank] + 2, 6)
-    u += 1
-    assert not v.any()
+    u, room = rows.scatter(fill(10, 4) if comm.rank == 0 else None)
+    assert room.shape == u.shape == (rows.counts[comm.rank] + 2, 6)
+    assert not room.any()
+    for _ in range(3):
+        assert not np.shares_memory(u, room)
+        # A job that has swapped the two an odd number of times.
+        u, room = room, u
+        u, room = rows.scatter(fill(10, 4) if comm.rank == 0 else None)
 
 
 @pytest.mark.mpi
@@ -181,7 +183,7 @@ def test_too_little_memory_is_told(comm):
 def test_a_second_scatter_starts_anew(comm):
     rows = make(comm, 12, 3)
     for _ in range(2):
-        u = rows.scatter(fill(12, 3) if comm.rank == 0 else None)
+        u, _ = rows.scatter(fill(12, 3) if comm.rank == 0 else None)
         rows.start_exchange(u)
         rows.finish_exchange(u)
         expect_halo(comm, rows, u, (12, 3))

@@ -7,18 +7,20 @@ import types
 import numpy as np
 import pytest
 
-import kernels
+import kernels.sum_squares
 from kernels.sum_squares import BLOCK
 from rankwise.data import staging
-from rankwise.node import device
-from rankwise.ranks.clock import PHASES, Clock
+from rankwise.node import device, variants
+from rankwise.node.rank import Rank
+from rankwise.ranks.clock import PHASES
+from tests.data.pretended import running_clock
 
 SIZES = [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 1, 7 * BLOCK + 5]
 
 
 def reference(x):
     out = np.full(-(-x.size // BLOCK), np.nan)
-    kernels.load("sum_squares", "numpy").block_sums(x, out)
+    variants.load(kernels.sum_squares, "numpy").block_sums(x, out)
     return out
 
 
@@ -30,9 +32,15 @@ def test_pieces_have_the_bits_of_the_whole(comm, monkeypatch, n, pieces):
     monkeypatch.setattr(staging, "PIECE_BYTES", pieces * BLOCK * 4)
     place = device.choose(comm, "cuda")
     x = np.random.default_rng(n).normal(size=n).astype("f4")
-    out, clock = place.empty(-(-n // BLOCK)), Clock(1)
+    out, clock = place.empty(-(-n // BLOCK)), running_clock()
     for _ in range(2):
-        staging.run(place, clock, kernels.load("sum_squares", "cuda").block_sums, x, out, BLOCK)
+        staging.run(
+            Rank(comm, clock, place),
+            variants.load(kernels.sum_squares, "cuda").block_sums,
+            x,
+            out,
+            BLOCK,
+        )
         assert place.to_host(out).tobytes() == reference(x).tobytes()
     ran = {PHASES[column] for column in np.flatnonzero(~np.isnan(clock.seconds[0]))}
     assert ran - {"import", "init"} == {"kernel", "to_device"}
@@ -40,9 +48,15 @@ def test_pieces_have_the_bits_of_the_whole(comm, monkeypatch, n, pieces):
 
 @pytest.mark.mpi
 def test_rows_of_the_host_need_no_copy(comm):
-    place, clock, x = device.choose(comm, "numpy"), Clock(1), np.ones(3 * BLOCK)
+    place, clock, x = device.choose(comm, "numpy"), running_clock(), np.ones(3 * BLOCK)
     out = np.empty(3)
-    staging.run(place, clock, lambda *arrays: np.copyto(arrays[1], arrays[0] is x), x, out, BLOCK)
+    staging.run(
+        Rank(comm, clock, place),
+        lambda *arrays: np.copyto(arrays[1], arrays[0] is x),
+        x,
+        out,
+        BLOCK,
+    )
     assert out.tolist() == [1.0, 1.0, 1.0]
     assert np.isnan(clock.seconds[0, PHASES.index("to_device")])
 
@@ -93,15 +107,15 @@ def test_cupy_is_asked_for_all_that_is_needed(comm, monkeypatch, n, pieces):
     monkeypatch.setattr(staging, "PIECE_BYTES", pieces * BLOCK * 8)
     staging._slots.cache_clear()
     place = device._CuPy("cupy", "A GPU", 1, (0,), comm, 1)
-    x, clock = np.random.default_rng(n).normal(size=n), Clock(1)
+    x, clock = np.random.default_rng(n).normal(size=n), running_clock()
     out = np.full(-(-n // BLOCK), np.nan)
 
     def call(rows, values):
         stream = Stream.current
-        block_sums = kernels.load("sum_squares", "numpy").block_sums
+        block_sums = variants.load(kernels.sum_squares, "numpy").block_sums
         stream.todo.append(lambda: block_sums(np.asarray(rows), values))
 
-    staging.run(place, clock, call, x, out, BLOCK)
+    staging.run(Rank(comm, clock, place), call, x, out, BLOCK)
     assert out.tobytes() == reference(x).tobytes()
     parts = -(-n // (pieces * BLOCK))
     assert clock.seconds[0, PHASES.index("kernel")] == pytest.approx(parts * 1e-3, abs=1e-8)

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from rankwise.data import halo as rows
 from rankwise.disk import record
@@ -15,6 +16,7 @@ from rankwise.node import device
 from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES
+from rankwise.ranks.progress import Progress
 
 JOB = Path(__file__).parents[2] / "jobs" / "heat.py"
 
@@ -50,7 +52,7 @@ def test_built_in_state_decays_by_the_known_factor(comm, job, mpi_tmp_path, shap
         start = np.outer(np.sin(2 * np.pi * y), np.sin(3 * np.pi * x))
         g = 1 - 4 * r * (np.sin(np.pi / (ny + 1)) ** 2 + np.sin(1.5 * np.pi / (nx + 1)) ** 2)
         np.testing.assert_allclose(state(run), g**steps * start, rtol=0, atol=1e-13)
-        assert run.check["error"] <= run.check["bound"] < 1e-12
+        assert run.checks[0]["error"] <= run.checks[0]["bound"] < 1e-12
         assert run.results["hottest"].values == state(run).max()
         assert run.attributes["work"] == ny * nx * steps
         assert run.attributes["kernel_bytes"] == 16 * ny * nx * steps
@@ -75,7 +77,7 @@ def test_a_state_from_a_file(comm, job, mpi_tmp_path, form):
             around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
             padded[1:-1, 1:-1] += 0.4 * 0.125 / 0.25 * (around - 4 * padded[1:-1, 1:-1])
         np.testing.assert_allclose(state(run), padded[1:-1, 1:-1], rtol=0, atol=1e-14)
-        assert run.check["error"] <= run.check["bound"] < 1e-10
+        assert run.checks[0]["error"] <= run.checks[0]["bound"] < 1e-10
         assert run.results["time"].values == 12 * 0.125
         assert (run.attributes["arguments"]["rows"], run.attributes["arguments"]["n"]) == (23, 9)
 
@@ -193,20 +195,20 @@ def test_what_is_wrong_fails_the_check(comm, job, mpi_tmp_path, monkeypatch, fau
             np.save(mpi_tmp_path / "x.npy", u)
         options = ["--input", f"{mpi_tmp_path}/x.npy", *options[2:]]
     if fault == "no exchange":
-        monkeypatch.setattr(rows.Rows, "start_exchange", lambda self, u: None)
-        monkeypatch.setattr(rows.Rows, "finish_exchange", lambda self, u: None)
+        monkeypatch.setattr(rows.HaloRows, "start_exchange", lambda self, u: None)
+        monkeypatch.setattr(rows.HaloRows, "finish_exchange", lambda self, u: None)
     elif fault == "stale halo":
         # As if the rows at the edge had not waited for the halo.
-        right = rows.Rows.finish_exchange
+        right = rows.HaloRows.finish_exchange
 
         def late(self, u):
             before = u[0].copy()
             right(self, u)
             u[0] = before
 
-        monkeypatch.setattr(rows.Rows, "finish_exchange", late)
+        monkeypatch.setattr(rows.HaloRows, "finish_exchange", late)
     elif fault == "one step too few":
-        monkeypatch.setattr(job.Progress, "over", lambda self, parts: list(parts)[:-1])
+        monkeypatch.setattr(Progress, "over", lambda self, parts: list(parts)[:-1])
     else:
         from kernels.heat import numpy_
 
@@ -226,13 +228,13 @@ def test_points_inside_are_updated_while_halo_rows_are_on_their_way(
 
     calls = []
     for name in ("start_exchange", "finish_exchange"):
-        right = getattr(rows.Rows, name)
+        right = getattr(rows.HaloRows, name)
 
         def noted(self, u, name=name, right=right):
             calls.append(name)
             right(self, u)
 
-        monkeypatch.setattr(rows.Rows, name, noted)
+        monkeypatch.setattr(rows.HaloRows, name, noted)
     right_step = numpy_.step
 
     def step(u, out, r):
@@ -301,7 +303,7 @@ def test_more_ranks_than_rows_and_cores(start, tmp_path):
 def test_progress_in_a_log_and_json_apart(start, tmp_path):
     script = tmp_path / "quick.py"
     script.write_text(
-        "import runpy, sys; from runtime import progress; progress._LOG_SECONDS = 0.01\n"
+        "import runpy, sys; from rankwise.ranks import progress; progress._LOG_SECONDS = 0.01\n"
         f"sys.argv[0] = {str(JOB)!r}; runpy.run_path({str(JOB)!r}, run_name='__main__')"
     )
     done = start(2, script, "--n", "500", "--steps", "200", "--variant", "numpy", "--json")
@@ -319,7 +321,7 @@ def test_snapshots_are_named(start, tmp_path):
     done = start(2, JOB, *arguments, "--output", "r.h5")
     names = [f"r-step0000000{step}.h5" for step in (10, 20, 30)]
     assert f"  snapshots 3, beside the record: {names[0]} to {names[2]}\n" in done.stdout
-    done = start(None, "-m", "rankwise.disk.summary", "r.h5", "--json")
+    done = start(None, "-m", "rankwise", "show", "r.h5", "--json")
     assert json.loads(done.stdout)["snapshots"] == names
     assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "r.h5"]
     # Each can be the start of another run.
@@ -367,7 +369,7 @@ MISTAKES = {
     "input missing": (["--input", "/nonexistent.h5:/x"], "/nonexistent.h5: no such file"),
     "input of rank 1": (["--input", "x.h5:/line"], "2-D data are needed"),
     "input of float32": (["--input", "x.h5:/single"], "float64 is needed"),
-    "input without points": (["--input", "x.h5:/empty"], "there is no point in it"),
+    "input without points": (["--input", "x.h5:/empty"], "(0, 3), and one row"),
     "input with NaN": (["--input", "x.h5:/nan"], "element (2, 1) of x.h5:/nan is nan"),
     "input too large": (["--input", "x.h5:/huge"], "element (0, 0) of x.h5:/huge is 1e+300"),
     "no GPU": (["--variant", "cuda"], "--variant cuda: "),
@@ -389,21 +391,39 @@ def inputs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
+def test_a_mistake_is_told_and_changes_nothing(job, inputs, mistake, monkeypatch, capsys):
     arguments, message = MISTAKES[mistake]
     before = {path.name: path.stat().st_mtime_ns for path in inputs.iterdir()}
-    if "--output" not in arguments:
-        arguments = [*arguments, "--output", "r.h5"]
-    if "--variant" not in arguments:
-        arguments = [*arguments, "--variant", "numpy"]
-    done = start(2, JOB, *arguments, cwd=inputs, env={"CUDA_VISIBLE_DEVICES": ""})
+    # No GPU, wherever the test runs.
+    monkeypatch.setattr("rankwise.node.device.visible_gpus", list)
+    monkeypatch.chdir(inputs)
+    with pytest.raises(Stop) as caught:
+        job.main(MPI.COMM_SELF, completed(arguments))
+    printed = capsys.readouterr()
+    assert caught.value.status == 2
+    assert message in printed.err + str(caught.value)
+    # Either argparse has told it, or the caller is going to.
+    assert printed.err.count("usage:") == (not str(caught.value))
+    assert printed.out == ""
+    assert {path.name: path.stat().st_mtime_ns for path in inputs.iterdir()} == before
+
+
+def completed(arguments):
+    """Return the options, with a record and a variant if they name none."""
+    output = [] if "--output" in arguments else ["--output", "r.h5"]
+    return [*arguments, *output, *([] if "--variant" in arguments else ["--variant", "numpy"])]
+
+
+@pytest.mark.parametrize("mistake", ["not stable", "input with NaN", "checkpoint is no such file"])
+def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
+    arguments, message = MISTAKES[mistake]
+    done = start(3, JOB, *completed(arguments), cwd=inputs, env={"CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("heat.py: error: ") == 1
     assert done.stderr.count("usage:") <= 1
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
     assert message in done.stderr
     assert done.stdout == ""
-    assert {path.name: path.stat().st_mtime_ns for path in inputs.iterdir()} == before
 
 
 def test_help_shows_examples(start):

@@ -15,12 +15,11 @@ import pytest
 
 from rankwise.disk import checkpoint_file, files
 from rankwise.disk.record import SNAPSHOT, Result
-from rankwise.node import device
 from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop
-from rankwise.ranks.clock import PHASES, Clock
+from rankwise.ranks.clock import PHASES
 from rankwise.run.checkpoint import Checkpoint
-from rankwise.run.run import Run
+from tests.run.pretended import Pretended
 
 SHAPE = (6, 5)
 PROBLEM = {"n": 5, "dt": 0.1, "input": None}
@@ -36,10 +35,8 @@ def make(comm, folder, problem=PROBLEM, job="job", last=1000, octets=240, start=
     """Return the checkpoint of a run that is at its steps, or about to be."""
     args = {"checkpoint": Path(folder, "c.h5"), "checkpoint_every": None}
     args |= {"checkpoint_seconds": None, "repeats": 1, **options}
-    place = device.choose(comm, "numpy")
-    space = argparse.Namespace(**args)
-    run = Run(job, space, Path(folder, "r.h5"), Clock(1), place, "")
-    checkpoint = Checkpoint(comm, run, problem, last, octets)
+    run = Pretended(comm, job, argparse.Namespace(**args), Path(folder, "r.h5"))
+    checkpoint = Checkpoint(run, problem, last, octets)
     OPEN.append(checkpoint)
     if start and comm.rank == 0 and checkpoint.path is not None:
         checkpoint._take_over(checkpoint.path)
@@ -328,7 +325,8 @@ def test_another_run_has_taken_over(comm, mpi_tmp_path, when):
         if when == "at a checkpoint":
             first.write(20, state(20), NONE)
         else:
-            first.due(first.last)
+            assert not first.due(first.last)
+            first.require_owner()
     assert caught.value.status == 1
     assert (mpi_tmp_path / "c.h5").read_bytes() == before
     first.remove()
@@ -336,6 +334,7 @@ def test_another_run_has_taken_over(comm, mpi_tmp_path, when):
     assert (mpi_tmp_path / "c.h5").exists()
     second.write(15, state(15), NONE)
     assert not second.due(second.last)
+    second.require_owner()
 
 
 def test_an_owner_file_that_was_cleaned_away_stops_nobody(comm, tmp_path):
@@ -343,7 +342,7 @@ def test_an_owner_file_that_was_cleaned_away_stops_nobody(comm, tmp_path):
     (tmp_path / ".c.h5.owner").unlink()
     checkpoint.write(10, state(10), NONE)
     (tmp_path / ".c.h5.owner").unlink(missing_ok=True)
-    assert not checkpoint.due(checkpoint.last)
+    checkpoint.require_owner()
     checkpoint.write(20, state(20), NONE)
 
 
@@ -543,12 +542,11 @@ def test_a_disk_that_fails_at_the_start_is_told(comm, tmp_path, monkeypatch):
 
 def test_the_record_is_no_checkpoint(comm, tmp_path):
     for output in ("c.h5", "c-previous.h5"):
-        place = device.choose(comm, "numpy")
         args = {"checkpoint": tmp_path / "x" / ".." / "c.h5", "checkpoint_every": None}
         space = argparse.Namespace(**args, checkpoint_seconds=None, repeats=1)
-        run = Run("job", space, tmp_path / output, Clock(1), place, "")
+        run = Pretended(comm, "job", space, tmp_path / output)
         with pytest.raises(Stop, match="--checkpoint and --output name the same file"):
-            Checkpoint(comm, run, PROBLEM, 1000, 240)
+            Checkpoint(run, PROBLEM, 1000, 240)
 
 
 def test_the_record_is_not_behind_a_link(comm, tmp_path):
@@ -557,10 +555,9 @@ def test_the_record_is_not_behind_a_link(comm, tmp_path):
     for output in ("x.h5", "x-previous.h5"):
         args = {"checkpoint": tmp_path / "c.h5", "checkpoint_every": None}
         space = argparse.Namespace(**args, checkpoint_seconds=None, repeats=1)
-        place = device.choose(comm, "numpy")
-        run = Run("job", space, tmp_path / "there" / output, Clock(1), place, "")
+        run = Pretended(comm, "job", space, tmp_path / "there" / output)
         with pytest.raises(Stop, match="--checkpoint and --output name the same file"):
-            Checkpoint(comm, run, PROBLEM, 1000, 240)
+            Checkpoint(run, PROBLEM, 1000, 240)
 
 
 def test_a_checkpoint_that_may_not_be_read(comm):

@@ -1,5 +1,4 @@
 import argparse
-import dataclasses
 import json
 import os
 import resource
@@ -13,19 +12,18 @@ import pytest
 
 from rankwise.disk import record
 from rankwise.disk.record import Result
-from rankwise.node import device
 from rankwise.ranks.agreement import Stop
-from rankwise.ranks.clock import PHASES, Clock
-from rankwise.run.run import Run
+from rankwise.ranks.clock import PHASES
 from rankwise.run.snapshots import Snapshots
+from tests.run.pretended import Pretended
 
 STATE = {"temperature": Result(np.arange(12.0).reshape(3, 4), "K", "at the points")}
 
 
 def make(comm, folder, every=10, last=35, octets=96, checkpoint=None, **options):
     args = argparse.Namespace(**{"force": False, "repeats": 1, "output": None, **options})
-    run = Run("job", args, Path(folder, "r.h5"), Clock(1), device.choose(comm, "numpy"), "")
-    return Snapshots(comm, run, every, last, octets, checkpoint or goes_on(0, again=False))
+    run = Pretended(comm, "job", args, Path(folder, "r.h5"))
+    return Snapshots(run, every, last, octets, checkpoint or goes_on(0, again=False))
 
 
 def goes_on(step, *snapshots, again=True, path=None, repeats=1):
@@ -107,7 +105,7 @@ def test_a_name_that_is_not_utf8(comm, tmp_path):
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
     os.mkdir(folder)
     snapshots = make(comm, folder)
-    snapshots.run = dataclasses.replace(snapshots.run, path=Path(folder, "r\udcff.h5"))
+    snapshots.run.path = Path(folder, "r\udcff.h5")
     snapshots.write(10, STATE)
     (name,) = snapshots.table()["file"].tolist()
     assert name == b"r\xff-step000000010.h5"

@@ -1,0 +1,88 @@
+"""The steps of a run whose state is small and the same on all ranks, as an iteration's is."""
+
+from rankwise.job import Run, Stop, add_loop
+
+import itertools
+
+import numpy as np
+import pytest
+
+from rankwise.disk import record
+from rankwise.ranks import signals
+
+pytestmark = pytest.mark.mpi
+
+
+def job(comm, folder, *options, enough=1000):
+    """Add up the numbers of the steps until the sum is ``enough``; return the loop and the sums."""
+
+    def state():
+        return {"total": (total, "1", "sum of the steps so far")}
+
+    argv = ["--output", str(folder / "r.h5"), "--variant", "numpy", *options]
+    run = Run(comm, argv, "adder.py", "Add.", lambda parser: add_loop(parser, 20, "numbers"))
+    first, totals = np.zeros(3), []
+    with run.loop({"enough": enough}, first.nbytes) as loop:
+        loop.resume_on_all("total", first)
+        for _ in run.repeats():
+            total = first.copy()
+            for step in loop.steps(state):
+                with run.phase("kernel"):
+                    total += step
+                if total[0] >= enough:
+                    break
+            totals.append(total.tolist())
+        run.on_root(run.check, abs(totals[-1][0] - totals[-1][1]), 0.0, "exact")
+        run.finish(state(), work=loop.done, kernel_bytes=0)
+    return loop, totals
+
+
+def test_all_steps_are_done_and_the_warm_up_does_two(comm, mpi_tmp_path):
+    loop, totals = job(comm, mpi_tmp_path, "--repeats", "2")
+    assert totals == [[-1.0] * 3, [210.0] * 3, [210.0] * 3]
+    assert (loop.first, loop.done, loop.last) == (0, 20, 20)
+
+
+def test_it_may_end_early_in_each_repeat(comm, mpi_tmp_path):
+    loop, totals = job(comm, mpi_tmp_path, "--repeats", "3", enough=30)
+    assert totals[1:] == [[36.0] * 3] * 3
+    assert loop.done == 8
+
+
+def test_it_goes_on_where_a_signal_has_stopped_it(comm, mpi_tmp_path, monkeypatch):
+    options = ("--checkpoint", str(mpi_tmp_path / "c.h5"))
+    looks = itertools.count()
+    monkeypatch.setattr(signals, "weight", lambda: int(next(looks) > 2))
+    with pytest.raises(Stop, match="stopped by SIGUSR1 after step") as caught:
+        job(comm, mpi_tmp_path, *options, enough=100)
+    assert caught.value.status == 75
+    monkeypatch.undo()
+    loop, totals = job(comm, mpi_tmp_path, *options, enough=100)
+    assert 0 < loop.first < loop.done == 14
+    assert totals[-1] == [105.0] * 3
+    if comm.rank == 0:
+        kept = record.read(mpi_tmp_path / "r.h5")
+        assert kept.attributes["first_step"] == loop.first
+        assert kept.results["total"].values.tolist() == [105.0] * 3
+    assert not (mpi_tmp_path / "c.h5").exists()
+
+
+def test_another_run_that_has_taken_over_is_noticed_at_an_early_end(comm, mpi_tmp_path):
+    path = mpi_tmp_path / "c.h5"
+
+    def options(parser):
+        add_loop(parser, 20, "numbers")
+
+    argv = ["--output", str(mpi_tmp_path / "r.h5"), "--variant", "numpy", "--checkpoint", str(path)]
+    run = Run(comm, argv, "adder.py", "Add.", options)
+    with run.loop({}, 8) as loop:
+        for _ in run.repeats():
+            for step in loop.steps(dict):
+                if step == 5:
+                    break
+        if comm.rank == 0:
+            (mpi_tmp_path / ".c.h5.owner").write_text("somebody else")
+        run.on_root(run.check, 0.0, 1.0, "exact")
+        with pytest.raises(Stop, match="another run has taken over"):
+            run.finish({}, work=1, kernel_bytes=0)
+    assert not (mpi_tmp_path / "r.h5").exists()
