@@ -1,1 +1,59 @@
-"""MPI jobs whose answers are checked and recorded, and sweeps that show how they scale."""
+"""MPI jobs whose answers are checked and recorded, and sweeps that show how they scale.
+
+The code that runs is the code beside the program. The environment may have been made for another
+clone, or hold only a wheel, or a stranger's package `kernels`.
+"""
+
+import os
+import sys
+from pathlib import Path
+from stat import S_ISVTX
+
+
+def _program() -> str | None:
+    """Return the file that says which clone is meant, or None where Python's own path says so."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    # While Python looks for `-m rankwise`, the name of the program is -m. The command stands for
+    # the program that it starts; to read a report it runs no code that lies beside the data.
+    if sys.argv[:1] == ["-m"] or (file and os.path.basename(file) == "rankwise"):
+        command = sys.argv[sys.argv.index("--") :] if "--" in sys.argv else []
+        return next((word for word in command if word.endswith(".py")), None)
+    # -m of any other package, pytest, and what else an environment brings, are no jobs.
+    if getattr(main, "__spec__", None) or not file:
+        return None
+    beside_python = Path(file).resolve().parent == Path(sys.executable).parent.resolve()
+    return None if beside_python else file
+
+
+def _root() -> Path | None:
+    """Return the folder of the program's kernels: the nearest one above it."""
+    program = _program()
+    for folder in Path(program).resolve().parents if program else ():
+        # Into a folder like /tmp anybody may put kernels, and they are not the program's.
+        if os.path.isfile(folder / "kernels" / "__init__.py") and not (
+            folder.stat().st_mode & S_ISVTX
+        ):
+            return folder
+    return None
+
+
+def _use(root: Path) -> None:
+    """Make `kernels` those of a folder, and this package its own, if it has one."""
+    if sys.path[:1] != [str(root)]:
+        sys.path.insert(0, str(root))
+    own = root / "rankwise" / "__init__.py"
+    if own.is_file() and not own.samefile(__file__):
+        from importlib.util import module_from_spec, spec_from_file_location
+
+        # The import system returns what it finds under this name when this file is done.
+        spec = spec_from_file_location(__name__, own)
+        assert spec is not None and spec.loader is not None
+        sys.modules[__name__] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[__name__])
+
+
+_found = _root()
+ROOT = _found or Path(__file__).resolve().parents[1]
+if _found is not None:
+    _use(_found)

@@ -5,14 +5,18 @@
 # module purge
 # module load python/3.12 openmpi/5.0
 
-# The Python environment: the one that is active, else .venv of the clone, else name one here.
+# The Python environment: .venv of the clone if it has one, else the one that is active.
+venv=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.venv
+active=${VIRTUAL_ENV:-${CONDA_DEFAULT_ENV:-base}}
+if [ -f "$venv/bin/activate" ]; then
+    [ "$active" = base ] || [ "$active" -ef "$venv" ] ||
+        echo "slurm/env.sh: taking $venv, not the active environment $active" >&2
+    # shellcheck source=/dev/null
+    source "$venv/bin/activate"
+fi
+# Another one, whatever there is:
 # source "$HOME/envs/rankwise/bin/activate"
 # source "$HOME/miniforge3/bin/activate" rankwise
-venv=$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/activate
-if [ -z "$VIRTUAL_ENV" ] && [ "${CONDA_DEFAULT_ENV:-base}" = base ] && [ -f "$venv" ]; then
-    # shellcheck source=/dev/null
-    source "$venv"
-fi
 
 # How srun starts MPI programs, where each rank is told that it is alone: `srun --mpi=list` shows
 # what there is. MPICH, Intel MPI and Cray MPICH want pmi2, Open MPI wants pmix.

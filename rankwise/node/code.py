@@ -1,29 +1,72 @@
-"""The code that runs: its commit, its versions, and a digest that tells two codes apart."""
+"""The code that runs: where it is, its commit, its versions, and a digest that tells two apart."""
 
+import hashlib
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import rankwise
 
-def git_commit() -> str:
-    """Return the commit of this clone, ``-dirty`` if Python files differ, or ``unknown``."""
-    # Rank 0 alone needs it, and every import counts while all ranks start.
-    import subprocess
 
-    # Python files alone: data and records lie about in many clones.
-    command = ["git", "status", "--porcelain=v2", "--branch", "--", "*.py"]
-    folder = Path(__file__).parents[2]
-    try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
+def root() -> Path:
+    """Return the folder that holds the kernels of this program; see ``rankwise/__init__.py``."""
+    return rankwise.ROOT
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a child ``python -m rankwise...``, which is to run the same code.
+
+    A child that runs a program's file needs none: it finds the code by that file.
+    """
+    others = os.environ.get("PYTHONPATH")
+    path = [str(root()), *([others] if others else [])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+
+
+def git_commit(program: Path | None) -> str:
+    """Return the commit of the clone, or worktree, that holds a program.
+
+    Parameters
+    ----------
+    program : Path, optional
+        Its file.
+
+    Returns
+    -------
+    str
+        Ends with ``-dirty`` if Python files there differ from it, or are not in it. ``unknown`` if
+        there is no such file, Git does not track it, or Git cannot be asked.
+    """
+    if program is None:
         return "unknown"
-    headers = [line for line in done.stdout.splitlines() if line.startswith("# ")]
+    # As Python does with a program that is a link.
+    program = program.resolve()
+    # Python files alone, but all of them: data and records lie about in many clones.
+    every = ["--porcelain=v2", "--branch", "--untracked-files=all", "--", ":(top)*.py"]
+    if not _git(program.parent, "ls-files", "--", f":(literal){program.name}"):
+        return "unknown"
+    lines = _git(program.parent, "status", *every)
+    headers = [line for line in lines if line.startswith("# ")]
     commit = headers[0].split()[2] if headers else ""
     # Before the first commit it is "(initial)".
     if not commit.isalnum():
         return "unknown"
-    return commit if len(headers) == len(done.stdout.splitlines()) else f"{commit}-dirty"
+    return commit if len(headers) == len(lines) else f"{commit}-dirty"
+
+
+def _git(folder: Path, *words: str) -> list[str]:
+    """Return the lines that Git prints, none if it fails."""
+    # Rank 0 alone needs it, and every import counts while all ranks start.
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return []
+    return done.stdout.splitlines()
 
 
 def versions(*names: str) -> dict[str, str]:
@@ -31,3 +74,27 @@ def versions(*names: str) -> dict[str, str]:
     loaded = {name: sys.modules[name].__version__ for name in names if name in sys.modules}
     python = {"python": ".".join(map(str, sys.version_info[:3]))} if "python" in names else {}
     return {**python, **loaded}
+
+
+def package_files() -> list[Path]:
+    """Return the Python files of `rankwise`."""
+    return _python_files(Path(__file__).parents[1])
+
+
+def kernel_files() -> list[Path]:
+    """Return the Python files of the kernels of this program."""
+    return _python_files(root() / "kernels")
+
+
+def _python_files(folder: Path) -> list[Path]:
+    # Not what editors keep under hidden names, which may be no files at all.
+    return sorted(folder.rglob("[!.]*.py"))
+
+
+def digest(files: Iterable[Path], *words: str) -> str:
+    """Return the SHA-256 of words, and of files with their names."""
+    whole = hashlib.sha256("\n".join(words).encode())
+    for file in files:
+        whole.update(f"{file.name}\n".encode())
+        whole.update(file.read_bytes())
+    return whole.hexdigest()

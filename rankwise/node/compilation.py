@@ -5,7 +5,6 @@ back without a lock, after which it may name the wrong machine code.
 """
 
 import fcntl
-import hashlib
 import os
 import platform
 import stat
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from rankwise.node import code
 from rankwise.ranks.agreement import sleep_until_all
 
 if TYPE_CHECKING:
@@ -75,12 +75,10 @@ def _code_digest() -> str:
     # What makes other machine code, or none, on the same processor.
     names = ("CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "DISABLE_JIT")
     wished = [str(getattr(numba.config, name)) for name in names]
-    digest = hashlib.sha256("\n".join((*versions, *wished, *_processor())).encode())
-    for source in sorted(Path(__file__).parents[1].glob("kernels/**/[!.]*.py")):
-        # Numba takes a file for another one if its time has changed, and compiles it again.
-        digest.update(f"{source} {source.stat().st_mtime_ns}\n".encode())
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+    sources = code.kernel_files()
+    # Numba takes a file for another one if its time has changed, and compiles it again.
+    times = [f"{source} {source.stat().st_mtime_ns}" for source in sources]
+    return code.digest(sources, *versions, *wished, *_processor(), *times)[:16]
 
 
 def _processor() -> list[str]:

@@ -4,7 +4,6 @@ A launch is an error if its results or its times would be wrong and the cure is 
 is worth a warning.
 """
 
-import hashlib
 import os
 import sys
 from collections import Counter
@@ -57,7 +56,7 @@ class Facts:
     versions : dict of str to str
         Of Python and of the libraries that the result depends on.
     code : str
-        Digest of the job, `kernels` and `runtime`.
+        Digest of the job, `kernels` and `rankwise`.
     """
 
     host: str
@@ -161,16 +160,10 @@ def _permitted() -> int:
 
 
 def _code_digest() -> str:
-    """Return a digest of the program, of `kernels` and of `runtime`, wherever they are."""
-    root = Path(__file__).parents[1]
+    """Return a digest of the program, of its kernels and of `rankwise`, wherever they are."""
     program = getattr(sys.modules["__main__"], "__file__", None)
-    # Not what editors keep under hidden names, which may be no files at all.
-    sources = sorted([*root.glob("runtime/[!.]*.py"), *root.glob("kernels/**/[!.]*.py")])
-    digest = hashlib.sha256()
-    for source in [*([Path(program)] if program else []), *sources]:
-        digest.update(f"{source.name}\n".encode())
-        digest.update(source.read_bytes())
-    return digest.hexdigest()
+    own = [Path(program)] if program else []
+    return code.digest([*own, *code.package_files(), *code.kernel_files()])
 
 
 def judge(ranks: Sequence[Facts], wanted: str, variant: str) -> tuple[list[str], list[str]]:

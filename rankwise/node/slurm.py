@@ -1,14 +1,15 @@
-"""What Slurm says of this process, and how it writes lists of numbers."""
+"""What Slurm says of this process, and how it and Linux write lists of numbers."""
 
 import os
 
-# Named one by one: a record is shared with others, and an environment holds secrets.
+# Named one by one: records and sweeps are shared with others, and an environment holds secrets.
 _SLURM = (
     "SLURM_CLUSTER_NAME",
     "SLURM_JOB_ID",
     "SLURM_STEP_ID",
     "SLURM_ARRAY_JOB_ID",
     "SLURM_ARRAY_TASK_ID",
+    "SLURM_JOB_NODELIST",
     "SLURM_JOB_PARTITION",
     "SLURM_RESTART_COUNT",
 )
@@ -31,6 +32,6 @@ def ranges(numbers: tuple[int, ...]) -> str:
 
 
 def numbers(text: str) -> list[int]:
-    """Read what `ranges` writes."""
+    """Read what `ranges` writes: ``0-3,8`` is 0, 1, 2, 3, 8."""
     ends = [part.partition("-") for part in text.split(",")]
     return [n for first, _, last in ends for n in range(int(first), int(last or first) + 1)]

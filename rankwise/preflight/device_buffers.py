@@ -3,11 +3,12 @@
 It is tried in a child process, since a wrong guess ends in a segmentation fault.
 """
 
-import os
 import subprocess
 import sys
 
 import numpy as np
+
+from rankwise.node.code import child_environment
 
 # What makes a process believe that a launcher has started it: the child must be rank 0 of 1.
 # Settings of the library stay: some turn its support of GPUs on.
@@ -28,7 +29,7 @@ def work(variant: str) -> bool:
     """
     # -P: not what may lie under this name in the working folder.
     child = [sys.executable, "-P", "-m", "rankwise.preflight.device_buffers", variant]
-    kept = {name: x for name, x in os.environ.items() if not name.startswith(_LAUNCHER)}
+    kept = {name: x for name, x in child_environment().items() if not name.startswith(_LAUNCHER)}
     try:
         done = subprocess.run(
             child, env=kept, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS

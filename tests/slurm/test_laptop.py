@@ -105,6 +105,8 @@ def scaling(clone):
 
     ``scaling(*words, **variables)``: the process, once its sweep is ready, and the sweep's number.
     """
+    # So that the stand-ins stay in front.
+    (clone / ".venv").unlink()
     (clone / "bin").mkdir()
     for name, text in STAND_INS.items():
         (clone / "bin" / name).write_text(f"#!{sys.executable}\n{text}")
@@ -116,7 +118,7 @@ def scaling(clone):
         process = subprocess.Popen(
             ["bash", "slurm/scaling.sh", *words],
             cwd=clone,
-            env=fresh(PATH=path, VIRTUAL_ENV="/active", **variables),
+            env=fresh(PATH=path, **variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
@@ -182,30 +184,51 @@ def test_without_slurm_the_script_becomes_the_sweep(scaling, number):
 )
 def test_what_is_for_the_sweep_and_what_for_the_job(clone, arguments, mode, command):
     """A stand-in for python shows how it was called."""
+    (clone / ".venv").unlink()
     (clone / "bin").mkdir()
     (clone / "bin" / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (clone / "bin" / "python").chmod(0o755)
     path = f"{clone / 'bin'}:{os.environ['PATH']}"
-    done = bash("slurm/scaling.sh", *arguments, cwd=clone, PATH=path, VIRTUAL_ENV="/active")
+    done = bash("slurm/scaling.sh", *arguments, cwd=clone, PATH=path)
     words = done.stdout.splitlines()
     where = words.index("--")
-    assert words[:4] == ["-m", "scaling", "sweep", "--report"]
+    assert words[:4] == ["-m", "rankwise", "sweep", "--report"]
     assert words[4:where] == (["--mode", mode] if mode else [])
     assert words[where + 1 :] == command
 
 
-@pytest.mark.parametrize(
-    ("variables", "activated"),
-    [
-        ({}, True),
-        ({"CONDA_DEFAULT_ENV": "base"}, True),
-        ({"CONDA_DEFAULT_ENV": "mine"}, False),
-        ({"VIRTUAL_ENV": "/mine"}, False),
-    ],
-)
-def test_environment_that_is_active_stays(clone, variables, activated):
+@pytest.fixture
+def activated(clone):
+    """Return a function that sources ``env.sh`` where the clone's own ``.venv`` says when it is."""
     (clone / ".venv").unlink()
     (clone / ".venv" / "bin").mkdir(parents=True)
     (clone / ".venv" / "bin" / "activate").write_text("echo activated\n")
-    done = bash("-c", "source slurm/env.sh", cwd=clone, **variables)
-    assert (done.stdout, done.stderr) == ("activated\n" if activated else "", "")
+
+    def source(**variables):
+        done = bash("-c", "source slurm/env.sh", cwd=clone, **variables)
+        assert done.returncode == 0
+        return done.stdout, done.stderr
+
+    return source
+
+
+@pytest.mark.parametrize("variables", [{}, {"CONDA_DEFAULT_ENV": "base"}])
+def test_environment_of_the_clone_is_taken(activated, variables):
+    assert activated(**variables) == ("activated\n", "")
+
+
+def test_environment_of_the_clone_that_is_active_is_taken_without_a_word(activated, clone):
+    # Again: a module that was loaded since may have brought another python.
+    assert activated(VIRTUAL_ENV=str(clone / ".venv")) == ("activated\n", "")
+
+
+@pytest.mark.parametrize("name", ["VIRTUAL_ENV", "CONDA_DEFAULT_ENV"])
+def test_environment_of_the_clone_is_taken_before_a_foreign_one(activated, clone, name):
+    told = f"slurm/env.sh: taking {clone}/.venv, not the active environment /other/.venv\n"
+    assert activated(**{name: "/other/.venv"}) == ("activated\n", told)
+
+
+@pytest.mark.parametrize("name", ["VIRTUAL_ENV", "CONDA_DEFAULT_ENV"])
+def test_environment_that_is_active_stays_where_the_clone_has_none(activated, clone, name):
+    (clone / ".venv" / "bin" / "activate").unlink()
+    assert activated(**{name: "/other/.venv"}) == ("", "")
