@@ -1,19 +1,21 @@
-"""What a sweep shows: every point with its interval, the laws, a recommendation, in numbers."""
+"""What a sweep shows, in numbers: every point with its interval, laws, a recommended count.
+
+`rankwise.report.sentences` makes words of them.
+"""
 
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from rankwise.analysis import laws, statistics
 from rankwise.analysis.laws import AMDAHL, GUSTAFSON, USL, Law
 from rankwise.analysis.statistics import NOTHING, Estimate
-from rankwise.report import sentences
 from rankwise.sweep.folder import FAILED, OK, Limit, Run, Sweep
 
-__all__ = ["Analysis", "Estimate", "Fit", "Point", "Series", "analyse"]
+__all__ = ["Analysis", "Bottleneck", "Estimate", "Fit", "Misfit", "Point", "Series", "analyse"]
 
 _LAWS = {"strong": (AMDAHL, USL), "weak": (GUSTAFSON,)}
 # An efficiency without interval counts as superlinear from here on.
@@ -22,6 +24,10 @@ _SUPERLINEAR = 1.05
 _CACHED = 1.05
 # A parameter is not identifiable if the upper end of its interval is more often the lower end.
 _WIDEST = 10
+# A law that is further off than this, at any point it was fitted through, does not describe it.
+_MISFIT = 0.1
+# Less lost time than this has no cause worth naming.
+_LOSS = 0.05
 _CURVE_COUNTS = 50
 
 
@@ -67,9 +73,10 @@ class Point:
     bound : float
         The speedup there would be if a repeat only moved the kernel's bytes, as fast as memory
         delivers them; NaN if that was not measured, and for GPUs.
-    notes : tuple of str
-        What a referee would ask about this point, each a few words: "oversubscribed",
-        "superlinear", "cache-resident", "2 of 6 launches failed", ...
+    superlinear : bool
+        The efficiency is above 1, by more than noise explains.
+    cache_resident : bool
+        The kernel is faster than memory, by more than noise explains.
     """
 
     ranks: int
@@ -94,7 +101,23 @@ class Point:
     kernel_gbs: float
     limit_share: float
     bound: float
-    notes: tuple[str, ...]
+    superlinear: bool
+    cache_resident: bool
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Where a law is furthest off.
+
+    Attributes
+    ----------
+    off : float
+        Distance of the law from the median, over the median.
+    ranks : int
+    """
+
+    off: float
+    ranks: int
 
 
 @dataclass(frozen=True)
@@ -105,27 +128,74 @@ class Fit:
     ----------
     law : str
         ``Amdahl``, ``USL`` or ``Gustafson``.
+    wanted : int
+        Rank counts that it wants at least.
+    ranks : tuple of int
+        Through which points.
+    measured : int
+        Number of points that could be fitted if none were oversubscribed.
+    baseline : int
+        The rank count that speedups are relative to.
+    fewest : int
+        The smallest number of launches of a point that enters the fit.
     parameters : dict of str to Estimate
-        By name; empty if nothing could be fitted.
+        By name; empty if nothing could be fitted, or what was describes the data so badly that the
+        numbers are those of another program.
+    derived : Estimate
+        What follows from the parameters: of Amdahl's law the limit of the speedup over the
+        baseline, infinite for s = 0; of the USL the rank count with the least time, infinite for
+        kappa = 0; of Gustafson's law the speedup gained with each rank. NaN without parameters.
     identifiable : bool
         Whether the data determine the parameters: enough rank counts, and intervals that exclude 0
         and span less than a factor of 10. Without intervals only the counts, and that no parameter
         is 0, can tell.
-    statement : str
-        What the fit says, or why it says nothing, in one sentence.
-    ranks : tuple of int
-        Through which points.
+    misfit : Misfit or None
+        None if the law describes the data.
     curve : tuple of (ranks, speedup, low, high)
         The fitted speedup with its 95 % band, at 50 counts from the baseline to the largest point
         measured; empty if nothing could be fitted. `low` and `high` are NaN without intervals.
     """
 
     law: str
-    parameters: dict[str, Estimate]
-    identifiable: bool
-    statement: str
+    wanted: int
     ranks: tuple[int, ...]
+    measured: int
+    baseline: int
+    fewest: int
+    parameters: dict[str, Estimate]
+    derived: Estimate
+    identifiable: bool
+    misfit: Misfit | None
     curve: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """The phase that loses the most time between the baseline and the largest count.
+
+    A phase loses what it takes beyond the ideal: the baseline's seconds, times the growth of the
+    work of a rank. Times are those of the rank that works longest: the others' waiting for it is
+    the effect and not the cause.
+
+    Attributes
+    ----------
+    baseline : int
+        The rank count that the loss is against.
+    point : Point
+        The largest with a core for every thread, or the largest of all if there is no other such.
+    phase : str
+        Empty if no time is surely lost.
+    time_share : float
+        Of the phase in all that this rank does there; NaN without a phase.
+    loss_share : float
+        Of the phase in all that is lost; NaN without a phase.
+    """
+
+    baseline: int
+    point: Point
+    phase: str
+    time_share: float
+    loss_share: float
 
 
 @dataclass(frozen=True)
@@ -143,12 +213,11 @@ class Series:
     axis : str
         ``nodes`` if the points differ in nodes throughout, else ``ranks``.
     fits : tuple of Fit
-    recommendation : str
-        One sentence: rank count at the chosen efficiency, and what it costs.
     recommended : int or None
-        That rank count.
-    bottleneck : str
-        One sentence: which phase stops the scaling; empty without records.
+        The largest measured rank count with the chosen efficiency, in strong scaling never one
+        that is slower than a smaller one. None if there is no such count, or only one was measured.
+    bottleneck : Bottleneck or None
+        None without records, and where no phase takes more than its ideal.
     """
 
     mode: str
@@ -156,9 +225,13 @@ class Series:
     baseline: Point | None
     axis: str
     fits: tuple[Fit, ...]
-    recommendation: str
     recommended: int | None
-    bottleneck: str
+    bottleneck: Bottleneck | None
+
+    @property
+    def measured(self) -> tuple[Point, ...]:
+        """Points with a successful launch."""
+        return tuple(point for point in self.points if point.launches)
 
 
 @dataclass(frozen=True)
@@ -167,40 +240,39 @@ class Analysis:
 
     Attributes
     ----------
-    title : str
-        The command, as it was given.
-    machine : str
-        One line: host or cluster, processors, GPUs.
-    series : tuple of Series
-        Strong first.
-    failures : tuple of Run
-        Every run that did not succeed.
+    plan : dict
+        ``sweep.json``.
+    runs : tuple of Run
+        A run that succeeded without a time that can be compared is one that failed.
     missing : tuple of str
         What was planned and not run.
-    warnings : tuple of str
-        What a referee must know: mixed commits, different results, a busy machine, oversubscribed
-        points, fewer than six launches.
-    limit : str
-        One sentence: what memory delivers, and how much of it the kernel takes; empty if that was
-        not measured.
-    method : str
-        One paragraph for a proposal.
-    cost_unit : str
-        ``core-hours`` or ``GPU-hours``.
+    series : tuple of Series
+        Strong first.
+    limit : Limit or None
+        What memory delivers; None if nobody measured it.
     target : float
-        The efficiency that the recommendation is made for.
+        The efficiency that a rank count is recommended for.
+    oversubscribed : bool
+        Whether points with more ranks x threads than cores were fitted, and may be recommended.
     """
 
-    title: str
-    machine: str
-    series: tuple[Series, ...]
-    failures: tuple[Run, ...]
+    plan: dict[str, Any]
+    runs: tuple[Run, ...]
     missing: tuple[str, ...]
-    warnings: tuple[str, ...]
-    limit: str
-    method: str
-    cost_unit: str
+    series: tuple[Series, ...]
+    limit: Limit | None
     target: float
+    oversubscribed: bool
+
+    @property
+    def failures(self) -> tuple[Run, ...]:
+        """Every run that did not succeed."""
+        return tuple(run for run in self.runs if run.outcome != OK)
+
+    @property
+    def cost_unit(self) -> str:
+        """``core-hours`` or ``GPU-hours``."""
+        return "GPU-hours" if any(run.gpus for run in self.runs) else "core-hours"
 
 
 @dataclass(frozen=True)
@@ -244,24 +316,15 @@ def analyse(sweep: Sweep, efficiency: float = 0.7, oversubscribed: bool = False)
     -------
     Analysis
     """
-    runs = [_checked(run) for run in sweep.runs]
+    runs = tuple(_checked(run) for run in sweep.runs)
     series = []
     for mode in ("strong", "weak"):
         chosen = [run for run in runs if run.mode == mode]
         if chosen:
             series.append(_series(mode, chosen, sweep.limit, efficiency, oversubscribed))
-    command = sweep.plan.get("command") or ["unknown command"]
+    missing = tuple(sweep.missing)
     return Analysis(
-        title=shlex.join(map(str, command)),
-        machine=sentences.machine(sweep.plan, runs),
-        series=tuple(series),
-        failures=tuple(run for run in runs if run.outcome != OK),
-        missing=tuple(sweep.missing),
-        warnings=sentences.warnings(sweep.plan, runs, sweep.missing, series, sweep.limit),
-        limit=sentences.limit(sweep.limit, series),
-        method=sentences.method(sweep.plan, runs, series, oversubscribed, sweep.limit),
-        cost_unit="GPU-hours" if any(run.gpus for run in runs) else "core-hours",
-        target=efficiency,
+        sweep.plan, runs, missing, tuple(series), sweep.limit, efficiency, oversubscribed
     )
 
 
@@ -282,8 +345,7 @@ def _series(
     bare = [_bare(group) for group in groups.values()]
     measured = [point for point in bare if point.launches]
     if not measured:
-        rest = sentences.recommendation(mode, (), target, oversubscribed)
-        return Series(mode, tuple(bare), None, _axis(bare), (), *rest, "")
+        return Series(mode, tuple(bare), None, _axis(bare), (), None, None)
     medians = _medians(mode, measured)
     scaled = [
         _limited(_scaled(mode, point, i, medians), groups[point.ranks], limit)
@@ -293,15 +355,46 @@ def _series(
     points = tuple(by_ranks.get(point.ranks, point) for point in bare)
     through = [i for i, p in enumerate(scaled) if oversubscribed or not p.oversubscribed]
     fits = tuple(_fit(law, medians, through) for law in _LAWS[mode])
+    recommended = _recommended(mode, [scaled[i] for i in through], target)
     return Series(
         mode,
         points,
         scaled[0],
         _axis(points),
         fits,
-        *sentences.recommendation(mode, scaled, target, oversubscribed),
-        sentences.bottleneck(scaled),
+        recommended if scaled[1:] else None,
+        _bottleneck(scaled),
     )
+
+
+def _recommended(mode: str, fair: Sequence[Point], target: float) -> int | None:
+    best = None
+    for point in fair:
+        # At a low target a count may be efficient enough and yet slower than a smaller one.
+        slower = mode == "strong" and best and point.speedup.value < best.speedup.value
+        if point.efficiency.value >= target and not slower:
+            best = point
+    return best.ranks if best else None
+
+
+def _bottleneck(measured: Sequence[Point]) -> Bottleneck | None:
+    fair = [point for point in measured if not point.oversubscribed]
+    first, last = measured[0], (fair if len(fair) > 1 else measured)[-1]
+    if first is last or not first.busiest or not last.busiest:
+        return None
+    enough = not math.isnan(last.efficiency.high)
+    if last.efficiency.high >= 1 if enough else last.efficiency.value > 1 - _LOSS:
+        return Bottleneck(first.ranks, last, "", math.nan, math.nan)
+    # Of what the baseline took; efficiency is the same ratio over that of the seconds.
+    ideal = last.efficiency.value * last.seconds.value / first.seconds.value
+    names = list({**first.busiest, **last.busiest})
+    lost = {name: last.busiest.get(name, 0) - first.busiest.get(name, 0) * ideal for name in names}
+    worst = max(lost, key=lambda name: lost[name])
+    if lost[worst] <= 0:
+        return None
+    time_share = last.busiest[worst] / sum(last.busiest.values())
+    loss_share = lost[worst] / sum(x for x in lost.values() if x > 0)
+    return Bottleneck(first.ranks, last, worst, time_share, loss_share)
 
 
 def _axis(points: Sequence[Point]) -> str:
@@ -314,23 +407,15 @@ def _bare(runs: Sequence[Run]) -> Point:
     good = [run for run in runs if run.outcome == OK]
     first = (good or runs)[0]
     samples = tuple(run.seconds for run in good if run.seconds is not None)
-    seconds = statistics.median(samples)
     whole = float(np.median([run.process_seconds for run in good])) if good else math.nan
     works = [run.work for run in good if run.work is not None]
     oversubscribed = first.ranks * first.threads > first.cores
-    notes = sentences.launches(runs)
-    if oversubscribed:
-        notes = (f"oversubscribed: {first.ranks * first.threads} on {first.cores} cores", *notes)
     return Point(
-        first.ranks,
-        first.nodes,
-        first.threads,
-        first.gpus,
-        first.cores,
+        *(first.ranks, first.nodes, first.threads, first.gpus, first.cores),
         launches=len(good),
         failed=tuple(run for run in runs if run.outcome != OK),
         samples=samples,
-        seconds=seconds,
+        seconds=statistics.median(samples),
         speedup=NOTHING,
         efficiency=NOTHING,
         serial_fraction=NOTHING,
@@ -345,7 +430,8 @@ def _bare(runs: Sequence[Run]) -> Point:
         kernel_gbs=math.nan if oversubscribed else _median_fact(good, "kernel_gbs"),
         limit_share=math.nan,
         bound=math.nan,
-        notes=notes,
+        superlinear=False,
+        cache_resident=False,
     )
 
 
@@ -422,15 +508,13 @@ def _scaled(mode: str, point: Point, i: int, medians: _Medians) -> Point:
             laws.karp_flatt(resampled * ratio, ratio),
             fewest,
         )
-    notes = point.notes
-    if i and (efficiency.low > 1 or (math.isnan(efficiency.low) and value > _SUPERLINEAR)):
-        notes = (*notes, "superlinear")
+    surely = value > _SUPERLINEAR if math.isnan(efficiency.low) else efficiency.low > 1
     return replace(
         point,
         speedup=statistics.estimate(value * ratio, resampled * ratio, fewest),
         efficiency=efficiency,
         serial_fraction=serial,
-        notes=notes,
+        superlinear=bool(i and surely),
     )
 
 
@@ -441,47 +525,90 @@ def _limited(point: Point, runs: Sequence[Run], limit: Limit | None) -> Point:
         return point
     delivered = limit.read_gbs * point.nodes
     least_seconds = _median_fact(good, "kernel_bytes") / 1e9 / delivered
-    share, notes = point.kernel_gbs / delivered, point.notes
-    # A limit that few cores measured may be too low.
-    if share > _CACHED and not sentences.beyond(limit, point):
-        notes = (*notes, "cache-resident")
+    share = point.kernel_gbs / delivered
     return replace(
         point,
         limit_share=share,
         bound=point.speedup.value * point.seconds.value / least_seconds,
-        notes=notes,
+        # A limit that few cores measured may be too low.
+        cache_resident=share > _CACHED and not beyond(limit, point),
     )
+
+
+def beyond(measured: Limit, point: Point) -> bool:
+    """Whether a point uses more cores of a node than measured what memory delivers."""
+    used = min(point.ranks * point.threads, point.cores) / point.nodes
+    return used > measured.ranks * measured.threads / measured.nodes
 
 
 def _fit(law: Law, medians: _Medians, through: list[int]) -> Fit:
     """Fit a law through some of the points."""
-    ranks = medians.ranks[through]
-    counts = tuple(int(p) for p in ranks)
-    if len(counts) <= len(law.parameters) + 1:
-        statement = sentences.too_few(law, len(counts), len(medians.ranks))
-        return Fit(law.name, {}, False, statement, counts, ())
+    counts = tuple(int(p) for p in medians.ranks[through])
+    nothing = Fit(
+        law.name,
+        wanted=len(law.parameters) + 2,
+        ranks=counts,
+        measured=len(medians.ranks),
+        baseline=int(medians.ranks[0]),
+        fewest=medians.fewest(0, *through),
+        parameters={},
+        derived=NOTHING,
+        identifiable=False,
+        misfit=None,
+        curve=(),
+    )
+    return _through(nothing, law, medians, through) if len(counts) >= nothing.wanted else nothing
+
+
+def _through(nothing: Fit, law: Law, medians: _Medians, through: list[int]) -> Fit:
+    """Return the fit with what the points say; there are enough."""
+    ranks, fewest = medians.ranks[through], nothing.fewest
     values, resampled = (x[..., through] for x in medians.of(law))
-    fewest = medians.fewest(0, *through)
     coefficients = laws.fit(law, ranks, values)
     # Of no use without an interval, so one row is enough.
     resampled = resampled if fewest >= statistics.FEWEST else resampled[:1]
     spread = laws.fit(law, ranks, resampled)
-    found, spreads = laws.parameters(coefficients), laws.parameters(spread)
+    curve = _curve(law, medians, coefficients, spread, fewest)
+    fitted = laws.evaluate(law, coefficients, ranks)
+    off = np.where(_explained(fitted, resampled, fewest), 0.0, np.abs(fitted / values - 1))
+    worst = int(off.argmax())
+    misfit = Misfit(float(off[worst]), nothing.ranks[worst]) if off[worst] > _MISFIT else None
+    drawn = replace(nothing, misfit=misfit, curve=curve)
+    if misfit and fewest >= statistics.FEWEST:
+        # Its numbers would be those of another program.
+        return drawn
+    return _with_parameters(drawn, law, laws.parameters(coefficients), laws.parameters(spread))
+
+
+def _with_parameters(fit: Fit, law: Law, found: np.ndarray, spreads: np.ndarray) -> Fit:
+    """Return the fit with its parameters, those of the medians and of each resample."""
     estimates = {
-        name: statistics.estimate(found[j], spreads[:, j], fewest)
+        name: statistics.estimate(found[j], spreads[:, j], fit.fewest)
         for j, name in enumerate(law.parameters)
     }
-    identifiable = all(_identifiable(each, fewest) for each in estimates.values())
-    fitted = laws.evaluate(law, coefficients, ranks)
-    statement = sentences.fit(law, estimates, spreads, fewest, int(medians.ranks[0]), identifiable)
-    off = np.where(_explained(fitted, resampled, fewest), 0.0, np.abs(fitted / values - 1))
-    if (misfit := sentences.misfit(off, counts)) and fewest >= statistics.FEWEST:
-        # Its numbers would be those of another program.
-        statement, estimates, identifiable = misfit, {}, False
-    elif misfit:
-        statement += " " + misfit
-    curve = _curve(law, medians, coefficients, spread, fewest)
-    return Fit(law.name, estimates, identifiable, statement, counts, curve)
+    derived = _derived(law, fit, estimates, spreads)
+    identifiable = all(_identifiable(each, fit.fewest) for each in estimates.values())
+    return replace(fit, parameters=estimates, derived=derived, identifiable=identifiable)
+
+
+def _derived(law: Law, fit: Fit, known: dict[str, Estimate], spreads: np.ndarray) -> Estimate:
+    """Return what follows from the parameters; see `Fit`."""
+    if law is USL:
+        sigma, kappa = known["sigma"].value, known["kappa"].value
+        resampled = _slowness(spreads[:, 0], spreads[:, 1])
+        inverse = statistics.estimate(_slowness(sigma, kappa), resampled, fit.fewest)
+        ends = (inverse.value, inverse.high, inverse.low)
+        return Estimate(*(float(np.round(1 / x)) if x else math.inf for x in ends))
+    # Both fall as s grows.
+    of = laws.limit if law is AMDAHL else laws.slope
+    s = known["s"]
+    return Estimate(*(of(x, fit.baseline) for x in (s.value, s.high, s.low)))
+
+
+def _slowness(sigma: Any, kappa: Any) -> Any:
+    """Return one over the rank count with the least time: 0, not infinite, for kappa = 0."""
+    # Nothing is faster than at one rank.
+    return 1 / np.maximum(laws.fastest(np.minimum(sigma, 1 - 1e-12), kappa), 1)
 
 
 def _explained(fitted: np.ndarray, resampled: np.ndarray, fewest: int) -> np.ndarray:

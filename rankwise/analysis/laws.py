@@ -24,6 +24,7 @@ References
    doi:10.1145/42411.42415
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -121,3 +122,13 @@ def fastest(sigma: ArrayLike, kappa: ArrayLike) -> np.ndarray:
     """Return the rank count at which the USL has its least time; infinite if kappa is 0."""
     with np.errstate(divide="ignore"):
         return np.sqrt((1 - np.asarray(sigma, float)) / np.asarray(kappa, float))
+
+
+def limit(s: float, baseline: int) -> float:
+    """Return Amdahl's limit of the speedup, T(baseline) / T(infinity); infinite if s is 0."""
+    return (s + (1 - s) / baseline) / s if s else math.inf
+
+
+def slope(s: float, baseline: int) -> float:
+    """Return what each rank adds to Gustafson's scaled speedup over the baseline."""
+    return (1 - s) / (baseline * (1 - s) + s)

@@ -23,7 +23,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from rankwise.analysis.analysis import Analysis, Point, Series
-from rankwise.report.sentences import counted
+from rankwise.ranks.words import counted
+from rankwise.report.sentences import percent
 from rankwise.report.tables import line, number
 
 STYLE = {
@@ -62,12 +63,17 @@ _PHASES = {
     "wait": ("white", "////"),
     "read": (_GREEN, "----"),
     "scatter": (_ORANGE, "\\\\\\\\"),
+    "broadcast": (_ORANGE, "////"),
     "gather": (_SKY, "xxxx"),
     "to_device": (_PINK, "++++"),
     "to_host": (_YELLOW, "||||"),
     "halo": (_RED, "////"),
+    "exchange": (_RED, "xxxx"),
+    "queue": (_YELLOW, "++++"),
+    "reduce": (_SKY, "----"),
     "snapshot": ("0.6", "----"),
     "checkpoint": ("0.6", "||||"),
+    "other": ("0.85", ""),
 }
 # Dots and stars as hatches would make the files ten times as large.
 _OTHER_PHASES = ((_RED, ""), ("0.6", "//"), (_GREEN, "xx"), (_YELLOW, "\\\\"), (_PINK, "--"))
@@ -94,7 +100,7 @@ def draw(analysis: Analysis) -> dict[str, Figure]:
     """
     figures = {}
     for series in analysis.series:
-        if sum(point.launches > 0 for point in series.points) > 1:
+        if len(series.measured) > 1:
             figures[f"{series.mode}-speedup"] = speedup(series)
             figures[f"{series.mode}-efficiency"] = efficiency(series, analysis.target)
         if any(point.phases for point in series.points):
@@ -158,7 +164,7 @@ def efficiency(series: Series, target: float, title: str = "") -> Figure:
     figure = _figure(title)
     axes = figure.subplots()
     axes.axhline(1, color=_GREY, ls="--", label="ideal")
-    axes.axhline(target, color=_GREEN, ls=":", lw=2, label=f"target, {100 * target:.3g} %")
+    axes.axhline(target, color=_GREEN, ls=":", lw=2, label=f"target, {percent(target)}")
     _laws(axes, series, lambda ranks: base.ranks / ranks)
     _points(axes, series, "efficiency")
     _counts_axis(axes, series)
@@ -357,7 +363,7 @@ def _say_if_outside(axes: Axes, bound: Line2D | None) -> None:
 
 def _points(axes: Axes, series: Series, name: str) -> None:
     """Draw medians with intervals and every launch, and where launches failed."""
-    measured = [point for point in series.points if point.launches]
+    measured = series.measured
     for point in measured:
         value = getattr(point, name).value
         each = value * point.seconds.value / np.array(point.samples)
@@ -472,7 +478,7 @@ def _stack(points: Sequence[Point]) -> dict[str, np.ndarray]:
     small = [name for name in seconds if (seconds[name] < _SMALL * total).all()]
     if len(small) > 1:
         rest = sum(seconds.pop(name) for name in small)
-        seconds["other, each < 1 %"] = np.asarray(rest)
+        seconds["rest, each < 1 %"] = np.asarray(rest)
     return seconds
 
 

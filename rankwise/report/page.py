@@ -15,10 +15,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from rankwise.analysis.analysis import Analysis, Fit, Point, Series, analyse
+from rankwise.ranks.words import counted
 from rankwise.report import figures, sentences, tables
 from rankwise.sweep.folder import FolderError, Run, Sweep, load, write_text
 
-_EXAMPLES = """examples:
+DESCRIPTION = "Make tables, figures and a page from the folder of a sweep, and put them there."
+EXAMPLES = """examples:
   rankwise report results/sum_squares-scaling-20260102T030405Z
   rankwise report results/SWEEP --efficiency 0.5
   rankwise report results/SWEEP --fit-oversubscribed
@@ -85,8 +87,12 @@ def page(analysis: Analysis, sweep: Sweep, drawn: dict[str, str]) -> str:
     )
     environment.filters["prose"] = _prose
     return environment.get_template("report.html.j2").render(
-        analysis=analysis,
-        title=tables.line(analysis.title),
+        title=tables.line(sentences.title(analysis)),
+        machine=sentences.machine(analysis),
+        limit=sentences.limit(analysis),
+        warnings=sentences.warnings(analysis),
+        missing=analysis.missing,
+        method=sentences.method(analysis),
         series=[_section(analysis, one, drawn) for one in analysis.series],
         failures=[(tables.failure(run), tables.clean(run.output_end)) for run in analysis.failures],
         weak=sentences.growth(sweep.plan["weak"]) if sweep.plan.get("weak") else "",
@@ -107,11 +113,13 @@ def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[
         "mode": series.mode,
         "heading": tables.heading(series),
         "columns": tables.columns(series, analysis.cost_unit),
-        "points": series.points,
+        "points": [(point.ranks, sentences.notes(point)) for point in series.points],
         "recommended": series.recommended,
-        "recommendation": series.recommendation,
-        "bottleneck": series.bottleneck,
-        "fits": series.fits,
+        "recommendation": sentences.recommendation(
+            series, analysis.target, analysis.oversubscribed
+        ),
+        "bottleneck": sentences.bottleneck(series),
+        "fits": [(fit.law, sentences.fit(fit), fit.ranks) for fit in series.fits],
         "parameters": [row for fit in series.fits for row in _parameters(fit)],
         "figures": [
             (Markup(drawn[name]), _caption(series, name, analysis.target)) for name in names
@@ -151,42 +159,56 @@ _READ_POINTS = (
 def _caption(series: Series, name: str, target: float) -> str:
     """Say what a figure shows and how it is read."""
     kind = name.partition("-")[2]
-    extra = ""
-    if any(point.oversubscribed for point in series.points):
-        extra += " Hollow: more threads than cores, so slower for a reason that is not the program."
-    if any(point.failed for point in series.points):
-        extra += " Crosses: launches that failed, and how many of how many."
     if kind == "speedup":
-        bound = ""
-        if any(point.bound > 0 for point in series.points):
-            bound = (
-                " Dash and two dots: what memory would allow if only moving the kernel's data took "
-                "time; the legend tells if that lies beyond the axes."
-            )
-        ideal = "twice the ranks, half the time"
-        if series.mode == "weak":
-            ideal = "twice the ranks, twice the work in the same time"
-        return (
-            f"Speedup. {_READ_POINTS} Dashed: the ideal, {ideal}. Both axes are in powers of two. "
-            f"The further a point lies below the dashed line, the more of the machine is lost."
-            f"{bound}{extra}"
-        )
+        return _speedup_caption(series) + _marks(series)
     if kind == "efficiency":
         return (
             "Parallel efficiency: speedup over what it would ideally be. "
-            f"{_READ_POINTS} Dotted: the {100 * target:.3g} % that the recommendation asks for."
-            f"{extra}"
+            f"{_READ_POINTS} Dotted: the {sentences.percent(target)} that the recommendation asks "
+            f"for.{_marks(series)}"
         )
     if kind == "phases":
-        ideal = "stay as high" if series.mode == "weak" else "halve whenever the ranks double"
-        return (
-            f"Where the time goes. Left: seconds in each phase; ideally the bars {ideal}. Right: "
-            "the same as shares; look for what widens. `wait` is time until other ranks are ready: "
-            "its cause is another phase, or uneven work."
-        )
+        return _phases_caption(series)
     return (
         "Load balance: kernel seconds of each rank over the mean of all ranks, one dot per rank. "
         "The number is that of the slowest rank: at 1.20 the others wait for a sixth of the time."
+    )
+
+
+def _marks(series: Series) -> str:
+    text = ""
+    if any(point.oversubscribed for point in series.points):
+        text += " Hollow: more threads than cores, so slower for a reason that is not the program."
+    if any(point.failed for point in series.points):
+        text += " Crosses: launches that failed, and how many of how many."
+    return text
+
+
+def _speedup_caption(series: Series) -> str:
+    bound = ""
+    if any(point.bound > 0 for point in series.points):
+        bound = (
+            " Dash and two dots: what memory would allow if only moving the kernel's data took "
+            "time; the legend tells if that lies beyond the axes."
+        )
+    ideal = "twice the ranks, half the time"
+    if series.mode == "weak":
+        ideal = "twice the ranks, twice the work in the same time"
+    return (
+        f"Speedup. {_READ_POINTS} Dashed: the ideal, {ideal}. Both axes are in powers of two. "
+        f"The further a point lies below the dashed line, the more of the machine is lost.{bound}"
+    )
+
+
+def _phases_caption(series: Series) -> str:
+    ideal = "stay as high" if series.mode == "weak" else "halve whenever the ranks double"
+    other = ""
+    if any("other" in point.phases for point in series.points):
+        other = " `other` is what no phase covers: Python of the program itself."
+    return (
+        f"Where the time goes. Left: seconds in each phase; ideally the bars {ideal}. Right: "
+        "the same as shares; look for what widens. `wait` is time until other ranks are ready: "
+        f"its cause is another phase, or uneven work.{other}"
     )
 
 
@@ -196,7 +218,7 @@ def _alternative(analysis: Analysis, name: str) -> str:
     series = next(one for one in analysis.series if one.mode == mode)
     tell = {"speedup": _tell_speedup, "efficiency": _tell_efficiency, "phases": _tell_phases}
     values = "; ".join(
-        f"{sentences.counted(point.ranks, 'rank')} {tell.get(kind, _tell_imbalance)(point)}"
+        f"{counted(point.ranks, 'rank')} {tell.get(kind, _tell_imbalance)(point)}"
         for point in series.points
     )
     return f"{mode.capitalize()} scaling, {kind}: {values}."
@@ -208,7 +230,7 @@ def _tell_speedup(point: Point) -> str:
 
 
 def _tell_efficiency(point: Point) -> str:
-    return tables.percent(point.efficiency.value)
+    return sentences.percent(point.efficiency.value)
 
 
 def _tell_phases(point: Point) -> str:
@@ -259,23 +281,15 @@ def sweep_command(sweep: Sweep) -> str:
         "--seed": plan.get("seed"),
     }
     given = [(name, _word(value)) for name, value in options.items() if value is not None]
-    return shlex.join(["python", "-m", "scaling", "sweep", *chain(*given), "--", *plan["command"]])
+    return shlex.join(["rankwise", "sweep", *chain(*given), "--", *plan["command"]])
 
 
 def _word(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def arguments() -> argparse.ArgumentParser:
-    """Return the parser of ``rankwise report``."""
-    parser = argparse.ArgumentParser(
-        prog="rankwise report",
-        description="Make tables, figures and a page from the folder of a sweep, and put them "
-        "there.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``rankwise report``."""
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="of a sweep, finished or not")
     parser.add_argument(
         "--efficiency",
@@ -290,7 +304,6 @@ def arguments() -> argparse.ArgumentParser:
         help="use points with more ranks x threads than cores too, for programs that wait rather "
         "than compute",
     )
-    return parser
 
 
 def _efficiency(text: str) -> float:
@@ -303,9 +316,8 @@ def _efficiency(text: str) -> float:
     return value
 
 
-def main(argv: list[str]) -> int:
+def main(args: argparse.Namespace) -> int:
     """Print and write the report of a sweep, and return the exit status."""
-    args = arguments().parse_args(argv)
     try:
         sweep = load(args.folder)
         analysis = analyse(sweep, args.efficiency, args.fit_oversubscribed)
@@ -315,7 +327,7 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (FolderError, OSError) as error:
-        print(f"rankwise report: {tables.line(str(error))}", file=sys.stderr)
+        print(f"rankwise report: error: {tables.line(str(error))}", file=sys.stderr)
         return 2
     _show("\nThe report is in " + tables.line(str(args.folder)))
     _show("  ".join(["", *(path.name for path in paths), "figures/"]))

@@ -1,24 +1,21 @@
-"""What a report says in words: fits, recommendation, bottleneck, limit, warnings, method."""
+"""What a report says in words: notes, fits, recommendation, bottleneck, limit, warnings, method."""
 
 import math
 import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from rankwise.analysis import laws, statistics
-from rankwise.analysis.laws import Law
+from rankwise.analysis import statistics
+from rankwise.analysis.analysis import Analysis, Fit, Point, Series, beyond
 from rankwise.analysis.statistics import Estimate
+from rankwise.ranks.words import counted
 from rankwise.sweep.folder import OK, Limit, Run
 
-if TYPE_CHECKING:
-    from rankwise.analysis.analysis import Point, Series
-
-# A law that is further off than this, at any point it was fitted through, does not describe it.
-_MISFIT = 0.1
+NOTHING = "-"
 # What a comparison wants to be the same, by its name in a record.
 _SAME = {
     "jobs": "job",
@@ -29,32 +26,44 @@ _SAME = {
 }
 # Above this, one rank's kernel over the mean is called the load's and not the machine's.
 _IMBALANCE = 1.1
-# Less lost time than this has no cause worth naming.
-_LOSS = 0.05
 _NO_INTERVAL = "no interval: fewer than six launches"
 # As many busy cores before a run, or this part of all of them, are more than an idle system takes.
 _BUSY_CORES, _BUSY_SHARE = 0.5, 0.1
+# What the figures of a fit are called: its parameters, and what follows from them.
+_FITTED = {
+    "Amdahl": {"s": "serial fraction s"},
+    "USL": {"sigma": "contention sigma", "kappa": "coherency kappa"},
+    "Gustafson": {"s": "serial fraction s"},
+}
+_DERIVED = {
+    "Amdahl": "limit of the speedup over {}",
+    "USL": "rank count with the least time",
+    "Gustafson": "speedup gained with each rank",
+}
+# What to do about a phase that holds the scaling back.
 _PHASES = {
     "read": "One rank reads or makes the input while the others wait: let each do its own part.",
     "scatter": "The input is sent out from one rank: let every rank read or make its own part.",
+    "broadcast": "One rank sends the same data to all: send less, or less often, or let every rank "
+    "read or make it.",
     "to_device": "Data is copied to the GPU: leave it there, or give each rank more work.",
     "kernel": "The computation itself gains less than the ranks cost: they share memory bandwidth, "
     "caches and power, or have too little work each.",
     "halo": "Rows of neighbours arrive after the computation that hides their way: give each rank "
     "more work, or see whether all ranks are equally fast.",
+    "exchange": "Every rank sends to every other: send less, or less often, or give each rank more "
+    "work.",
+    "queue": "Ranks ask for their next task: cut the work into fewer, larger tasks.",
     "wait": "All ranks wait, in turn: balance the load between one exchange and the next.",
+    "reduce": "Values of all ranks are combined: combine fewer, or less often, or give each rank "
+    "more work.",
     "gather": "Results are collected on one rank: send less, or combine them on the way.",
     "to_host": "Data is copied from the GPU: leave it there, or give each rank more work.",
     "snapshot": "One rank writes snapshots while the others wait: keep fewer of them.",
     "checkpoint": "One rank writes checkpoints while the others wait: measure without them.",
+    "other": "No phase covers this time: it is Python of the job itself; time its parts with "
+    "run.phase, or move them out of the repeat.",
 }
-
-
-def counted(n: int, thing: str) -> str:
-    """Return a count with its noun."""
-    if n == 1:
-        return f"1 {thing}"
-    return f"{n} {thing}es" if thing.endswith("ch") else f"{n} {thing}s"
 
 
 def figure(x: float) -> str:
@@ -67,8 +76,8 @@ def figure(x: float) -> str:
 
 
 def percent(x: float) -> str:
-    """Return a fraction as per cent."""
-    return f"{figure(100 * x)} %"
+    """Return a fraction as per cent, and a dash if there is none."""
+    return NOTHING if math.isnan(x) else f"{figure(100 * x)} %"
 
 
 def with_interval(x: Estimate) -> str:
@@ -89,46 +98,32 @@ def _allowed(x: Estimate) -> str:
     return f"from {figure(x.low)} to {figure(x.high)}"
 
 
-def too_few(law: Law, usable: int, measured: int) -> str:
-    """Say that a law cannot be fitted through so few points."""
-    fair = " without oversubscription" if usable < measured else ""
+def fit(fitted: Fit) -> str:
+    """Say what a fit says, or why it says nothing."""
+    text = _parameters(fitted) if fitted.parameters else ""
+    if fitted.misfit:
+        off, where = percent(fitted.misfit.off), counted(fitted.misfit.ranks, "rank")
+        misfit = f"The law does not describe these data: it is {off} off at {where}."
+        return f"{text} {misfit}".lstrip()
+    if text:
+        return text
+    fair = " without oversubscription" if len(fitted.ranks) < fitted.measured else ""
     return (
-        f"Not identifiable from these data: {counted(usable, 'rank count')}{fair}, and this law "
-        f"wants at least {len(law.parameters) + 2}."
+        f"Not identifiable from these data: {counted(len(fitted.ranks), 'rank count')}{fair}, and "
+        f"this law wants at least {fitted.wanted}."
     )
 
 
-def fit(
-    law: Law,
-    estimates: dict[str, Estimate],
-    resampled: np.ndarray,
-    fewest: int,
-    baseline: int,
-    identifiable: bool,
-) -> str:
-    """Say what a fit says.
-
-    Parameters
-    ----------
-    law : Law
-    estimates : dict of str to Estimate
-        Its parameters.
-    resampled : (resamples, parameters) float64 array
-    fewest : int
-        The smallest number of launches of a point in the fit.
-    baseline : int
-        The rank count that speedups are relative to.
-    identifiable : bool
-    """
-    enough = fewest >= statistics.FEWEST
-    if any(math.isnan(x.low if enough else x.value) for x in estimates.values()):
+def _parameters(fitted: Fit) -> str:
+    enough = fitted.fewest >= statistics.FEWEST
+    if any(math.isnan(x.low if enough else x.value) for x in fitted.parameters.values()):
         return "Not identifiable from these data: no part of the time surely falls with more ranks."
-    tell = {"Amdahl": _amdahl, "USL": _usl, "Gustafson": _gustafson}[law.name]
-    told = tell(estimates, resampled, fewest, baseline)
-    if enough and not identifiable:
+    told = {_FITTED[fitted.law][name]: x for name, x in fitted.parameters.items()}
+    told[_DERIVED[fitted.law].format(counted(fitted.baseline, "rank"))] = fitted.derived
+    if enough and not fitted.identifiable:
         text = ", ".join(f"{name} {_allowed(x)}" for name, x in told.items())
         return f"Not identifiable from these data, which allow (95 %): {text}."
-    if not identifiable:
+    if not fitted.identifiable:
         zero = " and ".join(name for name, x in told.items() if x.value == 0)
         return f"Not identifiable from these data: the best fit has {zero} = 0; {_NO_INTERVAL}."
     text = ", ".join(f"{name} {with_interval(x)}" for name, x in told.items())
@@ -136,138 +131,70 @@ def fit(
     return f"{text[0].upper()}{text[1:]}; {end}."
 
 
-def _amdahl(
-    estimates: dict[str, Estimate], resampled: np.ndarray, fewest: int, baseline: int
-) -> dict[str, Estimate]:
-    s = estimates["s"]
-
-    def limit(s: float) -> float:
-        """T(baseline) / T(infinity)."""
-        return (s + (1 - s) / baseline) / s if s else math.inf
-
-    most = Estimate(limit(s.value), limit(s.high), limit(s.low))
-    return {"serial fraction s": s, f"limit of the speedup over {counted(baseline, 'rank')}": most}
-
-
-def _usl(
-    estimates: dict[str, Estimate], resampled: np.ndarray, fewest: int, baseline: int
-) -> dict[str, Estimate]:
-    sigma, kappa = estimates["sigma"], estimates["kappa"]
-    # Its inverse, which is 0 and not infinite for kappa = 0; nothing is faster than at one rank.
-    inverse = statistics.estimate(
-        _slowness(sigma.value, kappa.value), _slowness(resampled[:, 0], resampled[:, 1]), fewest
-    )
-    ends = (inverse.value, inverse.high, inverse.low)
-    best = Estimate(*(float(np.round(1 / x)) if x else math.inf for x in ends))
-    return {
-        "contention sigma": sigma,
-        "coherency kappa": kappa,
-        "rank count with the least time": best,
-    }
+def notes(point: Point) -> tuple[str, ...]:
+    """Say what a referee would ask about a point, each in a few words."""
+    found = []
+    if point.oversubscribed:
+        found.append(f"oversubscribed: {point.ranks * point.threads} on {point.cores} cores")
+    found += _failures(point)
+    if 0 < point.launches < statistics.FEWEST:
+        found.append(f"{counted(point.launches, 'launch')}, so no interval")
+    marks = {"superlinear": point.superlinear, "cache-resident": point.cache_resident}
+    return (*found, *(name for name, given in marks.items() if given))
 
 
-def _slowness(sigma: Any, kappa: Any) -> Any:
-    return 1 / np.maximum(laws.fastest(np.minimum(sigma, 1 - 1e-12), kappa), 1)
+def _failures(point: Point) -> list[str]:
+    """Say how many launches of a point did not succeed, and how they ended."""
+    outcomes = Counter(run.outcome for run in point.failed)
+    launches = len(point.failed) + point.launches
+    return [f"{n} of {launches} launches {what}" for what, n in outcomes.items()]
 
 
-def _gustafson(
-    estimates: dict[str, Estimate], resampled: np.ndarray, fewest: int, baseline: int
-) -> dict[str, Estimate]:
-    s = estimates["s"]
-
-    def slope(s: float) -> float:
-        """Of the scaled speedup over the baseline."""
-        return (1 - s) / (baseline * (1 - s) + s)
-
-    gained = Estimate(slope(s.value), slope(s.high), slope(s.low))
-    return {"serial fraction s": s, "speedup gained with each rank": gained}
-
-
-def misfit(off: np.ndarray, counts: Sequence[int]) -> str:
-    """Say where the law does not describe the points; `off` is relative, of each point."""
-    worst = int(off.argmax())
-    if off[worst] <= _MISFIT:
-        return ""
-    return (
-        f"The law does not describe these data: it is {percent(off[worst])} off at "
-        f"{counted(counts[worst], 'rank')}."
-    )
-
-
-def launches(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Say which launches of a point did not succeed, and whether too few did for an interval."""
-    failed = [run for run in runs if run.outcome != OK]
-    good = len(runs) - len(failed)
-    notes = _failures(failed, good)
-    if 0 < good < statistics.FEWEST:
-        notes.append(f"{counted(good, 'launch')}, so no interval")
-    return tuple(notes)
-
-
-def _failures(failed: Sequence[Run], good: int) -> list[str]:
-    outcomes = Counter(run.outcome for run in failed)
-    return [f"{n} of {len(failed) + good} launches {what}" for what, n in outcomes.items()]
-
-
-def _place(point: "Point") -> str:
+def _place(point: Point) -> str:
     nodes = f" on {point.nodes} nodes" if point.nodes > 1 else ""
     over = " (oversubscribed)" if point.oversubscribed else ""
     return f"{counted(point.ranks, 'rank')}{nodes}{over}"
 
 
-def _cost(point: "Point") -> str:
+def _cost(point: Point) -> str:
     unit = "GPU-hours" if point.gpus else "core-hours"
     takes = f"takes {figure(point.process_seconds)} s, that is {figure(point.cost)} {unit}"
     return f"a whole run, start-up and repeats included, {takes}"
 
 
-def recommendation(
-    mode: str, measured: Sequence["Point"], target: float, oversubscribed: bool
-) -> tuple[str, int | None]:
-    """Say which measured rank count to ask for.
+def recommendation(series: Series, target: float, oversubscribed: bool) -> str:
+    """Say which measured rank count to ask for, and what it costs.
 
     Parameters
     ----------
-    mode : str
-        ``strong`` or ``weak``.
-    measured : sequence of Point
-        Those with a successful launch, by ranks.
+    series : Series
     target : float
         The least efficiency.
     oversubscribed : bool
         Whether points with more ranks x threads than cores count.
     """
+    measured = series.measured
     if not measured:
-        return "No recommendation: no launch succeeded.", None
+        return "No recommendation: no launch succeeded."
     if len(measured) == 1:
-        return f"No recommendation: {_place(measured[0])} is the only point measured.", None
+        return f"No recommendation: {_place(measured[0])} is the only point measured."
     fair = [point for point in measured if oversubscribed or not point.oversubscribed]
     if not fair:
-        return "No recommendation: every point has more ranks x threads than cores.", None
-    best = _best(mode, fair, target)
+        return "No recommendation: every point has more ranks x threads than cores."
+    best = next((point for point in fair if point.ranks == series.recommended), None)
     if best is None:
         wanted = f"an efficiency of {percent(target)}"
-        return f"No recommendation: no measured count has {wanted}.", None
+        return f"No recommendation: no measured count has {wanted}."
     slower = any(p.ranks > best.ranks and p.efficiency.value >= target for p in fair)
     text = _advice(best, target, best is measured[0], slower, len(fair) < len(measured))
     if best is measured[-1]:
         text += " Larger counts were not measured."
     elif best is fair[-1]:
         text += " Larger counts had more ranks x threads than cores."
-    return text, best.ranks
+    return text
 
 
-def _best(mode: str, fair: Sequence["Point"], target: float) -> "Point | None":
-    best = None
-    for point in fair:
-        # At a low target a count may be efficient enough and yet slower than a smaller one.
-        slower = mode == "strong" and best and point.speedup.value < best.speedup.value
-        if point.efficiency.value >= target and not slower:
-            best = point
-    return best
-
-
-def _advice(best: "Point", target: float, stay: bool, slower: bool, alone: bool) -> str:
+def _advice(best: Point, target: float, stay: bool, slower: bool, alone: bool) -> str:
     wanted = f"an efficiency of {percent(target)}"
     if slower:
         return f"{_place(best)}: larger counts have {wanted} too and are slower; {_cost(best)}."
@@ -279,7 +206,7 @@ def _advice(best: "Point", target: float, stay: bool, slower: bool, alone: bool)
         f"{percent(best.efficiency.value)}); {_cost(best)}."
     )
     if best.failed:
-        text += f" There, {'; '.join(_failures(best.failed, best.launches))}."
+        text += f" There, {'; '.join(_failures(best))}."
     if math.isnan(best.efficiency.low):
         text += f" {_NO_INTERVAL.capitalize()}."
     elif best.efficiency.low < target:
@@ -287,45 +214,31 @@ def _advice(best: "Point", target: float, stay: bool, slower: bool, alone: bool)
     return text
 
 
-def bottleneck(measured: Sequence["Point"]) -> str:
-    """Say which phase loses the most time between the baseline and the largest count.
-
-    A phase loses what it takes beyond the ideal: the baseline's seconds, times the growth of the
-    work of a rank. Times are those of the rank that works longest: the others' waiting for it is
-    the effect and not the cause.
-    """
-    fair = [point for point in measured if not point.oversubscribed]
-    first, last = measured[0], (fair if len(fair) > 1 else measured)[-1]
-    if first is last or not first.busiest or not last.busiest:
+def bottleneck(series: Series) -> str:
+    """Say which phase holds the scaling back, and what to do about it."""
+    found = series.bottleneck
+    if found is None:
         return ""
-    enough = not math.isnan(last.efficiency.high)
-    if last.efficiency.high >= 1 if enough else last.efficiency.value > 1 - _LOSS:
-        return f"Nothing surely holds the scaling back up to {_place(last)}."
-    # Of what the baseline took; efficiency is the same ratio over that of the seconds.
-    ideal = last.efficiency.value * last.seconds.value / first.seconds.value
-    names = list({**first.busiest, **last.busiest})
-    lost = {name: last.busiest.get(name, 0) - first.busiest.get(name, 0) * ideal for name in names}
-    worst = max(lost, key=lambda name: lost[name])
-    if lost[worst] <= 0:
-        return ""
-    share = lost[worst] / sum(x for x in lost.values() if x > 0)
-    hint = _PHASES.get(worst, "")
-    slowest = max(last.imbalance, default=1.0)
-    if worst == "kernel" and slowest > _IMBALANCE:
+    if not found.phase:
+        return f"Nothing surely holds the scaling back up to {_place(found.point)}."
+    hint = _PHASES.get(found.phase, "")
+    slowest = max(found.point.imbalance, default=1.0)
+    if found.phase == "kernel" and slowest > _IMBALANCE:
         hint = f"The slowest rank computes {figure(slowest)} times the mean: balance the load."
     return (
-        f"`{worst}` holds the scaling back: at {_place(last)} the busiest rank spends "
-        f"{percent(last.busiest[worst] / sum(last.busiest.values()))} of its time in it, which "
-        f"makes {percent(share)} of what is lost against {counted(first.ranks, 'rank')}. {hint}"
+        f"`{found.phase}` holds the scaling back: at {_place(found.point)} the busiest rank spends "
+        f"{percent(found.time_share)} of its time in it, which makes {percent(found.loss_share)} "
+        f"of what is lost against {counted(found.baseline, 'rank')}. {hint}"
     ).rstrip()
 
 
-def limit(measured: Limit | None, series: Sequence["Series"]) -> str:
+def limit(analysis: Analysis) -> str:
     """Say what memory delivers, and how near to it the kernel comes where it comes nearest."""
+    measured = analysis.limit
     if measured is None:
         return ""
     shares = []
-    for one in series:
+    for one in analysis.series:
         fair = [p for p in one.points if p.limit_share > 0 and not p.oversubscribed]
         if fair:
             most = max(fair, key=lambda p: p.limit_share)
@@ -340,14 +253,17 @@ def limit(measured: Limit | None, series: Sequence["Series"]) -> str:
     )
 
 
-def beyond(measured: Limit, point: "Point") -> bool:
-    """Whether a point uses more cores of a node than measured what memory delivers."""
-    used = min(point.ranks * point.threads, point.cores) / point.nodes
-    return used > measured.ranks * measured.threads / measured.nodes
+def title(analysis: Analysis) -> str:
+    """Return the command, as it was given."""
+    return shlex.join(map(str, analysis.plan.get("command") or ["unknown command"]))
 
 
-def machine(plan: dict[str, Any], runs: Sequence[Run]) -> str:
+def machine(analysis: Analysis) -> str:
     """Return one line on where the sweep ran."""
+    return _machine(analysis.plan, analysis.runs)
+
+
+def _machine(plan: dict[str, Any], runs: Sequence[Run]) -> str:
     facts = plan.get("machine") or {}
     nodes = max([facts.get("nodes") or 1, *(run.nodes for run in runs)])
     name = facts.get("cluster") or facts.get("host") or "unknown machine"
@@ -381,20 +297,14 @@ def _devices(runs: Sequence[Run]) -> list[str]:
     return sorted({name.partition(" GPU-")[0] for name in names})
 
 
-def warnings(
-    plan: dict[str, Any],
-    runs: Sequence[Run],
-    missing: Sequence[str],
-    series: Sequence["Series"],
-    measured: Limit | None,
-) -> tuple[str, ...]:
+def warnings(analysis: Analysis) -> tuple[str, ...]:
     """Return what a referee must know."""
-    found = [*_incomplete(runs, missing), *_mixed(runs)]
-    found += _busy(plan, runs)
+    runs, series = analysis.runs, analysis.series
+    found = [*_incomplete(runs, analysis.missing), *_mixed(runs), *_busy(analysis.plan, runs)]
     for one in series:
         found += _of_points(one)
-    found += _low_limit(measured, series)
-    found += _other_limit(measured, runs)
+    found += _low_limit(analysis.limit, series)
+    found += _other_limit(analysis.limit, runs)
     found += _of_program(runs)
     return tuple(dict.fromkeys(found))
 
@@ -414,39 +324,48 @@ def _incomplete(runs: Sequence[Run], missing: Sequence[str]) -> list[str]:
 def _mixed(runs: Sequence[Run]) -> list[str]:
     """Say what should have been the same in all runs and was not."""
     good = [run for run in runs if run.outcome == OK]
+    unlike = {
+        what: _devices(good) if name == "devices" else _facts(good, name)
+        for what, name in _SAME.items()
+    }
+    unlike |= {
+        "processors": sorted({run.cpu for run in good}),
+        "launchers": sorted({Path(run.argv[0]).name for run in good if run.argv}),
+        # Said once, by the commits in the records if there are any.
+        "commits of the program's folder": sorted({run.commit[:12] for run in good})
+        if len(unlike["commits"]) < 2
+        else [],
+        "numbers of threads per rank": sorted({str(run.threads) for run in good}),
+    }
+    found = [
+        f"Runs of different {what} are compared: {'; '.join(values)}."
+        for what, values in unlike.items()
+        if len(values) > 1
+    ]
+    return found + [text for text, doubtful in _doubts(good).items() if doubtful]
+
+
+def _doubts(good: Sequence[Run]) -> dict[str, bool]:
+    """Return what may be wrong with a comparison, and whether it is."""
     strong = [run for run in good if run.mode == "strong"]
-    found = []
-    for what, name in _SAME.items():
-        values = _devices(good) if name == "devices" else _facts(good, name)
-        if len(values) > 1:
-            found.append(f"Runs of different {what} are compared: {'; '.join(values)}.")
     works = {run.work for run in strong} - {None}
     lines = {
         (run.ranks, run.facts["printed"] / run.ranks) for run in good if "printed" in run.facts
     }
-    commits, versions = _facts(good, "git"), _facts(good, "versions")
-    for what, values in {
-        "processors": sorted({run.cpu for run in good}),
-        "launchers": sorted({Path(run.argv[0]).name for run in good if run.argv}),
-        "commits of the program's folder": sorted({run.commit[:12] for run in good}),
-        "numbers of threads per rank": sorted({str(run.threads) for run in good}),
-    }.items():
-        if len(values) > 1 and (what[0] != "c" or len(commits) < 2):
-            found.append(f"Runs of different {what} are compared: {'; '.join(values)}.")
-    sources = sorted({run.source for run in good})
-    doubts = {
+    commits, sources = _facts(good, "git"), sorted({run.source for run in good})
+    return {
         "More ranks print more lines with seconds: each may be running the whole program by "
         "itself.": len({ranks for ranks, _ in lines}) > 1 and len({each for _, each in lines}) == 1,
         "The commit of the code is not known.": "unknown" in commits,
         "The code had changes that no commit holds.": any(x.endswith("-dirty") for x in commits),
-        "Runs with different versions of libraries are compared.": len(versions) > 1,
+        "Runs with different versions of libraries are compared.": len(_facts(good, "versions"))
+        > 1,
         "The results of the strong-scaling runs differ.": len(_facts(strong, "results_sha256")) > 1,
         "The strong-scaling runs differ in the size of their problem.": len(works) > 1,
         f"Seconds from different sources are compared: {', '.join(sources)}.": len(sources) > 1,
         "The seconds are those of the whole process, so start-up, which more ranks do not shorten, "
         "counts.": sources == ["process"],
     }
-    return found + [text for text, doubtful in doubts.items() if doubtful]
 
 
 def _busy(plan: dict[str, Any], runs: Sequence[Run]) -> list[str]:
@@ -458,8 +377,8 @@ def _busy(plan: dict[str, Any], runs: Sequence[Run]) -> list[str]:
     return [f"Something else kept the machine busy before {busy} of {counted(len(runs), 'run')}."]
 
 
-def _of_points(series: "Series") -> list[str]:
-    measured = [point for point in series.points if point.launches]
+def _of_points(series: Series) -> list[str]:
+    measured = series.measured
     name = f"{series.mode.capitalize()} scaling"
     found = []
     if measured and not series.points[0].launches:
@@ -476,25 +395,20 @@ def _of_points(series: "Series") -> list[str]:
         "fewer than six launches, so no 95 % interval": [
             p for p in measured if p.launches < statistics.FEWEST
         ],
-        "an efficiency above 1, which wants an explanation": [
-            p for p in measured if "superlinear" in p.notes
-        ],
+        "an efficiency above 1, which wants an explanation": [p for p in measured if p.superlinear],
         "a kernel faster than memory: its data stay in cache, so a larger problem may scale "
-        "otherwise": [p for p in measured if "cache-resident" in p.notes],
+        "otherwise": [p for p in measured if p.cache_resident],
     }.items():
         if chosen:
             *others, last = (str(point.ranks) for point in chosen)
             counts = ", ".join((*others, counted(int(last), "rank")))
             found.append(f"{name}, {counts}: {what}.")
     if series.mode == "weak":
-        found += _uneven(measured)
-        if measured and any(math.isnan(point.work) for point in measured):
-            found.append("Weak scaling: the program does not tell its work, which is taken to grow "
-                         "with the ranks.")  # fmt: skip
+        found += _weak_work(measured)
     return found
 
 
-def _low_limit(measured: Limit | None, series: Sequence["Series"]) -> list[str]:
+def _low_limit(measured: Limit | None, series: Sequence[Series]) -> list[str]:
     """Say where more cores may get more out of memory than measured it."""
     points = [p for one in series for p in one.points if p.limit_share > 0]
     more = sorted({point.ranks for point in points if measured and beyond(measured, point)})
@@ -538,34 +452,36 @@ def _ranks(counts: Sequence[int]) -> str:
     return first + counted(last, "rank")
 
 
-def _uneven(measured: Sequence["Point"]) -> list[str]:
+def _weak_work(measured: Sequence[Point]) -> list[str]:
+    """Say where the work of a rank is not the same at every count, or not known."""
+    found = []
     each = [point.work / point.ranks for point in measured if point.work > 0]
     if each and max(each) > 1.01 * min(each):
-        return [
+        found.append(
             f"Weak scaling: the work of a rank varies by {percent(max(each) / min(each) - 1)}; "
             "efficiency is that of work per second."
-        ]
-    return []
+        )
+    if any(math.isnan(point.work) for point in measured):
+        found.append(
+            "Weak scaling: the program does not tell its work, which is taken to grow with the "
+            "ranks."
+        )
+    return found
 
 
-def method(
-    plan: dict[str, Any],
-    runs: Sequence[Run],
-    series: Sequence["Series"],
-    oversubscribed: bool,
-    measured: Limit | None,
-) -> str:
+def method(analysis: Analysis) -> str:
     """Return the paragraph for a proposal."""
-    good = [run for run in runs if run.outcome == OK]
+    plan, series, measured = analysis.plan, analysis.series, analysis.limit
+    good = [run for run in analysis.runs if run.outcome == OK]
     if not good:
         return "No launch succeeded."
-    text = [*_what(plan, good), *_timing(plan, good), _baselines(series)]
+    text = [*_what(plan, good), *_checked(good), *_timing(plan, good), _baselines(series)]
     if measured and any(point.bound > 0 for one in series for point in one.points):
         text.append(
             f"As a bound, memory is taken to deliver {figure(measured.read_gbs)} GB/s per node, "
             "measured with all ranks of a node reading at once."
         )
-    return " ".join((*text, *_evaluation(series, oversubscribed), _cost_rule(good)))
+    return " ".join((*text, *_evaluation(series, analysis.oversubscribed), _cost_rule(good)))
 
 
 def _what(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
@@ -581,7 +497,7 @@ def _what(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     days = sorted({run.start[:10] for run in good})
     date = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     same = [run.facts.get("results_sha256") for run in good if run.mode == "strong"]
-    where = machine(plan, good)
+    where = _machine(plan, good)
     command = shlex.join(map(str, plan.get("command") or ["unknown"]))
     text = [f"We measured the {modes} scaling of {program}{about} on {where}, {date}: {command}."]
     if any(run.mode == "weak" for run in good) and plan.get("weak"):
@@ -589,6 +505,15 @@ def _what(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     if len(same) > 1 and all(same) and len(set(same)) == 1:
         text.append("All strong-scaling runs gave the same result, bit for bit.")
     return text
+
+
+def _checked(good: Sequence[Run]) -> list[str]:
+    """Say what answers were checked against, if every run checked its own."""
+    checks = [run.facts.get("checks") or [] for run in good]
+    if not all(checks):
+        return []
+    bounds = "; ".join(dict.fromkeys(check["why"] for each in checks for check in each))
+    return [f"Every run checked its answer against an independent one; the bound is: {bounds}."]
 
 
 def growth(weak: str) -> str:
@@ -625,7 +550,7 @@ def _timing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     return text
 
 
-def _baselines(series: Sequence["Series"]) -> str:
+def _baselines(series: Sequence[Series]) -> str:
     bases = [
         f"in {one.mode} scaling {_place(one.baseline)}, {figure(one.baseline.seconds.value)} s"
         for one in series
@@ -637,7 +562,7 @@ def _baselines(series: Sequence["Series"]) -> str:
     )
 
 
-def _evaluation(series: Sequence["Series"], oversubscribed: bool) -> list[str]:
+def _evaluation(series: Sequence[Series], oversubscribed: bool) -> list[str]:
     points = [point for one in series for point in one.points]
     if any(point.launches >= statistics.FEWEST for point in points):
         text = [

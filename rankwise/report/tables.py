@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 
-from tabulate import tabulate
-
 from rankwise.analysis.analysis import Analysis, Estimate, Fit, Point, Series
+from rankwise.ranks.words import counted
 from rankwise.report import sentences
+from rankwise.report.sentences import NOTHING, percent
 from rankwise.sweep.folder import Run
 
 WIDTH = 100
-NOTHING = "-"
 # In the terminal; the page has all of it.
 _OUTPUT_LINES, _OUTPUTS = 5, 3
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]*[0-~])")
@@ -52,11 +51,6 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.{max(0, digits - 1 - magnitude)}f}"
 
 
-def percent(value: float) -> str:
-    """Write a ratio as per cent."""
-    return NOTHING if math.isnan(value) else f"{100 * value:.1f} %"
-
-
 def interval(estimate: Estimate, write: Callable[[float], str] = number) -> str:
     """Write a 95 % interval, or that there is none."""
     if math.isnan(estimate.value):
@@ -69,7 +63,7 @@ def interval(estimate: Estimate, write: Callable[[float], str] = number) -> str:
 def heading(series: Series) -> str:
     """Return what a table shows."""
     threads = sorted({point.threads for point in series.points})
-    each = f", {sentences.counted(threads[0], 'thread')} per rank" if len(threads) == 1 else ""
+    each = f", {counted(threads[0], 'thread')} per rank" if len(threads) == 1 else ""
     return f"{series.mode.capitalize()} scaling{each}"
 
 
@@ -94,53 +88,49 @@ class Column:
 def columns(series: Series, cost_unit: str) -> list[Column]:
     """Return the table of a series, without columns that would say nothing."""
     points = series.points
-
-    def exact(title: str, write: Callable[[Point], str]) -> Column:
-        return Column(title, [write(point) for point in points], [])
-
-    def known(title: str, name: str, write: Callable[[float], str]) -> Column:
-        estimates = [getattr(point, name) for point in points]
-        values = [write(estimate.value) for estimate in estimates]
-        between = [interval(estimate, write) for estimate in estimates]
-        if name != "seconds":
-            # Of itself the baseline is 100 % whatever was measured.
-            between = [
-                NOTHING if point is series.baseline else text
-                for point, text in zip(points, between, strict=True)
-            ]
-        return Column(title, values, between)
-
-    table = [exact("ranks", lambda p: str(p.ranks))]
+    speedup = "speedup" if series.mode == "strong" else "scaled speedup"
+    table = [_exact(series, "ranks", lambda p: str(p.ranks))]
     if any(point.nodes > 1 for point in points):
-        table.append(exact("nodes", lambda p: str(p.nodes)))
+        table.append(_exact(series, "nodes", lambda p: str(p.nodes)))
     if any(point.gpus for point in points):
-        table.append(exact("GPUs", lambda p: str(p.gpus)))
+        table.append(_exact(series, "GPUs", lambda p: str(p.gpus)))
     else:
-        table.append(exact("cores", lambda p: str(p.ranks * p.threads)))
+        table.append(_exact(series, "cores", lambda p: str(p.ranks * p.threads)))
     table += [
-        exact("launches", _launches),
-        known("seconds", "seconds", number),
-        known(
-            "speedup" if series.mode == "strong" else "scaled speedup",
-            "speedup",
-            lambda x: number(x, 3),
-        ),
-        known("efficiency", "efficiency", percent),
+        _exact(series, "launches", _launches),
+        _estimated(series, "seconds", "seconds", number),
+        _estimated(series, speedup, "speedup", _three_digits),
+        _estimated(series, "efficiency", "efficiency", percent),
     ]
     if any(math.isfinite(point.serial_fraction.value) for point in points):
-        table.append(known("Karp-Flatt", "serial_fraction", lambda x: number(x, 3)))
+        table.append(_estimated(series, "Karp-Flatt", "serial_fraction", _three_digits))
     elif any(math.isfinite(point.work) for point in points):
-        table.append(exact("work", lambda p: number(p.work)))
+        table.append(_exact(series, "work", lambda p: number(p.work)))
     if any(math.isfinite(point.kernel_gbs) for point in points):
-        table.append(exact("kernel GB/s", lambda p: number(p.kernel_gbs, 3)))
+        table.append(_exact(series, "kernel GB/s", lambda p: _three_digits(p.kernel_gbs)))
     if any(math.isfinite(point.limit_share) for point in points):
-        table.append(exact("of limit", _share))
-    return [*table, exact(f"{cost_unit} a run", lambda p: number(p.cost, 3))]
+        table.append(_exact(series, "of limit", lambda p: percent(p.limit_share)))
+    return [*table, _exact(series, f"{cost_unit} a run", lambda p: _three_digits(p.cost))]
 
 
-def _share(point: Point) -> str:
-    # Of two measurements: a fourth digit would say nothing.
-    return NOTHING if math.isnan(point.limit_share) else sentences.percent(point.limit_share)
+def _exact(series: Series, title: str, write: Callable[[Point], str]) -> Column:
+    return Column(title, [write(point) for point in series.points], [])
+
+
+def _estimated(series: Series, title: str, name: str, write: Callable[[float], str]) -> Column:
+    estimates = [getattr(point, name) for point in series.points]
+    between = [interval(estimate, write) for estimate in estimates]
+    if name != "seconds":
+        # Of itself the baseline is 100 % whatever was measured.
+        between = [
+            NOTHING if point is series.baseline else text
+            for point, text in zip(series.points, between, strict=True)
+        ]
+    return Column(title, [write(estimate.value) for estimate in estimates], between)
+
+
+def _three_digits(value: float) -> str:
+    return number(value, 3)
 
 
 def _launches(point: Point) -> str:
@@ -148,14 +138,19 @@ def _launches(point: Point) -> str:
     return f"{point.launches} of {point.launches + failed}" if failed else str(point.launches)
 
 
-def advice(series: Series) -> str:
+def advice(analysis: Analysis, series: Series) -> str:
     """Return the recommendation, under that name if there is one."""
-    return ("Recommended: " if series.recommended else "") + line(series.recommendation)
+    words = sentences.recommendation(series, analysis.target, analysis.oversubscribed)
+    return ("Recommended: " if series.recommended else "") + line(words)
 
 
 def told(fit: Fit) -> str:
     """Return what a fit says, with the name of the law."""
-    return f"{fit.law}: {line(fit.statement)}"
+    return f"{fit.law}: {line(sentences.fit(fit))}"
+
+
+def _sections(analysis: Analysis) -> dict[str, Sequence[str]]:
+    return {"Warnings": sentences.warnings(analysis), "Not measured": analysis.missing}
 
 
 def failure(run: Run) -> str:
@@ -163,29 +158,32 @@ def failure(run: Run) -> str:
     reason = line(run.reason)
     why = f" ({reason})" if reason and reason != run.outcome else ""
     return (
-        f"{run.mode} scaling, {sentences.counted(run.ranks, 'rank')}, launch {run.launch}: "
+        f"{run.mode} scaling, {counted(run.ranks, 'rank')}, launch {run.launch}: "
         f"{run.outcome}{why}, after {number(run.process_seconds, 3)} s"
     )
 
 
 def terminal(analysis: Analysis) -> str:
     """Write an analysis for a terminal or a batch log, at most 100 columns wide."""
-    parts = [_wrapped(f"Scaling of {line(analysis.title)}"), _wrapped(line(analysis.machine))]
+    parts = [
+        _wrapped(f"Scaling of {line(sentences.title(analysis))}"),
+        _wrapped(line(sentences.machine(analysis))),
+    ]
     if not analysis.series:
         parts.append("\nNothing has been measured yet.")
     for series in analysis.series:
         parts += ["", heading(series), "", _terminal_table(series, analysis.cost_unit)]
         notes = [
-            line(f"{sentences.counted(point.ranks, 'rank')}: {'; '.join(point.notes)}")
+            line(f"{counted(point.ranks, 'rank')}: {'; '.join(noted)}")
             for point in series.points
-            if point.notes
+            if (noted := sentences.notes(point))
         ]
-        said = [advice(series), line(series.bottleneck), *map(told, series.fits)]
+        bottleneck = line(sentences.bottleneck(series))
+        said = [advice(analysis, series), bottleneck, *map(told, series.fits)]
         parts += ["", *(_wrapped(text, "  ") for text in (*notes, *said) if text)]
-    if analysis.limit:
-        parts += ["", _wrapped(line(analysis.limit))]
-    sections = {"Warnings": analysis.warnings, "Not measured": analysis.missing}
-    for title, lines in sections.items():
+    if limit := sentences.limit(analysis):
+        parts += ["", _wrapped(line(limit))]
+    for title, lines in _sections(analysis).items():
         if lines:
             parts += ["", title, *(_wrapped(f"- {line(text)}", "  ") for text in lines)]
     parts += _terminal_failures(analysis.failures)
@@ -217,9 +215,12 @@ def _terminal_lines(table: Sequence[Column], cost_unit: str) -> list[str]:
             titles.append(("95 %", "interval"))
             cells.append(column.intervals)
     rows = [*zip(*titles, strict=True), *zip(*cells, strict=True)]
-    # As rows: tabulate makes every column wider than its heading.
-    lines = tabulate(rows, tablefmt="plain", stralign="right", disable_numparse=True).splitlines()
-    lines.insert(2, "-" * max(map(len, lines)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    lines.insert(2, "-" * len(lines[0]))
     return lines
 
 
@@ -257,27 +258,29 @@ def markdown(analysis: Analysis, figures: dict[str, str]) -> str:
     figures : dict of str to str
         What each figure shows, by its name.
     """
-    parts = [f"# Scaling of {_code(line(analysis.title))}", _escaped(analysis.machine)]
+    parts = [
+        f"# Scaling of {_code(line(sentences.title(analysis)))}",
+        _escaped(sentences.machine(analysis)),
+    ]
     if not analysis.series:
         parts.append("Nothing has been measured yet.")
     for series in analysis.series:
         parts += [f"## {heading(series)}", _pipe_table(series, analysis.cost_unit)]
-        said = [advice(series), series.bottleneck, *map(told, series.fits)]
+        said = [advice(analysis, series), sentences.bottleneck(series), *map(told, series.fits)]
         parts += [_escaped(text) for text in said if text]
         parts += [
             f"![{_escaped(text)}](figures/{name}.svg)"
             for name, text in figures.items()
             if name.startswith(f"{series.mode}-")
         ]
-    parts.append(_escaped(analysis.limit))
-    sections = {"Warnings": analysis.warnings, "Not measured": analysis.missing}
-    for title, lines in sections.items():
+    parts.append(_escaped(sentences.limit(analysis)))
+    for title, lines in _sections(analysis).items():
         if lines:
             parts += [f"## {title}", "\n".join(f"- {_escaped(text)}" for text in lines)]
     parts += ["## Failed runs"] if analysis.failures else []
     for run in analysis.failures:
         parts += [_escaped(failure(run)), _block(clean(run.output_end).strip("\n"))]
-    parts += ["## Method", _escaped(analysis.method)]
+    parts += ["## Method", _escaped(sentences.method(analysis))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -285,7 +288,7 @@ def _pipe_table(series: Series, cost_unit: str) -> str:
     table = columns(series, cost_unit)
     titles = [f"{c.title} (95 % interval)" if c.intervals else c.title for c in table]
     cells = [[_with_interval(column, i) for i in range(len(column.cells))] for column in table]
-    notes = [_escaped("; ".join(point.notes)) for point in series.points]
+    notes = [_escaped("; ".join(sentences.notes(point))) for point in series.points]
     rows = [
         [*titles, "notes"],
         [*("---:" for _ in titles), "---"],
@@ -350,7 +353,7 @@ def _row(mode: str, point: Point, cost_unit: str, phases: Sequence[str]) -> dict
     row |= {name: getattr(point, name) for name in ("kernel_gbs", "limit_share", "bound")}
     row["largest_imbalance"] = max(point.imbalance, default=math.nan)
     row |= {f"phase_{line(name)}": point.phases.get(name, math.nan) for name in phases}
-    row["notes"] = line("; ".join(point.notes))
+    row["notes"] = line("; ".join(sentences.notes(point)))
     return {
         name: "" if isinstance(value, float) and math.isnan(value) else str(value)
         for name, value in row.items()

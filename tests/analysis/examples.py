@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from rankwise.analysis.analysis import Analysis, Estimate, Fit, Point, Series
+from rankwise.analysis.analysis import Analysis, Bottleneck, Estimate, Fit, Point, Series, analyse
 from rankwise.disk import files
 from rankwise.disk import record as records
-from rankwise.sweep.folder import Limit, Run, name_of, write_json, write_run
+from rankwise.report import sentences
+from rankwise.sweep.folder import Limit, Run, Sweep, name_of, write_json, write_run
 
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 WIGGLE = (1.02, 0.99, 1.0, 1.01, 0.985, 1.03)
@@ -95,13 +97,13 @@ def record(results=(), **attributes):
             **{"git": "0123abcd", "versions": {"numpy": "2.4"}, "slurm": {}},
             **{"peak_memory_rank": 2**26, "peak_memory_node": 2**26},
             **{"work": 10, "kernel_bytes": 8 * 10**9, "warnings": [], "results_sha256": ""},
-            **{"first_step": 0, "restarts": 0},
+            **{"first_step": 0, "restarts": 0, "kernel_flops": 0, "unchecked": ""},
             **attributes,
         },
         results={
             name: records.Result(np.array(x), "GB/s", name) for name, x in dict(results).items()
         },
-        check={"error": 0.0, "bound": 0.0},
+        checks=[{"why": "rounding", "error": 0.0, "bound": 0.0}],
         phases=("kernel", "write"),
         timings=np.array([[[1.0] * len(ranks), [math.nan] * len(ranks)]]),
         ranks=np.array(ranks, [*kinds, ("peak_memory", "i8")]),
@@ -160,7 +162,8 @@ def point(ranks, samples, base=None, mode="strong", **changes):
         kernel_gbs=math.nan,
         limit_share=math.nan,
         bound=math.nan,
-        notes=("oversubscribed",) if ranks > cores else (),
+        superlinear=False,
+        cache_resident=False,
     )
     return replace(plain, **changes)
 
@@ -168,7 +171,6 @@ def point(ranks, samples, base=None, mode="strong", **changes):
 def failed_point(ranks, *failed, **changes):
     """Return a point where no launch succeeded."""
     empty = {"phases": {}, "busiest": {}, "imbalance": (), "cost": math.nan}
-    empty["notes"] = ("all launches failed",)
     names = ("seconds", "speedup", "efficiency", "serial_fraction")
     nothing = dict.fromkeys(names, NOTHING)
     plain = replace(point(ranks, [1.0]), launches=0, samples=(), failed=failed)
@@ -192,26 +194,36 @@ def strong(counts=(1, 2, 4, 8, 16), serial=0.04, **changes):
         start = serial + (1 - serial) / counts[0]
         value = start / (serial + (1 - serial) / ranks)
         curve.append((float(ranks), value, value**0.97, value**1.03))
-    amdahl = Fit(
-        "Amdahl",
-        {"s": Estimate(serial, 0.9 * serial, 1.1 * serial)},
-        True,
-        f"Amdahl's law: the serial fraction is {serial}.",
-        tuple(counts),
-        tuple(curve),
-    )
-    usl = Fit("USL", {}, False, "USL: not identifiable from these data.", tuple(counts), ())
+    s = Estimate(serial, 0.9 * serial, 1.1 * serial)
+    amdahl = fit("Amdahl", {"s": s}, Estimate(25.0, 22.7, 27.8), counts, curve)
+    usl = replace(fit("USL", {}, NOTHING, counts, ()), wanted=4, ranks=tuple(counts[:3]))
     plain = Series(
         "strong",
         tuple(points),
         points[0],
         "ranks",
         (amdahl, usl),
-        "8 ranks run at 78 % efficiency and cost 0.0043 core-hours a run.",
-        counts[-2] if len(counts) > 1 else counts[0],
-        "Gathering stops the scaling: it takes 10 % of the seconds at 16 ranks.",
+        counts[-2] if len(counts) > 1 else None,
+        Bottleneck(counts[0], points[-1], "gather", 0.1, 0.9),
     )
     return replace(plain, **changes)
+
+
+def fit(law, parameters, derived, counts, curve):
+    """Return a fit through all points that describes them."""
+    return Fit(
+        law,
+        wanted=3,
+        ranks=tuple(counts),
+        measured=len(counts),
+        baseline=counts[0],
+        fewest=6,
+        parameters=parameters,
+        derived=derived,
+        identifiable=bool(parameters),
+        misfit=None,
+        curve=tuple(curve),
+    )
 
 
 def limited(series, bound=6.0):
@@ -235,35 +247,33 @@ def weak(counts=(1, 2, 4, 8), serial=0.05, **changes):
     for ranks in np.geomspace(counts[0], counts[-1], 50):
         value = float((ranks - serial * (ranks - 1)) / counts[0])
         curve.append((float(ranks), value, value**0.97, value**1.03))
-    gustafson = Fit(
-        "Gustafson",
-        {"s": Estimate(serial, 0.8 * serial, 1.2 * serial)},
-        True,
-        f"Gustafson's law: the serial fraction is {serial}.",
-        tuple(counts),
-        tuple(curve),
-    )
-    plain = Series(
-        "weak", tuple(points), points[0], "ranks", (gustafson,), "8 ranks.", counts[-1], ""
-    )
+    s = Estimate(serial, 0.8 * serial, 1.2 * serial)
+    gustafson = fit("Gustafson", {"s": s}, Estimate(0.95, 0.94, 0.96), counts, curve)
+    plain = Series("weak", tuple(points), points[0], "ranks", (gustafson,), counts[-1], None)
     return replace(plain, **changes)
 
 
 def analysis(*series, **changes):
     """Return an analysis of some series, or one without any."""
     plain = Analysis(
-        title="jobs/demo.py --n 1e6",
-        machine="n001: Example CPU 9000, 8 cores",
-        series=series,
-        failures=tuple(run for each in series for p in each.points for run in p.failed),
+        plan=plan([1, 2], ("strong", "weak")),
+        runs=tuple(one for each in series for p in each.points for one in runs_of(each.mode, p)),
         missing=(),
-        warnings=(),
-        limit="",
-        method="Each point was measured by six launches.",
-        cost_unit="core-hours",
+        series=series,
+        limit=None,
         target=0.7,
+        oversubscribed=False,
     )
     return replace(plain, **changes)
+
+
+def runs_of(mode, point):
+    """Return the runs of a point, which tell the work if the point does."""
+    names = ("ranks", "nodes", "threads", "gpus", "cores")
+    shared = {"mode": mode, "source": "record", **{name: getattr(point, name) for name in names}}
+    work = None if math.isnan(point.work) else point.work
+    good = [run(**shared, launch=i + 1, seconds=x, work=work) for i, x in enumerate(point.samples)]
+    return (*good, *point.failed)
 
 
 def write_example(folder, modes=("strong", "weak"), launches=6, records=True):
@@ -283,3 +293,82 @@ def write_example(folder, modes=("strong", "weak"), launches=6, records=True):
         runs[-1] = replace(runs[-1], outcome="timed out", seconds=None, output_end="the end")
         del runs[1]
     write_sweep(folder, plan([1, 2, 4], modes, launches), runs)
+
+
+COUNTS = (1, 2, 4, 8, 16, 32)
+
+
+def amdahl(p, s=0.05):
+    """Return the seconds of a program of which a part is serial."""
+    return 10 * (s + (1 - s) / p)
+
+
+def runs(seconds=amdahl, counts=COUNTS, launches=6, noise=0.01, mode="strong", **changes):
+    """Return the runs of a sweep whose seconds scatter around a function of the rank count."""
+    random = np.random.default_rng(1)
+    return [
+        run(
+            mode=mode,
+            ranks=p,
+            launch=launch,
+            seconds=seconds(p) * random.lognormal(sigma=noise),
+            **{"cores": 64, "source": "record", **changes},
+        )
+        for p in counts
+        for launch in range(1, launches + 1)
+    ]
+
+
+def analysed(some, missing=(), planned=None, limit=None, **options):
+    """Return the analysis of the sweep of some runs."""
+    if planned is None:
+        planned = plan(sorted({run.ranks for run in some}))
+    return analyse(Sweep(Path("sweep"), planned, list(some), list(missing), limit), **options)
+
+
+def only(some, **options):
+    """Return the series of a sweep that has one."""
+    (series,) = analysed(some, **options).series
+    return series
+
+
+def by_ranks(series):
+    """Return the points of a series by their rank count."""
+    return {point.ranks: point for point in series.points}
+
+
+def with_phases(some, phases):
+    """Return runs with ``phases(run)`` in their records."""
+    return [replace(run, phases=phases(run)) for run in some]
+
+
+def failed(some):
+    """Return runs that failed."""
+    return [replace(run, outcome="failed", reason="exit 1", seconds=None) for run in some]
+
+
+FACTS = {
+    "job": "demo",
+    "variant": "numba",
+    "devices": ["host"],
+    "git": "a" * 40,
+    "mpi": "MPICH 4.3",
+    "versions": {"numpy": "2.4"},
+    "results_sha256": "f" * 64,
+}
+
+
+def hosted(seconds=amdahl, kernel_bytes=lambda p: 24e9, gbs=lambda p: 4.0 * p, **changes):
+    """Return runs on hosts whose records tell of the kernel; see `LIMIT`."""
+    return [
+        replace(
+            run,
+            facts={**FACTS, "kernel_bytes": kernel_bytes(run.ranks), "kernel_gbs": gbs(run.ranks)},
+        )
+        for run in runs(seconds, **{"counts": (1, 2, 4, 8), "cores": 8, **changes})
+    ]
+
+
+def advice(series, target=0.7):
+    """Return what is recommended."""
+    return sentences.recommendation(series, target, False)

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from rankwise.ranks import clock
 from rankwise.report import figures
 from tests.analysis.examples import (
     NOTHING,
@@ -230,7 +231,7 @@ def test_small_phases_are_added_up():
     points = (replace(point(1, [1.5]), phases=phases),)
     figure = figures.phases(strong((1,), points=points))
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["other, each < 1 %", r"own phase \u4e00", "kernel"]
+    assert labels == ["rest, each < 1 %", r"own phase \u4e00", "kernel"]
 
 
 def test_a_phase_looks_the_same_in_every_figure():
@@ -243,6 +244,12 @@ def test_a_phase_looks_the_same_in_every_figure():
     )
     one, two = look(strong()), look(weak(points=less))
     assert two == {name: one[name] for name in two} and len(two) == 2
+
+
+def test_every_phase_of_a_repeat_has_its_own_look():
+    assert set(figures._PHASES) == set(clock.REPEATED)
+    looks = [*figures._PHASES.values(), *figures._OTHER_PHASES]
+    assert len(set(looks)) == len(looks)
 
 
 def test_imbalance_has_a_dot_for_every_rank():

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rankwise.report import page as report
 from tests.analysis.examples import write_example
+from tests.report.command import make_report
 
 pytestmark = pytest.mark.chromium
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -65,7 +65,7 @@ def page(tmp_path_factory):
     """Return a page that was sent by mail: alone in its folder."""
     folder = tmp_path_factory.mktemp("sweep")
     write_example(folder)
-    assert report.main([str(folder)]) == 0
+    assert make_report(folder) == 0
     alone = tmp_path_factory.mktemp("mail")
     return Path(shutil.copy(folder / "report.html", alone))
 

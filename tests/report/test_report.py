@@ -1,5 +1,6 @@
 """The report as text: its numbers, what it does with hostile input, and the command."""
 
+import argparse
 import csv
 import io
 import math
@@ -14,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from rankwise.analysis.analysis import Estimate, analyse
-from rankwise.report import figures, tables
+from rankwise.report import figures, sentences, tables
 from rankwise.report import page as report
 from rankwise.sweep import sweep
 from rankwise.sweep.folder import Sweep, load
 from tests.analysis.examples import (
+    LIMIT,
     analysis,
     failed_point,
     limited,
@@ -31,6 +33,7 @@ from tests.analysis.examples import (
     write_limit,
     write_sweep,
 )
+from tests.report.command import make_report
 
 VISIBLE = "</pre><script>alert(1)</script> a|b `c` *d* [e](f) "
 HOSTILE = VISIBLE + "\x1b[2J\x1b]0;title\x07\udce9\u202e\x00"
@@ -107,12 +110,12 @@ def test_csv_holds_every_point_with_all_digits():
         assert row["core_hours"] == ("" if math.isnan(p.cost) else repr(p.cost))
         assert row["phase_kernel"] == (repr(p.phases["kernel"]) if p.phases else "")
         assert row["oversubscribed"] == str(p.oversubscribed)
-        assert row["notes"] == "; ".join(p.notes)
+        assert row["notes"] == "; ".join(sentences.notes(p))
 
 
 def test_csv_names_gpu_hours():
     series = strong((1,), points=(replace(point(1, [1.0]), gpus=2),))
-    text = tables.comma_separated(analysis(series, cost_unit="GPU-hours"))
+    text = tables.comma_separated(analysis(series))
     assert "gpu_hours" in text.splitlines()[0] and "core_hours" not in text
 
 
@@ -121,15 +124,20 @@ EXPECTED = ("12.56", "12.31 to 12.88", "6.25", "78.1 %", "0.0400", "0.00447", "o
 
 def test_terminal_markdown_and_page_show_the_same_numbers():
     result = with_failures()
-    shown = tables.terminal(result), tables.markdown(result, {}), Page(html(result)).words()
+    texts = tables.terminal(result), tables.markdown(result, {}), Page(html(result)).words()
+    shown = [" ".join(text.split()) for text in texts]
     for text in shown:
         for cell in (*EXPECTED, "95.6 %", "8000", "0 of 2"):
             assert cell in text
         for series in result.series:
-            assert series.recommendation in text
-            assert all(fit.statement in text for fit in series.fits)
+            assert sentences.recommendation(series, 0.7, False) in text
+            assert all(sentences.fit(fit) in text for fit in series.fits)
     for text in shown[1:]:
-        assert result.method in text and "6.06 to 6.44" in text and "0.0320 to 0.0480" in text
+        assert (
+            sentences.method(result) in text
+            and "6.06 to 6.44" in text
+            and "0.0320 to 0.0480" in text
+        )
 
 
 def test_terminal_table_is_one_line_per_point():
@@ -150,22 +158,24 @@ def test_terminal_fits_a_batch_log():
         serial_fraction=Estimate(-1.23e-7, -2e-7, 0),
         kernel_gbs=123456.0,
         limit_share=1.234,
-        failed=(FAILED,) * 10,
-        notes=("a long note",) * 20,
+        failed=tuple(
+            replace(FAILED, outcome=f"failed{' word' * i}", output_end="x" * 300) for i in range(5)
+        ),
+        oversubscribed=True,
+        superlinear=True,
+        cache_resident=True,
     )
-    result = analysis(
-        strong(points=(wide,), recommendation="word " * 99),
-        warnings=("warning " * 30,),
-        limit="limit " * 30,
-        failures=(replace(FAILED, output_end="x" * 300),) * 5,
-        cost_unit="GPU-hours",
-    )
+    result = analysis(strong(points=(wide,)), missing=("missing " * 30,), limit=LIMIT)
+    told = replace(result.runs[0], facts={"warnings": ["warning " * 30]})
+    result = replace(result, runs=(told, *result.runs[1:]))
     text = tables.terminal(result)
     assert max(map(len, text.splitlines())) <= 100
-    assert "GB/s" not in text and "GB/s" in tables.markdown(result, {})
+    assert "kernel" not in text.partition("---")[0]
+    assert "| kernel GB/s |" in tables.markdown(result, {})
     assert text.isascii()
     assert "report.html has the output of all" in text
     assert text.count("launch 1: failed") == 5
+    assert all(text.count(word) >= 29 for word in ("warning", "missing"))
 
 
 def test_baseline_has_no_interval_of_what_is_relative_to_it():
@@ -200,8 +210,10 @@ def test_bandwidth_and_its_share_of_the_limit_are_columns_where_they_are_known()
 
 def test_bandwidth_and_its_share_of_the_limit_are_everywhere():
     series = limited(strong((1, 2, 4)))
-    series = replace(series, points=(*series.points, failed_point(8, FAILED)))
-    result = analysis(series, limit="Measured limit: 30 GB/s (2 ranks).")
+    points = tuple(replace(p, nodes=2) for p in series.points)
+    series = replace(series, points=(*points, failed_point(8, FAILED)), baseline=points[0])
+    result = analysis(series, limit=LIMIT)
+    limit = "Measured limit: memory delivers 30 GB/s reading and 25 GB/s copying per node"
     text = tables.terminal(result)
     heads = text.splitlines()[5:7]
     assert [head.split()[-4:] for head in heads] == [
@@ -214,7 +226,8 @@ def test_bandwidth_and_its_share_of_the_limit_are_everywhere():
     assert row.split()[-4:-1] == ["20.0", "66.7", "%"]
     shown = text, tables.markdown(result, {}), Page(html(result)).words()
     for text in shown:
-        assert all(word in text for word in ("20.0", "66.7 %", "16.7 %", result.limit))
+        assert all(word in text for word in ("20.0", "66.7 %", "16.7 %"))
+        assert limit in " ".join(text.split())
     *rows, failed = csv.DictReader(io.StringIO(tables.comma_separated(result)))
     assert [float(row["kernel_gbs"]) for row in rows] == [5, 10, 20]
     assert [float(row["limit_share"]) for row in rows] == [1 / 6, 1 / 3, 2 / 3]
@@ -259,11 +272,26 @@ def test_clean_text_does_nothing():
 
 def hostile():
     """Return an analysis with hostile text wherever text comes from outside."""
-    series = strong((1, 2), recommendation=HOSTILE, bottleneck=HOSTILE)
-    bad = replace(series.points[1], phases={HOSTILE: 1.0}, notes=(HOSTILE,), failed=(FAILED,))
-    series = replace(series, points=(series.points[0], bad))
-    words = dict.fromkeys(("title", "machine", "limit", "method"), HOSTILE)
-    return analysis(series, **words, warnings=(HOSTILE,), missing=(HOSTILE,))
+    series = strong((1, 2), recommended=2)
+    bad = replace(series.points[1], phases={HOSTILE: 1.0}, failed=(FAILED,))
+    series = replace(
+        series,
+        points=(series.points[0], bad),
+        bottleneck=replace(series.bottleneck, phase=HOSTILE, point=bad),
+    )
+    result = analysis(
+        series, missing=(HOSTILE,), limit=replace(LIMIT, start=HOSTILE, warnings=(HOSTILE,))
+    )
+    words = dict.fromkeys(("job", "launcher", "seed"), HOSTILE)
+    machine = dict.fromkeys(("host", "partition", "cpu"), HOSTILE)
+    facts = dict.fromkeys(("job", "variant", "git", "mpi", "versions"), HOSTILE)
+    facts |= {"devices": [HOSTILE], "warnings": [HOSTILE], "hosts": [HOSTILE]}
+    facts |= {"checks": [{"why": HOSTILE, "error": 0.0, "bound": 0.0}]}
+    return replace(
+        result,
+        plan={**result.plan, **words, "command": [HOSTILE], "machine": machine},
+        runs=tuple(replace(each, facts=facts, cpu=HOSTILE) for each in result.runs),
+    )
 
 
 def test_hostile_text_does_nothing_in_a_terminal():
@@ -291,10 +319,10 @@ def test_hostile_text_does_nothing_in_markdown():
 
 
 def test_code_in_markdown_ends_where_it_should():
-    text = tables.markdown(analysis(title="echo ``` `x`"), {})
-    assert text.startswith("# Scaling of ```` echo ``` `x` ````\n")
+    text = tables.markdown(analysis(plan={"command": ["echo", "```", "`x`"]}), {})
+    assert text.startswith("# Scaling of ```` echo '```' '`x`' ````\n")
     failed = replace(FAILED, output_end="```\n# not a title\n")
-    text = tables.markdown(analysis(failures=(failed,)), {})
+    text = tables.markdown(analysis(runs=(failed,)), {})
     assert "````text\n```\n# not a title\n````" in text
 
 
@@ -307,9 +335,14 @@ def test_hostile_text_does_nothing_in_the_page():
 
 
 def test_names_of_phases_are_code():
-    result = analysis(strong(bottleneck="`wait` stops the scaling & `a b` does not."))
-    assert "<code>wait</code> stops the scaling &amp; `a b` does not." in html(result)
-    assert "`wait` stops the scaling \\& \\`a b\\` does not." in tables.markdown(result, {})
+    def named(phase):
+        series = strong()
+        return analysis(replace(series, bottleneck=replace(series.bottleneck, phase=phase)))
+
+    assert "<code>wait</code> holds the scaling back" in html(named("wait"))
+    assert "`wait` holds the scaling back" in tables.markdown(named("wait"), {})
+    assert "`a &amp; b` holds the scaling back" in html(named("a & b"))
+    assert "\\`a \\& b\\` holds the scaling back" in tables.markdown(named("a & b"), {})
 
 
 def test_page_is_one_file_that_runs_nothing():
@@ -339,8 +372,16 @@ def test_page_is_accessible():
     assert tags.count("figure") == tags.count("figcaption") == len(figures_)
     assert all(tags[i + 1] == "title" for i, tag in enumerate(tags) if tag == "svg")
     links = {a["href"][1:] for tag, a in page.tags if tag == "a"}
-    assert links == {"failures"} and links <= set(ids)
+    assert links == {"warnings", "failures"} and links <= set(ids)
     assert all("open" in attributes for tag, attributes in page.tags if tag == "details")
+
+
+def test_caption_of_the_phases_explains_other_where_it_is_shown():
+    plain = strong()
+    points = tuple(replace(p, phases={**p.phases, "other": 0.1}) for p in plain.points)
+    words = "other is what no phase covers"
+    assert words not in Page(html(analysis(plain))).words()
+    assert words in Page(html(analysis(replace(plain, points=points)))).words()
 
 
 def test_page_marks_the_recommended_count():
@@ -350,9 +391,9 @@ def test_page_marks_the_recommended_count():
 
 
 def test_page_tells_everything_that_went_wrong():
-    result = replace(with_failures(), warnings=("a warning",), missing=("a missing run",))
+    result = replace(with_failures(), missing=("a missing run",))
     words = Page(html(result)).words()
-    assert "a warning" in words and "a missing run" in words
+    assert "2 of 56 runs did not succeed." in words and "a missing run" in words
     assert words.count("strong scaling, 32 ranks, launch") == 2
     assert "one two </pre>" in words
 
@@ -362,7 +403,7 @@ DEGENERATE = {
     "one point": ((strong((4,)),), "With one measured point there is no speedup"),
     "no success": (
         (strong((1,), points=(failed_point(1, FAILED),), baseline=None, fits=(),
-                recommendation="No recommendation.", recommended=None, bottleneck=""),),
+                recommended=None, bottleneck=None),),
         "No launch succeeded, so there is nothing to draw.",
     ),
     "no records": (
@@ -380,13 +421,15 @@ def test_what_is_not_there_is_said_in_words(name, tmp_path):
     assert words in Page((tmp_path / "report.html").read_text()).words()
     rows = (tmp_path / "scaling.csv").read_text().splitlines()
     assert len(rows) == 1 + sum(len(one.points) for one in series)
-    assert (tmp_path / "scaling.md").read_text().endswith(f"## Method\n\n{result.method}\n")
-    assert "Recommended" not in tables.terminal(result) or name in ("one point", "no records")
+    assert (
+        (tmp_path / "scaling.md").read_text().endswith(f"## Method\n\n{sentences.method(result)}\n")
+    )
+    assert ("Recommended" in tables.terminal(result)) == (name == "no records")
 
 
 def test_report_of_a_folder(tmp_path, capsys):
     write_example(tmp_path)
-    assert report.main([str(tmp_path)]) == 0
+    assert make_report(tmp_path) == 0
     printed = capsys.readouterr()
     result = analyse(load(tmp_path))
     assert printed.out.startswith(tables.terminal(result))
@@ -395,7 +438,8 @@ def test_report_of_a_folder(tmp_path, capsys):
     )
     assert printed.err == ""
     for series in result.series:
-        assert series.recommendation in Page((tmp_path / "report.html").read_text()).words()
+        words = sentences.recommendation(series, 0.7, False)
+        assert words in Page((tmp_path / "report.html").read_text()).words()
     assert (tmp_path / "scaling.csv").read_text() == tables.comma_separated(result)
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
     kinds = ("speedup", "efficiency", "phases", "imbalance")
@@ -411,14 +455,14 @@ def test_limit_in_the_folder_is_in_the_report(tmp_path, capsys):
     runs = [run(ranks=p, launch=k, facts=facts) for p in (1, 2) for k in range(1, 7)]
     write_sweep(tmp_path, plan([1, 2]), runs)
     write_limit(tmp_path / "preflight.h5", ranks=8)
-    assert report.main([str(tmp_path)]) == 0
+    assert make_report(tmp_path) == 0
     printed = capsys.readouterr().out
     for text in (printed, Page((tmp_path / "report.html").read_text()).words()):
         assert "preflight of 2026-11-25" in text and "80 %" in text
         assert "On 1 and 2 ranks the program warned: w." in text
     assert "memory bandwidth" in (tmp_path / "figures" / "strong-speedup.svg").read_text()
     (tmp_path / "preflight.h5").write_text("spoiled")
-    assert report.main([str(tmp_path)]) == 2
+    assert make_report(tmp_path) == 2
     error = capsys.readouterr().err
     assert "preflight.h5 is not a whole HDF5 file" in error and len(error.splitlines()) == 1
 
@@ -427,7 +471,7 @@ def test_second_report_has_the_same_bytes(tmp_path, capsys):
     write_example(tmp_path, modes=("strong",))
     contents = []
     for _ in range(2):
-        assert report.main([str(tmp_path)]) == 0
+        assert make_report(tmp_path) == 0
         files = [path for path in sorted(tmp_path.rglob("*")) if path.is_file()]
         contents.append({path: path.read_bytes() for path in files})
     assert contents[0] == contents[1]
@@ -438,40 +482,42 @@ def test_second_report_has_the_same_bytes(tmp_path, capsys):
 )
 def test_reports_of_little(tmp_path, capsys, options):
     write_example(tmp_path, **options)
-    assert report.main([str(tmp_path)]) == 0
+    assert make_report(tmp_path) == 0
     Page((tmp_path / "report.html").read_text())
 
 
 def test_report_of_a_sweep_without_any_run(tmp_path, capsys):
     write_sweep(tmp_path, plan([1, 2]), [])
-    assert report.main([str(tmp_path)]) == 0
+    assert make_report(tmp_path) == 0
     assert "Nothing has been measured yet." in capsys.readouterr().out
 
 
 def test_report_where_every_run_failed(tmp_path, capsys):
     write_sweep(tmp_path, plan([1], launches=1), [run(outcome="killed", reason="signal 9")])
-    assert report.main([str(tmp_path)]) == 0
+    assert make_report(tmp_path) == 0
     assert "1 rank, launch 1: killed (signal 9), after 2.00 s" in capsys.readouterr().out
 
 
 def test_options_reach_the_analysis(tmp_path, capsys):
     write_example(tmp_path, modes=("strong",))
-    assert report.main([str(tmp_path), "--efficiency", "0.999"]) == 0
+    assert make_report(tmp_path, "--efficiency", "0.999") == 0
     assert "target, 99.9 %" in (tmp_path / "figures" / "strong-efficiency.svg").read_text()
     assert "99.9 %" in capsys.readouterr().out
 
 
 def test_not_a_sweep_is_one_sentence(tmp_path, capsys):
-    assert report.main([str(tmp_path / "absent")]) == 2
+    assert make_report(tmp_path / "absent") == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == (f"rankwise report: {tmp_path / 'absent'}: No such file or directory\n")
+    assert printed.err == (
+        f"rankwise report: error: {tmp_path / 'absent'}: No such file or directory\n"
+    )
 
 
 def test_folder_that_cannot_be_written_still_prints_the_table(tmp_path, capsys):
     write_example(tmp_path, modes=("strong",))
     (tmp_path / "figures").write_text("in the way")
-    assert report.main([str(tmp_path)]) == 2
+    assert make_report(tmp_path) == 2
     printed = capsys.readouterr()
     assert "Strong scaling" in printed.out
     assert "File exists" in printed.err and len(printed.err.splitlines()) == 1
@@ -480,7 +526,7 @@ def test_folder_that_cannot_be_written_still_prints_the_table(tmp_path, capsys):
 @pytest.mark.parametrize("value", ["0", "1.1", "-1", "nan", "much"])
 def test_efficiency_out_of_range(tmp_path, capsys, value):
     with pytest.raises(SystemExit) as ended:
-        report.main([str(tmp_path), f"--efficiency={value}"])
+        make_report(tmp_path, f"--efficiency={value}")
     assert ended.value.code == 2
     assert f"{value} is not above 0 and at most 1" in capsys.readouterr().err
 
@@ -489,7 +535,7 @@ def test_terminal_without_unicode_prints_escapes(tmp_path):
     planned = {**plan([1], launches=1), "command": ["./caf\u00e9"]}
     write_sweep(tmp_path, planned, [run()])
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "scaling", "report", str(tmp_path)],
+        [sys.executable, "-W", "error", "-m", "rankwise", "report", str(tmp_path)],
         capture_output=True,
         env={"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "ascii", "MPLCONFIGDIR": str(tmp_path)},
         timeout=60,
@@ -503,9 +549,11 @@ def test_command_to_repeat_the_sweep_is_one():
     planned |= {"command": ["./a b", "--n", "$(x)"], "weak": "n=10*ranks"}
     planned |= {"launcher": "mpiexec -n {ranks}"}
     words = shlex.split(report.sweep_command(Sweep(Path(), planned, [], [])))
-    assert words[:4] == ["python", "-m", "scaling", "sweep"]
+    assert words[:2] == ["rankwise", "sweep"]
     where = words.index("--")
-    args = sweep.arguments().parse_args(words[4:where])
+    parser = argparse.ArgumentParser()
+    sweep.add_arguments(parser)
+    args = parser.parse_args(words[2:where])
     assert words[where + 1 :] == planned["command"]
     assert (args.mode, args.ranks, args.weak) == ("both", "1,4", "n=10*ranks")
     assert (args.launches, args.threads, args.gpus_per_rank, args.seed) == (3, 4, 2, 0)
