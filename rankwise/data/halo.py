@@ -1,16 +1,13 @@
 """A 2-D array whose rows are divided among the ranks, with a ring of halo around each part."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rankwise.data import collectives, partition
 from rankwise.node.rank import Rank
 from rankwise.ranks.agreement import agreement
-
-if TYPE_CHECKING:
-    pass
 
 Fill = Callable[[int, np.ndarray], None]
 

@@ -51,7 +51,7 @@ class Source:
     Parameters
     ----------
     run : Begun
-        Its parser had `add_input`. Collective.
+        If its parser had `add_input`, the user may give an array instead. Collective.
     make : callable
         ``make(start, rows)``, for data that are made.
     shape : sequence of int
@@ -89,7 +89,7 @@ class Source:
     ) -> None:
         args = run.args
         self._data: Dataset | None = None
-        self.made, self._fill = args.input is None, make
+        self.made, self._fill = getattr(args, "input", None) is None, make
         facts = tuple(shape), np.dtype(dtypes[0])
         if not self.made:
             facts = self._open(run, len(shape), dtypes, largest)
