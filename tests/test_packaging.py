@@ -1,6 +1,8 @@
 """The ways to install the project agree with each other, and bring this repository's packages."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -116,13 +118,66 @@ def test_locks_agree():
         assert not added & {pin.name for pin in pins("requirements.lock")}
 
 
-@pytest.mark.parametrize("package", ["kernels", "runtime", "scaling"])
-def test_package_imported_is_of_this_repository(package, tmp_path):
-    # Away from the clone, as a job is: a public distribution is named `kernels` too.
-    script = f"import {package}; print({package}.__file__)"
+def test_package_imported_is_of_this_repository(tmp_path):
+    # Away from the clone, as a job is.
+    script = "import rankwise; print(rankwise.__file__)"
     command = [sys.executable, "-c", script]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert Path(shown.stdout.strip()) == ROOT / package / "__init__.py"
+    assert Path(shown.stdout.strip()) == ROOT / "rankwise" / "__init__.py"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The folder into which a wheel of this repository is installed, nothing else with it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    # A copy: a build leaves files behind.
+    clone, ignored = folder / "clone", shutil.ignore_patterns("__pycache__")
+    for name in ("rankwise", "slurm", "kernels", "jobs"):
+        shutil.copytree(ROOT / name, clone / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, clone / name)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, clone]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    install = [*pip, "install", "--no-deps", "--no-index", "--target", folder / "site", wheel]
+    subprocess.run(install, check=True, capture_output=True)
+    return folder / "site"
+
+
+def test_wheel_holds_the_package_and_the_templates_only(installed):
+    (about,) = installed.glob("*.dist-info")
+    files = {path.relative_to(installed) for path in installed.rglob("*") if path.is_file()}
+    files = {path for path in files if path.suffix != ".pyc" and path.parts[0] != about.name}
+    kept = {path for path in (ROOT / "rankwise").rglob("*") if path.is_file()}
+    expected = {path.relative_to(ROOT) for path in kept if path.suffix != ".pyc"}
+    expected |= {Path("rankwise/templates", path.name) for path in (ROOT / "slurm").iterdir()}
+    assert files - {Path("bin/rankwise")} == expected
+    assert Path("rankwise/py.typed") in files
+
+
+def test_command_of_a_wheel(installed, tmp_path):
+    # -S: without the editable install. PYTHONPATH brings the wheel first, then the dependencies.
+    path = os.pathsep.join([str(installed), *(p for p in sys.path if p.endswith("-packages"))])
+
+    def rankwise(*words):
+        command = [sys.executable, "-S", "-P", "-m", "rankwise", *words]
+        env = {**os.environ, "PYTHONPATH": path}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert rankwise("--version") == f"rankwise {PROJECT['version']}\n"
+    said = rankwise("templates", "slurm").split()
+    templates = sorted((ROOT / "slurm").iterdir())
+    assert said == [f"slurm/{template.name}" for template in templates]
+    for template in templates:
+        written = tmp_path / "slurm" / template.name
+        assert written.read_bytes() == template.read_bytes()
+        assert os.access(written, os.X_OK) == os.access(template, os.X_OK)
+    assert "env X=2 true" in rankwise(
+        "sweep", "--dry-run", "--launcher", "env X={ranks}", "--cores", "2", "--", "true"
+    )
 
 
 def test_citation_names_this_version():

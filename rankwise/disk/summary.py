@@ -11,9 +11,8 @@ import numpy as np
 
 from rankwise.disk import record as records
 from rankwise.disk.record import Record
-from rankwise.node.slurm import numbers
 from rankwise.ranks.clock import REPEATED
-from rankwise.ranks.words import printable
+from rankwise.ranks.words import counted, numbers, printable
 
 
 def summary(record: Record) -> dict[str, Any]:
@@ -121,8 +120,8 @@ def text(facts: dict[str, Any], path: Path) -> str:
     """Write the figures of `summary`, and where the record is, for people."""
     chosen = ", chosen by auto" if facts["auto"] else ""
     lines = [
-        f"{facts['job']} on {_number(facts['ranks'], 'rank')}, {_number(facts['nodes'], 'node')}, "
-        f"{_number(facts['threads'], 'thread')} per rank",
+        f"{facts['job']} on {counted(facts['ranks'], 'rank')}, {counted(facts['nodes'], 'node')}, "
+        f"{counted(facts['threads'], 'thread')} per rank",
         f"  variant   {facts['variant']}{chosen}, on {', '.join(facts['devices'])}",
         f"  MPI       {facts['mpi']}",
         *(f"  {name:<9} {value!r}" for name, value in facts["results"].items()),
@@ -141,7 +140,7 @@ def text(facts: dict[str, Any], path: Path) -> str:
         f"  record    {path}",
         "",
         f"  {'seconds':<10}{'min':>10}{'median':>10}{'max':>10}   over ranks, "
-        f"medians of {_number(facts['repeats'], 'repeat')}",
+        f"medians of {counted(facts['repeats'], 'repeat')}",
     ]
     for name, row in facts["phases"].items():
         lines.append(f"  {name:<10}{row['min']:>10.4f}{row['median']:>10.4f}{row['max']:>10.4f}")
@@ -177,10 +176,6 @@ def _went_on(step: int, restarts: int) -> list[str]:
     return [f"  went on   after step {step}, restart {restarts}: seconds are of the steps since"]
 
 
-def _number(n: int, thing: str) -> str:
-    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
-
-
 def _mebibytes(octets: int) -> str:
     return f"{octets / 2**20:.0f} MiB"
 
@@ -189,6 +184,8 @@ def show_file(path: Path, as_json: bool) -> int:
     """Print the figures of a record, and return the exit status: 2 if it is none."""
     try:
         show(summary(records.read(path)), path, as_json)
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError) as error:
         print(printable(f"rankwise show: error: {error}"), file=sys.stderr)
         return 2

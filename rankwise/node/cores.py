@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from rankwise.node.slurm import numbers
+from rankwise.ranks.words import numbers
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """What a rank runs on: the cores it may use, its threads, its GPU."""
 
 import ctypes
-import functools
 import importlib.util
 import os
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankwise.node import compilation
+from rankwise.node.cores import hardware_threads
 from rankwise.node.variants import GPU_VARIANTS, VARIANTS
 from rankwise.ranks.agreement import Stop, agreement
 
@@ -304,15 +304,9 @@ def share_of_cores(node: "MPI.Comm", cores: tuple[int, ...]) -> int:
     return max(1, int(share + 1e-9))
 
 
-@functools.cache
 def physical_core(cpu: int) -> int:
     """Return the first of the hardware threads that share a core with ``cpu``."""
-    path = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
-    try:
-        with open(path) as siblings:
-            return int(siblings.read().replace("-", ",").split(",")[0])
-    except OSError:
-        return cpu
+    return hardware_threads(cpu)[0]
 
 
 def visible_gpus() -> list[str]:

@@ -12,12 +12,12 @@ import numpy as np
 
 from rankwise.node.device import share_of_cores
 from rankwise.node.load import busy_cores
-from rankwise.node.slurm import ranges
 from rankwise.node.variants import GPU_VARIANTS
 from rankwise.preflight import device_buffers, measure
 from rankwise.preflight.findings import Findings
 from rankwise.ranks.agreement import Stop, sleep_until_all
 from rankwise.ranks.mpi import mpi_library
+from rankwise.ranks.words import ranges
 from rankwise.run.run import Run
 
 if TYPE_CHECKING:

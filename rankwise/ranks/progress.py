@@ -1,4 +1,4 @@
-"""How far a long run has come, and how long the rest may take."""
+"""How far a job or a sweep has come, and how long the rest may take."""
 
 import os
 import sys
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
+
+from rankwise.ranks.words import duration
 
 Part = TypeVar("Part")
 
@@ -22,72 +24,93 @@ class Progress:
     Parameters
     ----------
     total : int
-        Number of parts that the run has.
+        Number of parts that the work has: the steps of a job, the runs of a sweep.
     unit : str
         What a part is called.
     tell : bool
-        Whether to tell at all: one rank does.
+        Whether to tell at all: one rank of a job does.
     done : int
-        Parts that an earlier run has done.
+        Parts that an earlier process has done.
     """
 
     def __init__(self, total: int, unit: str, tell: bool, done: int = 0) -> None:
         self.total, self.unit, self.tell, self.done = total, unit, tell, done
         self.first = done
-        self.terminal = _on_terminal()
-        self.start = self.next = 0.0
+        self.terminal = on_terminal()
         self.width = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the clock of the parts that are to come."""
+        self.start = time.monotonic()
+        self.next = self.start + (_TERMINAL_SECONDS if self.terminal else _LOG_SECONDS)
 
     def over(self, parts: Iterable[Part]) -> Iterator[Part]:
-        """Yield parts of the run, and count each when it is done."""
+        """Yield parts of the work, and count each when it is done."""
         if self.done == self.first:
-            self.start = time.monotonic()
-            self.next = self.start + (_TERMINAL_SECONDS if self.terminal else _LOG_SECONDS)
+            self.begin()
         for part in parts:
             yield part
-            self._advance()
+            self.advance()
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """Count a part that is done, and show how far the work has come if it is time to."""
         self.done += 1
         now = time.monotonic()
-        if not self.tell or now < self.next or self.done == self.total:
+        if now < self.next or self.done == self.total:
             return
-        elapsed = now - self.start
-        left = elapsed / (self.done - self.first) * (self.total - self.done)
-        share = 100 * self.done // self.total
-        text = f"{self.unit} {self.done} of {self.total}, {share} %, {duration(left)} left"
+        self.show()
+        # Lines of a log ever more seldom: a run of days gets about a hundred.
+        wait = _TERMINAL_SECONDS if self.terminal else max(_LOG_SECONDS, (now - self.start) / 10)
+        self.next = now + wait
+
+    def left(self) -> float:
+        """Return how long the rest may take [s], by the parts that were done since `begin`."""
+        each = (time.monotonic() - self.start) / (self.done - self.first)
+        return each * (self.total - self.done)
+
+    def show(self) -> None:
+        """Show how far the work has come."""
+        if not self.tell:
+            return
+        text = f"{self.unit} {self.done} of {self.total}, {100 * self.done // self.total} %"
+        if self.done > self.first:
+            text += f", {duration(self.left())} left"
         if self.terminal:
             self._print(f"\r{text:<{self.width}}")
             self.width = len(text)
-            self.next = now + _TERMINAL_SECONDS
         else:
             self._print(f"{text}\n")
-            # A run of days gets about a hundred lines.
-            self.next = now + max(_LOG_SECONDS, elapsed / 10)
+
+    def say(self, text: str) -> None:
+        """Print a line on standard output, above the line that changes."""
+        shown = self.width > 0
+        self.clear()
+        print(text, flush=True)
+        if shown:
+            self.show()
+
+    def clear(self) -> None:
+        """Take the line off the terminal."""
+        if self.width:
+            self._print(f"\r{'':<{self.width}}\r")
+            self.width = 0
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *failure: object) -> None:
         """Take the line off the terminal, for the result or for what has failed."""
-        if self.width:
-            self._print(f"\r{'':<{self.width}}\r")
+        self.clear()
 
     def _print(self, text: str) -> None:
-        # The log may be on a disk that is full by now: the run is worth more.
+        # The log may be on a disk that is full by now: the work is worth more.
         with suppress(OSError):
             sys.stderr.write(text)
             sys.stderr.flush()
 
 
-def duration(seconds: float) -> str:
-    """Return seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _on_terminal() -> bool:
+def on_terminal() -> bool:
     """Tell whether standard error ends on a terminal.
 
     A launcher gives each rank a pipe and prints what comes out of it, so its own standard error is

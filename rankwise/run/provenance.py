@@ -11,10 +11,10 @@ import numpy as np
 from rankwise.disk.record import SCHEMA, Record, Result, digest
 from rankwise.node import memory
 from rankwise.node.code import versions
-from rankwise.node.slurm import ranges, slurm_ids
+from rankwise.node.slurm import slurm_ids
 from rankwise.ranks.clock import PHASES, since_process_start
 from rankwise.ranks.mpi import mpi_library
-from rankwise.ranks.words import printable
+from rankwise.ranks.words import printable, ranges
 from rankwise.run.begin import Begun
 
 

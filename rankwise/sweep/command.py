@@ -102,7 +102,9 @@ class Command:
     python : bool
         It is a Python program.
     job : bool
-        It is one of this project's jobs, or a copy: it takes their common options.
+        It imports `rankwise.job`, so it takes the options that all jobs have.
+    grows : bool
+        It is a job whose ``Run(..., grow=...)`` says how its work grows, so it has ``--weak``.
     growth : Growth, optional
         What ``--weak`` said.
     """
@@ -113,6 +115,7 @@ class Command:
     modes: tuple[str, ...]
     python: bool
     job: bool
+    grows: bool
     growth: Growth | None
 
     @classmethod
@@ -132,7 +135,8 @@ class Command:
             )
         growth = None if weak is None else Growth.parse(weak)
         script = _script(words)
-        job = script is not None and _is_job(script)
+        tree = _tree(script)
+        job, grows = _is_job(tree), _is_job(tree) and _grows(tree)
         if job:
             _refuse_options_of_the_sweep(words)
         if growth is not None and mode == "strong":
@@ -140,20 +144,11 @@ class Command:
         if growth is not None and not _any(words, growth.name):
             missing = f"no {{{growth.name}}} in the command to put it in"
             raise UsageError(f"--weak {weak!r} and {missing}")
-        grows = job or growth is not None
-        if mode in ("weak", "both") and not grows:
-            raise UsageError(
-                "this program's work does not grow by itself: for weak scaling write its size as "
-                "{n} in the command and say --weak 'n=1000*ranks'; for strong: --mode strong"
-            )
-        if mode == "both" or (mode is None and grows):
-            modes: tuple[str, ...] = ("strong", "weak")
-        else:
-            modes = (mode or "strong",)
+        modes = _modes(mode, grows or growth is not None, job)
         found = None if _is_python(words[0]) else shutil.which(words[0])
         program = script or (Path(found) if found else None)
         name = Path(script or words[0]).stem
-        return cls(tuple(words), name, program, modes, _is_python(words[0]), job, growth)
+        return cls(tuple(words), name, program, modes, _is_python(words[0]), job, grows, growth)
 
     def digest(self) -> str:
         """Return the SHA-256 of the program's file, so that an old and a new one are not mixed."""
@@ -175,6 +170,21 @@ class Command:
             words += ["--weak"] if mode == "weak" and self.growth is None else []
             words += [] if _any(self.words, "output") else ["--output", str(output)]
         return words
+
+
+def _modes(mode: str | None, grows: bool, job: bool) -> tuple[str, ...]:
+    """Return what is swept: what is asked for; if nothing is, what the program can do."""
+    if mode in ("weak", "both") and not grows:
+        ways = "write its size as {n} in the command and say --weak 'n=1000*ranks'"
+        if job:
+            ways = f"""add grow="n" (the option that is its size) to its Run(...), or {ways}"""
+        raise UsageError(
+            f"this program's work does not grow by itself: for weak scaling {ways}; for strong: "
+            "--mode strong"
+        )
+    if mode == "both" or (mode is None and grows):
+        return ("strong", "weak")
+    return (mode or "strong",)
 
 
 def _refuse_options_of_the_sweep(words: list[str]) -> None:
@@ -209,19 +219,38 @@ def _is_python(word: str) -> bool:
     return word.endswith(".py") or Path(word).name.startswith("python")
 
 
-def _is_job(script: Path) -> bool:
-    """Tell whether a program is launched by `rankwise.ranks.start`: then it takes `--output` etc."""
+def _tree(script: Path | None) -> ast.Module:
+    """Return the syntax tree of a Python program; an empty one if there is none to read."""
     try:
-        tree = ast.parse(script.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return False
+        return ast.parse(script.read_bytes() if script else "")
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.parse("")
+
+
+def _is_job(tree: ast.Module) -> bool:
+    """Tell whether a program imports `rankwise.job`: then it takes ``--output`` and so on."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            if node.module == "rankwise.ranks.start" or "rankwise.ranks.start" in names:
-                return True
-        if isinstance(node, ast.Import) and any(
-            n.name == "rankwise.ranks.start" for n in node.names
-        ):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        if any(f"{name}.".startswith("rankwise.job.") for name in names):
             return True
     return False
+
+
+def _grows(tree: ast.Module) -> bool:
+    """Tell whether a job says in its ``Run(..., grow=...)`` how its work grows with the ranks."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _name(node.func) == "Run":
+            grow = [word.value for word in node.keywords if word.arg == "grow"]
+            if grow and not (isinstance(grow[0], ast.Constant) and grow[0].value is None):
+                return True
+    return False
+
+
+def _name(function: ast.expr) -> str:
+    """Return the last part of the name that is called."""
+    return str(getattr(function, "attr", getattr(function, "id", "")))

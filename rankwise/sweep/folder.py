@@ -16,7 +16,6 @@ Its record of what memory can deliver may lie beside them or in one of them.
 """
 
 import json
-import os
 import re
 import shlex
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
@@ -26,7 +25,9 @@ from typing import Any, get_args, get_origin
 
 import numpy as np
 
+from rankwise.disk import files
 from rankwise.disk import record as records
+from rankwise.ranks.words import counted
 
 SCHEMA = 1
 PLAN = "sweep.json"
@@ -97,9 +98,9 @@ class Run:
         Seconds of each rank in each phase of a repeat, median over repeats [s]; empty without a
         record.
     facts : dict
-        What the record says of where the figures come from: job, variant, devices, git, mpi,
-        versions, results_sha256, kernel_gbs, kernel_bytes, warnings. Sweeps of earlier versions
-        lack some.
+        What the record says of where the figures come from: job, variant, devices, hosts, git, mpi,
+        versions, results_sha256, kernel_gbs, kernel_bytes, warnings, and checks: a list of objects
+        with why, error and bound. What is not known is absent.
     load : float
         Cores of this machine that were busy with something else just before the start.
     cpu, commit : str
@@ -186,15 +187,7 @@ class Sweep:
 
 def write_text(path: Path, content: str) -> None:
     """Write a file, complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write(path, memoryview(content.encode()), force=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -263,7 +256,7 @@ def _load_several(folder: Path) -> Sweep:
             if seen.setdefault(key, sweep.folder) != sweep.folder:
                 raise FolderError(
                     f"{seen[key]} and {sweep.folder} both measured {run.mode} scaling on "
-                    f"{run.ranks} ranks: report them one at a time"
+                    f"{counted(run.ranks, 'rank')}: report them one at a time"
                 )
     runs = sorted((run for sweep in sweeps for run in sweep.runs), key=lambda run: run.start)
     missing = [f"{s.folder.name}: {words}" for s in sweeps for words in s.missing]
@@ -337,8 +330,8 @@ def _not_run(path: Path, order: list[Any], runs: list[Run]) -> list[str]:
         wanted = {key for key in planned if key[:2] == (mode, ranks)}
         absent = len(wanted - ran)
         if absent:
-            on = "1 rank" if ranks == 1 else f"{ranks} ranks"
-            lines.append(f"{mode} scaling on {on}: {absent} of {len(wanted)} launches not run")
+            on, of = counted(ranks, "rank"), counted(len(wanted), "launch")
+            lines.append(f"{mode} scaling on {on}: {absent} of {of} not run")
     return lines
 
 
@@ -389,20 +382,27 @@ def read_run(folder: Path) -> Run:
     lengths = {len(seconds) if _numbers(seconds) else 0 for seconds in run.phases.values()}
     if len(lengths) > 1 or 0 in lengths:
         raise FolderError(f"{path} is damaged: 'phases' are not seconds of each rank")
-    if not isinstance(run.facts.get("devices", []), list):
-        raise FolderError(f"{path} is damaged: 'devices' is not a list")
-    hosts = run.facts.get("hosts", [])
-    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
-        raise FolderError(f"{path} is damaged: 'hosts' is not a list of names")
-    told = run.facts.get("warnings", [])
-    if not isinstance(told, list) or not all(isinstance(text, str) for text in told):
-        raise FolderError(f"{path} is damaged: 'warnings' is not a list of sentences")
-    for name in ("kernel_bytes", "kernel_gbs"):
-        if not isinstance(run.facts.get(name, 0), int | float):
-            raise FolderError(f"{path} is damaged: {name!r} is not a number")
+    if fault := _fault_of(run.facts):
+        raise FolderError(f"{path} is damaged: {fault}")
     if run.outcome == OK and not (run.seconds and 0 < run.seconds < float("inf")):
         raise FolderError(f"{path} is damaged: it succeeded in {run.seconds!r} seconds")
     return run
+
+
+def _fault_of(facts: dict[str, Any]) -> str:
+    """Say which of the facts that a report reads is none, in words; empty if all are well."""
+    if not isinstance(facts.get("devices", []), list):
+        return "'devices' is not a list"
+    for name, of in (("hosts", "names"), ("warnings", "sentences")):
+        texts = facts.get(name, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            return f"{name!r} is not a list of {of}"
+    if not _checks(facts.get("checks", [])):
+        return "'checks' is not a list of checks"
+    for name in ("kernel_bytes", "kernel_gbs"):
+        if not isinstance(facts.get(name, 0), int | float):
+            return f"{name!r} is not a number"
+    return ""
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -413,6 +413,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise FolderError(f"{path} is damaged: it holds no JSON object")
     return content
+
+
+def _checks(values: Any) -> bool:
+    """Whether each of these says why a check allows what, and by how much the answer is off."""
+    if not isinstance(values, list) or not all(isinstance(each, dict) for each in values):
+        return False
+    numbers = all(_numbers([each.get("error"), each.get("bound")]) for each in values)
+    return numbers and all(isinstance(each.get("why"), str) for each in values)
 
 
 def _numbers(values: Any) -> bool:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+from rankwise.node.cores import hardware_threads
+
 # Read by srun beside its command line, and set by sbatch for the whole allocation: a step that is
 # smaller than the allocation, or shaped otherwise, must not see them.
 _NOT_FOR_STEPS = (
@@ -112,17 +114,8 @@ def _cpus_per_node(text: str) -> list[int]:
 
 def _local_cores() -> tuple[int, int]:
     """Return how many cores this process may use, and the hardware threads of a core."""
-    groups = set()
-    for cpu in os.sched_getaffinity(0):
-        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        groups.add(path.read_text().strip() if path.exists() else str(cpu))
-    return len(groups), max(map(_count, groups))
-
-
-def _count(ranges: str) -> int:
-    """Count the members of ``0-3,64``."""
-    ends = [list(map(int, part.split("-"))) for part in ranges.split(",")]
-    return sum(end[-1] - end[0] + 1 for end in ends)
+    cores = {hardware_threads(cpu) for cpu in os.sched_getaffinity(0)}
+    return len(cores), max(map(len, cores))
 
 
 def _visible_gpus() -> int:
@@ -182,7 +175,7 @@ def choose(template: str | None, found: Resources, python: bool) -> Launcher:
     mpirun = shutil.which("mpirun", path=os.pathsep.join(folders))
     if mpirun is None:
         raise UsageError(
-            "there is no mpirun: load the site's MPI module, pip install '.[laptop]', "
+            "there is no mpirun: load the site's MPI module, pip install 'rankwise[laptop]', "
             "or name a launcher, for example --launcher 'mpiexec -n {ranks}'"
         )
     return _mpirun(mpirun, sum(found.cores))

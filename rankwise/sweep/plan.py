@@ -4,19 +4,18 @@ import os
 import platform
 import random
 import re
-import subprocess
 from argparse import Namespace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rankwise.node.code import git_commit
+from rankwise.node.slurm import slurm_ids
+from rankwise.ranks.words import counted
 from rankwise.sweep.command import Command
 from rankwise.sweep.folder import SCHEMA
 from rankwise.sweep.launchers import Launcher, Resources, UsageError
-
-# Named one by one: a sweep is shared with others, and an environment holds secrets.
-_SLURM = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST")
 
 
 def rank_counts(args: Namespace, found: Resources) -> list[int]:
@@ -40,11 +39,13 @@ def rank_counts(args: Namespace, found: Resources) -> list[int]:
         )
     if max(counts) <= room or not (found.slurm or gpus):
         return counts
-    has = f"{sum(found.cores)} cores" + (f" and {found.gpus} GPUs a node" if gpus else "")
-    each = f"{threads} thread" + "s" * (threads > 1) + (f" and {gpus} GPUs" if gpus else "")
+    has = counted(sum(found.cores), "core")
+    has += f" and {counted(found.gpus, 'GPU')} a node" if gpus else ""
+    each = counted(threads, "thread") + (f" and {counted(gpus, 'GPU')}" if gpus else "")
     raise UsageError(
-        f"{max(counts)} ranks with {each} each do not fit on {has}, {len(found.cores)} nodes: "
-        f"ask for more with sbatch --nodes, --ntasks or --gpus-per-node, or leave out --ranks"
+        f"{counted(max(counts), 'rank')} with {each} each do not fit on {has}, "
+        f"{counted(len(found.cores), 'node')}: ask for more with sbatch --nodes, --ntasks or "
+        "--gpus-per-node, or leave out --ranks"
     )
 
 
@@ -82,20 +83,13 @@ def make(
         for count in ranks:
             command.at(mode, count, args.threads, Path())
     seed = random.SystemRandom().randrange(10**6) if args.seed is None else args.seed
-    generator = random.Random(seed)
-    order = []
-    for launch in range(1, args.launches + 1):
-        # In rounds: what changes in the course of the sweep then meets all points alike.
-        points = [[mode, count, launch] for mode in command.modes for count in ranks]
-        generator.shuffle(points)
-        order += points
     return {
         "schema": SCHEMA,
         "command": list(command.words),
         "job": command.name,
         "cwd": os.getcwd(),
         "modes": list(command.modes),
-        "weak": "--weak" if command.job and command.growth is None else args.weak,
+        "weak": "--weak" if command.grows and command.growth is None else args.weak,
         "ranks": ranks,
         "launches": args.launches,
         "threads": args.threads,
@@ -105,14 +99,26 @@ def make(
         "seed": seed,
         "timeout": args.timeout,
         "launcher": launcher.name,
-        "order": order,
+        "order": _order(command.modes, ranks, args.launches, seed),
         "started": _now(),
         "machine": _machine(found),
         "versions": {"rankwise": version("rankwise"), "python": platform.python_version()},
         "program": command.digest(),
         "git": git_commit(command.program),
-        "slurm": {name: os.environ[name] for name in _SLURM if name in os.environ},
+        "slurm": slurm_ids(),
     }
+
+
+def _order(modes: tuple[str, ...], ranks: list[int], launches: int, seed: int) -> list[list[Any]]:
+    """Return mode, rank count and launch of each run, in the order in which they are run."""
+    generator = random.Random(seed)
+    order = []
+    for launch in range(1, launches + 1):
+        # In rounds: what changes in the course of the sweep then meets all points alike.
+        points: list[list[Any]] = [[mode, count, launch] for mode in modes for count in ranks]
+        generator.shuffle(points)
+        order += points
+    return order
 
 
 def _now() -> str:
@@ -137,18 +143,3 @@ def processor() -> str:
     with open("/proc/cpuinfo") as file:
         models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     return models[0] if models else platform.machine()
-
-
-def git_commit(program: Path | None) -> str:
-    """Return the commit of the clone that holds a program's file, or ``unknown``."""
-    if program is None:
-        return "unknown"
-    git = ["git", "-C", str(program.parent)]
-    try:
-        for words in (["ls-files", "--error-unmatch", program.name], ["rev-parse", "HEAD"]):
-            done = subprocess.run(
-                [*git, *words], capture_output=True, text=True, timeout=10, check=True
-            )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip()

@@ -6,20 +6,20 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from tqdm import tqdm
-
 from rankwise.disk import record as records
-from rankwise.disk import summary as record_report
+from rankwise.disk.summary import seconds_of_ranks, summary
+from rankwise.node.code import git_commit
+from rankwise.node.load import busy_cores
+from rankwise.ranks.progress import Progress, on_terminal
+from rankwise.ranks.words import counted, duration
 from rankwise.sweep import launchers, plan
 from rankwise.sweep.command import Command
 from rankwise.sweep.folder import FAILED, KILLED, OK, TIMED_OUT, Run, load, name_of, write_run
@@ -27,8 +27,6 @@ from rankwise.sweep.launchers import Launcher, Resources
 
 # Of standard output and standard error together, in bytes.
 _MOST_OUTPUT = 2**28
-# How long the machine is watched before a run.
-_LOAD_SECONDS = 0.2
 _END_LINES, _END_CHARACTERS = 40, 4000
 # A cancelled batch job kills its steps and this process in either order: wait before a run counts
 # as failed.
@@ -83,18 +81,19 @@ class Runner:
         outcomes = self._outcomes()
         rest = [p for p in order if outcomes.get(p) != OK and (retry_failed or p not in outcomes)]
         round_of_all = max(_FIRST_FAILURES, len({point[:2] for point in order}))
-        progress = Progress(len(order), len(order) - len(rest))
-        for tried, point in enumerate(rest, 1):
-            run = self.run_one(*point)
-            if run.outcome == OK or point not in outcomes:
-                self.finished.append(run)
-            outcomes[point] = run.outcome
-            progress.show(run)
-            if OK not in outcomes.values() and tried == round_of_all < len(rest):
-                progress.say(f"none of the first {tried} runs succeeded; the rest is not tried")
-                progress.say(run.output_end)
-                break
-        progress.close()
+        # A log gets a line for each run, see `_tell`.
+        with Progress(len(order), "run", on_terminal(), len(order) - len(rest)) as progress:
+            _begin(progress)
+            for tried, point in enumerate(rest, 1):
+                run = self.run_one(*point)
+                if run.outcome == OK or point not in outcomes:
+                    self.finished.append(run)
+                outcomes[point] = run.outcome
+                _tell(progress, run)
+                if OK not in outcomes.values() and tried == round_of_all < len(rest):
+                    progress.say(f"none of the first {tried} runs succeeded; the rest is not tried")
+                    progress.say(run.output_end)
+                    break
         return int(any(outcome != OK for outcome in self._outcomes().values()))
 
     def _outcomes(self) -> dict[tuple[str, int, int], str]:
@@ -105,13 +104,24 @@ class Runner:
         """Start the program once and write down how it went."""
         folder = self.folder / "runs" / name_of(mode, ranks, launch)
         _clear(folder)
+        run = self._execute(mode, ranks, launch, folder)
+        if run.outcome == OK:
+            run = self._measured(run, folder)
+        if run.outcome != OK:
+            run = replace(run, output_end=_end_of(folder / "output.txt"))
+            time.sleep(_GRACE_SECONDS if "SLURM_JOB_ID" in os.environ else 0)
+        write_run(folder, run)
+        return run
+
+    def _execute(self, mode: str, ranks: int, launch: int, folder: Path) -> Run:
+        """Start the program once in a folder; the seconds and the work are still to be found."""
         threads, gpus = self.plan["threads"], self.plan["gpus_per_rank"]
         nodes = self.found.nodes(ranks, threads, gpus)
         words = self.words(mode, ranks, folder / "record.h5")
         env, output = launchers.environment(threads), folder / "output.txt"
         load_before, start = busy_cores(), datetime.now(UTC).isoformat(timespec="milliseconds")
         ended = execute(words, env, output, self.plan["timeout"], self.lock)
-        run = Run(
+        return Run(
             mode=mode,
             ranks=ranks,
             threads=threads,
@@ -129,15 +139,8 @@ class Runner:
             work=None,
             load=load_before,
             cpu=plan.processor(),
-            commit=plan.git_commit(self.command.program),
+            commit=git_commit(self.command.program),
         )
-        if run.outcome == OK:
-            run = self._measured(run, folder)
-        if run.outcome != OK:
-            run = replace(run, output_end=_end_of(output))
-            time.sleep(_GRACE_SECONDS if "SLURM_JOB_ID" in os.environ else 0)
-        write_run(folder, run)
-        return run
 
     def _measured(self, run: Run, folder: Path) -> Run:
         """Add the seconds to a run that succeeded, from its record, its output or its process."""
@@ -159,33 +162,37 @@ class Runner:
 
 def _of_record(run: Run, record: records.Record) -> Run:
     """Add what a record says to a run, or that it is not of this run."""
-    summary = record_report.summary(record)
-    ranks = summary["ranks"]
-    if ranks != run.ranks:
-        said = "1 rank" if ranks == 1 else f"{ranks} ranks"
-        reason = f"the record says {said}: is {run.argv[0]} of another MPI than the program?"
+    figures = summary(record)
+    if reason := _reason_against(run, figures):
         return replace(run, outcome=FAILED, reason=reason)
-    if run.gpus and summary["devices"] == ["host"]:
-        reason = "GPUs were asked for, and the record says that none was used"
-        return replace(run, outcome=FAILED, reason=reason)
-    if summary["first_step"]:
-        reason = "it went on from a checkpoint, so its seconds are those of a part"
-        return replace(run, outcome=FAILED, reason=reason)
-    facts = {name: summary[name] for name in _FACTS}
+    # Without a kernel phase there is no bandwidth.
+    facts = {name: figures[name] for name in _FACTS if figures[name] is not None}
     return replace(
         run,
         # A launcher of the user's own may reach further than this machine.
-        nodes=summary["nodes"],
-        seconds=summary["seconds"],
+        nodes=figures["nodes"],
+        seconds=figures["seconds"],
         source="record",
-        work=float(summary["work"]),
-        phases=record_report.seconds_of_ranks(record),
+        work=float(figures["work"]),
+        phases=seconds_of_ranks(record),
         facts=facts | {name: record.attributes[name] for name in ("git", "versions")},
     )
 
 
 _FACTS = ("job", "variant", "devices", "mpi", "results_sha256", "kernel_gbs", "kernel_bytes",
-          "warnings", "hosts")  # fmt: skip
+          "checks", "warnings", "hosts")  # fmt: skip
+
+
+def _reason_against(run: Run, figures: dict[str, Any]) -> str:
+    """Say why the figures of a record do not count as those of a run; empty if they do."""
+    if figures["ranks"] != run.ranks:
+        said = counted(figures["ranks"], "rank")
+        return f"the record says {said}: is {run.argv[0]} of another MPI than the program?"
+    if run.gpus and figures["devices"] == ["host"]:
+        return "GPUs were asked for, and the record says that none was used"
+    if figures["first_step"]:
+        return "it went on from a checkpoint, so its seconds are those of a part"
+    return str(figures["unchecked"])
 
 
 def _clear(folder: Path) -> None:
@@ -315,21 +322,6 @@ def _signal_and_wait(process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def busy_cores() -> float:
-    """Return how many cores of this machine are busy, over a fifth of a second."""
-
-    def read() -> tuple[int, int]:
-        with open("/proc/stat") as file:
-            # user nice system idle iowait irq softirq steal: see proc_stat(5).
-            ticks = list(map(int, file.readline().split()[1:9]))
-        return sum(ticks), ticks[3] + ticks[4]
-
-    before = read()
-    time.sleep(_LOAD_SECONDS)
-    total, idle = (b - a for a, b in zip(before, read(), strict=True))
-    return (os.cpu_count() or 1) * (total - idle) / total if total else 0.0
-
-
 def _end_of(output: Path) -> str:
     text = _tail(output, 4 * _END_CHARACTERS)
     return "\n".join(text.splitlines()[-_END_LINES:])[-_END_CHARACTERS:]
@@ -354,44 +346,26 @@ def _printed_seconds(output: Path) -> list[float]:
     return found
 
 
-class Progress:
-    """A bar on a terminal, a line per run in a batch log."""
+def _begin(progress: Progress) -> None:
+    """Tell what an earlier sweep has done: the first run of this one may take long."""
+    if progress.terminal:
+        progress.show()
+    elif progress.done:
+        progress.say(f"{progress.done} of {counted(progress.total, 'run')} are done already")
 
-    def __init__(self, total: int, done: int) -> None:
-        self.total, self.done, self.fresh = total, done, 0
-        self.start = time.monotonic()
-        self.bar: Any = None
-        if sys.stderr.isatty():
-            self.bar = tqdm(total=total, initial=done, unit="run", file=sys.stderr)
-        elif done:
-            self.say(f"{done} of {total} runs are done already")
 
-    @property
-    def say(self) -> Callable[[str], None]:
-        """What prints a line without tearing the bar."""
-        return tqdm.write if self.bar is not None else lambda line: print(line, flush=True)
-
-    def show(self, run: Run) -> None:
-        """Tell how a run went and how long the rest may take."""
-        self.done, self.fresh = self.done + 1, self.fresh + 1
-        plural = "" if run.ranks == 1 else "s"
-        name = f"{run.mode}, {run.ranks} rank{plural}, launch {run.launch}"
-        how = f"{run.seconds:.4g} s" if run.seconds is not None else _failure(run)
-        if self.bar is not None:
-            self.bar.update()
-            if run.outcome != OK:
-                self.say(f"{name}: {how}")
-            return
-        each = (time.monotonic() - self.start) / self.fresh
-        left = (
-            f", {_duration(each * (self.total - self.done))} left" if self.done < self.total else ""
-        )
-        self.say(f"[{self.done:>{len(str(self.total))}}/{self.total}] {name}: {how}{left}")
-
-    def close(self) -> None:
-        """Leave the bar as it stands."""
-        if self.bar is not None:
-            self.bar.close()
+def _tell(progress: Progress, run: Run) -> None:
+    """Count a run and tell how it went; on a terminal, whose line shows progress, if it failed."""
+    progress.advance()
+    name = f"{run.mode}, {counted(run.ranks, 'rank')}, launch {run.launch}"
+    how = f"{run.seconds:.4g} s" if run.seconds is not None else _failure(run)
+    if progress.terminal:
+        if run.outcome != OK:
+            progress.say(f"{name}: {how}")
+        return
+    done, total = progress.done, progress.total
+    left = f", {duration(progress.left())} left" if done < total else ""
+    progress.say(f"[{done:>{len(str(total))}}/{total}] {name}: {how}{left}")
 
 
 def _failure(run: Run) -> str:
@@ -401,10 +375,3 @@ def _failure(run: Run) -> str:
     last = lines[-1] if lines and run.outcome != TIMED_OUT else ""
     last = "".join(c for c in last if c.isprintable())[:200]
     return f"{run.outcome}, {run.reason}" + (f": {last}" if last else "")
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{round(seconds)} s"
-    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"

@@ -8,7 +8,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,8 @@ from rankwise.sweep.interrupts import Interrupted
 from rankwise.sweep.launchers import UsageError
 from rankwise.sweep.runner import Runner
 
+DESCRIPTION = "Run a program at several rank counts and note how long it takes."
+USAGE = "rankwise sweep [options] -- COMMAND ..."
 EXAMPLES = """examples:
   rankwise sweep --ranks 1,2,4 --mode both -- jobs/sum_squares.py --n 2e7
   rankwise sweep --ranks 1..64 --launches 10 -- jobs/sum_squares.py --n 1e9 --repeats 5
@@ -35,22 +37,14 @@ was interrupted.
 """
 
 
-def arguments() -> argparse.ArgumentParser:
-    """Return the parser of ``rankwise sweep``, for what stands before ``--``."""
-    parser = argparse.ArgumentParser(
-        prog="rankwise sweep",
-        usage="%(prog)s [options] -- COMMAND ...",
-        description="Run a program at several rank counts and note how long it takes.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``rankwise sweep``, which stand before ``--``."""
     add = parser.add_argument
     meaning = "1,2,4; 1..64: powers of two; all: the full count alone (powers of two up to that)"
     add("--ranks", metavar="LIST", help=meaning)
     meaning = "the same work at every point, the same work per rank, or both"
     add("--mode", choices=("strong", "weak", "both"), help=f"{meaning} (what it can do)")
-    meaning = "for programs that are no jobs of this project: how {n} in the command grows"
+    meaning = "for programs whose work does not grow by itself: how {n} in the command does"
     add("--weak", metavar="N=FORMULA", help=f"{meaning}, for example 'n=1000*ranks**0.5'")
     meaning = "starts of the program at each point; 6 are needed for a 95 %% interval (6)"
     add("--launches", type=_positive, default=6, metavar="L", help=meaning)
@@ -69,7 +63,6 @@ def arguments() -> argparse.ArgumentParser:
     add("--retry-failed", action="store_true", help=meaning)
     add("--dry-run", action="store_true", help="print the commands and what they may cost")
     add("--report", action=argparse.BooleanOptionalAction, help="make the report at the end (no)")
-    return parser
 
 
 def _positive(text: str) -> int:
@@ -89,25 +82,30 @@ def _seconds(text: str) -> float:
     return value
 
 
-def main(argv: list[str]) -> int:
+def main(args: argparse.Namespace, rest: list[str], report: Callable[[Path], int]) -> int:
     """Run a sweep and return the exit status.
 
-    0, 1 if a run failed, 2 for a mistake of the user.
+    0; 1 if a run failed; 2 for a mistake of the user.
 
     Parameters
     ----------
-    argv : list of str
-        Options, ``--``, and the command of the program.
+    args : argparse.Namespace
+        The options.
+    rest : list of str
+        What is no option: ``--`` and the command of the program.
+    report : callable
+        ``report(folder)`` makes the report, for ``--report``, and returns its exit status.
+
+    Raises
+    ------
+    Interrupted
+        A signal ended the sweep; the same command goes on with it.
     """
-    options, separator, command = _split(argv)
-    args, rest = arguments().parse_known_args(options)
     finished: list[Run] = []
     try:
-        if rest:
+        if rest[:1] not in ([], ["--"]):
             raise UsageError(f"{rest[0]} is no option of a sweep; the program goes after --")
-        if not separator:
-            raise UsageError("no command: put it after --, for example -- jobs/sum_squares.py")
-        return _prepare_and_run(args, command, finished)
+        return _prepare_and_run(args, rest[1:], finished, report)
     except Interrupted:
         # Out of time again, with nothing to show for it: not to be put back for ever.
         if finished or not _restarted() or interrupts.status() != os.EX_TEMPFAIL:
@@ -124,12 +122,12 @@ def main(argv: list[str]) -> int:
         return 1
 
 
-def _split(argv: list[str]) -> tuple[list[str], bool, list[str]]:
-    where = argv.index("--") if "--" in argv else len(argv)
-    return argv[:where], "--" in argv, argv[where + 1 :]
-
-
-def _prepare_and_run(args: argparse.Namespace, words: list[str], finished: list[Run]) -> int:
+def _prepare_and_run(
+    args: argparse.Namespace,
+    words: list[str],
+    finished: list[Run],
+    report: Callable[[Path], int],
+) -> int:
     command = Command.parse(words, args.mode, args.weak)
     found = launchers.resources(args.cores)
     ranks = plan.rank_counts(args, found)
@@ -143,23 +141,27 @@ def _prepare_and_run(args: argparse.Namespace, words: list[str], finished: list[
         raise UsageError(f"there is no program {words[0]}")
     folder = _choose_folder(args, made)
     with _locked(folder) as lock:
-        if (folder / PLAN).exists():
-            made = {**_same_plan(folder, args, made), "timeout": args.timeout}
-            write_json(folder / PLAN, made)
-            print(f"going on with {folder}", flush=True)
-        else:
-            write_json(folder / PLAN, made)
+        made = _write_plan(folder, args, made)
         _remark(command)
         runner = Runner(folder, made, command, found, launcher, lock, finished)
         status = runner.run(args.retry_failed)
     # What is left takes seconds.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if args.report:
-        from rankwise.report import page
-
-        status = max(status, page.main([str(folder)]))
+        status = max(status, report(folder))
     print(f"sweep: {folder}")
     return status
+
+
+def _write_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Write ``sweep.json`` and return it: the earlier one, if a sweep is to go on."""
+    goes_on = (folder / PLAN).exists()
+    if goes_on:
+        wanted = {**_same_plan(folder, args, wanted), "timeout": args.timeout}
+    write_json(folder / PLAN, wanted)
+    if goes_on:
+        print(f"going on with {folder}", flush=True)
+    return wanted
 
 
 def _restarted() -> bool:
@@ -170,7 +172,7 @@ def _restarted() -> bool:
 def _remark(command: Command) -> None:
     """Say what a user may have meant otherwise."""
     if not command.job:
-        print("no job of this project: timed by a record at {output}, JSON seconds, or as a whole")
+        print("not a rankwise job: timed by a record at {output}, JSON seconds, or as a whole")
     for name in re.findall(r"(?:^| |=)\{([a-z]\w*)\}(?= |$)", " ".join(command.words)):
         if name not in ("ranks", "threads", "output") and command.growth is None:
             print(f"{{{name}}} stays as it is: --weak '{name}=...' gives it a value")

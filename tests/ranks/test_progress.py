@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rankwise.ranks import progress
-from rankwise.ranks.progress import Progress, duration
+from rankwise.ranks.progress import Progress
+from rankwise.ranks.words import counted, duration
 
 JOB = """
 import os, time
@@ -25,11 +26,15 @@ with progress.Progress(5, "step", MPI.COMM_WORLD.rank == 0) as bar:
 MPIRUN = Path(sys.executable).parent / "mpirun"
 
 
-def on_a_terminal(*command, status=0):
-    """Run a command with its standard error on a terminal, and return what came out there."""
+def on_a_terminal(*command, status=0, output=False):
+    """Run a command with its standard error on a terminal, and return what came out there.
+
+    So with its standard output, if that is asked for.
+    """
     outer, inner = pty.openpty()
     try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=inner)
+        stdout = inner if output else None
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=inner)
         os.close(inner)
         shown, end = b"", time.monotonic() + 30
         while time.monotonic() < end:
@@ -63,6 +68,35 @@ def test_a_failure_leaves_no_line_on_a_terminal():
     assert "ZeroDivisionError" in error
 
 
+def test_lines_stand_above_the_one_that_changes():
+    script = """
+from rankwise.ranks.progress import Progress
+import time
+with Progress(3, "run", True) as bar:
+    bar.show()
+    bar.say("before")
+    time.sleep(0.3)
+    bar.advance()
+    bar.say("after the first")
+"""
+    shown = on_a_terminal(sys.executable, "-c", script, output=True)
+    # What a terminal keeps of it: each line end follows text that begins a line.
+    text = "run 0 of 3, 0 %"
+    lines = shown.replace("\r\n", "\n").split("\n")
+    assert lines[0] == f"\r{text}\r{'':{len(text)}}\rbefore"
+    assert lines[1].startswith(f"\r{text}\rrun 1 of 3, 33 %, 1 s left\r")
+    assert lines[1].endswith("\rafter the first")
+    assert lines[2].strip("\r ") == "run 1 of 3, 33 %, 1 s left"
+
+
+def test_a_rank_that_does_not_tell_shows_nothing(capsys):
+    with Progress(3, "run", False) as bar:
+        bar.show()
+        bar.advance()
+        bar.say("a line")
+    assert capsys.readouterr() == ("a line\n", "")
+
+
 @pytest.mark.parametrize("ranks", [None, 2])
 def test_in_a_log_there_are_lines(start, ranks):
     done = start(ranks, "-c", JOB)
@@ -82,7 +116,7 @@ def test_a_pipe_of_the_users_own_is_a_log():
 def test_a_long_run_leaves_a_short_log(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(progress, "_on_terminal", lambda: False)
+    monkeypatch.setattr(progress, "on_terminal", lambda: False)
     # A step a second, for a day.
     for _ in Progress(86400, "step", True).over(range(86400)):
         now[0] += 1
@@ -105,8 +139,16 @@ def test_duration(seconds, words):
     assert duration(seconds) == words
 
 
+@pytest.mark.parametrize(
+    ("n", "thing", "words"),
+    [(1, "launch", "1 launch"), (3, "launch", "3 launches"), (0, "rank", "0 ranks")],
+)
+def test_counted(n, thing, words):
+    assert counted(n, thing) == words
+
+
 def test_what_an_earlier_run_has_done_counts_as_done_but_took_no_time():
-    script = "from runtime import progress; import time; progress._LOG_SECONDS = 0.1\n"
+    script = "from rankwise.ranks import progress; import time; progress._LOG_SECONDS = 0.1\n"
     script += "for n in progress.Progress(100, 'step', True, 96).over(range(4)): time.sleep(0.2)"
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

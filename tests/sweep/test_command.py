@@ -69,18 +69,81 @@ def test_only_the_script_itself_is_looked_at(job):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("from runtime import program", True),
-        ("from rankwise.ranks.start import launch", True),
-        ("import rankwise.ranks.start as p", True),
-        ("from runtime import clock_speed", False),
-        ("from .runtime import program", False),
-        ("import runtime", False),
+        ("from rankwise.job import Run, launch", True),
+        ("from rankwise.job import *", True),
+        ("import rankwise.job", True),
+        ("import rankwise.job as door", True),
+        ("from rankwise import job", True),
+        ("def main():\n    from rankwise.job import Run", True),
+        ("from rankwise.ranks.start import launch", False),
+        ("from rankwise import jobs", False),
+        ("import rankwise.jobs", False),
+        ("from .rankwise.job import Run", False),
+        ("import rankwise", False),
+        ("'from rankwise.job import Run'", False),
     ],
 )
 def test_what_makes_a_job(tmp_path, text, expected):
     program = tmp_path / "p.py"
     program.write_text(text)
     assert Command.parse([str(program)], "strong", None).job is expected
+
+
+DOOR = "from rankwise.job import Run\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "grows"),
+    [
+        (DOOR + "run = Run(comm, argv, __file__, __doc__, options, grow='n')", True),
+        (DOOR + "run = Run(comm, argv, kernel=k, grow=larger)", True),
+        (DOOR + "def main():\n    with Run(comm, grow=lambda a, n: None) as run: pass", True),
+        ("import rankwise.job\nrun = rankwise.job.Run(comm, grow='n')", True),
+        (DOOR + "run = Run(comm, argv, grow=None)", False),
+        (DOOR + "run = Run(comm, argv, __file__)", False),
+        (DOOR + "run = other(comm, grow='n')", False),
+        (DOOR + "# Run(comm, grow='n')", False),
+        ("def Run(**words): pass\nRun(grow='n')", False),
+    ],
+)
+def test_what_grows_by_itself(tmp_path, text, grows):
+    program = tmp_path / "p.py"
+    program.write_text(text)
+    command = Command.parse([str(program)], None, None)
+    assert command.grows is grows
+    assert command.modes == (("strong", "weak") if grows else ("strong",))
+
+
+@pytest.fixture
+def fixed(tmp_path):
+    """The path of a job that has no ``--weak``."""
+    program = tmp_path / "fixed.py"
+    program.write_text(DOOR + "Run(None, [])\n")
+    return str(program)
+
+
+@pytest.mark.parametrize("mode", ["weak", "both"])
+def test_job_that_does_not_grow_is_refused_in_weak_mode(fixed, mode):
+    with pytest.raises(UsageError) as refused:
+        Command.parse([fixed, "--n", "5"], mode, None)
+    said = str(refused.value)
+    assert 'grow="n"' in said and "Run(...)" in said
+    assert "{n}" in said and "--weak 'n=" in said
+    assert "\n" not in said
+
+
+def test_job_that_does_not_grow_is_swept_in_strong_mode(fixed):
+    assert Command.parse([fixed], None, None).modes == ("strong",)
+    words = at([fixed, "--n", "5"], of=None)
+    assert words == [sys.executable, fixed, "--n", "5", "--threads", "2", "--output", "o.h5"]
+
+
+@pytest.mark.parametrize("of", [None, "both", "weak"])
+def test_size_in_the_command_lets_such_a_job_grow(fixed, of):
+    words = at([fixed, "--n={n}"], "weak", 4, "n=10*ranks", of)
+    # It has no --weak to be given.
+    assert words == [sys.executable, fixed, "--n=40", "--threads", "2", "--output", "o.h5"]
+    assert "weak" in Command.parse([fixed, "{n}"], of, "n=ranks").modes
 
 
 def test_digest_is_of_the_programs_file(tmp_path):

@@ -59,7 +59,7 @@ def test_folders_of_one_command_are_one_sweep(tmp_path):
 def test_missing_runs_name_their_folder(tmp_path):
     write_sweep(tmp_path / "nodes-1", plan([1], launches=1), [run()])
     write_sweep(tmp_path / "nodes-2", plan([2], launches=1), [])
-    assert load(tmp_path).missing == ["nodes-2: strong scaling on 2 ranks: 1 of 1 launches not run"]
+    assert load(tmp_path).missing == ["nodes-2: strong scaling on 2 ranks: 1 of 1 launch not run"]
 
 
 @pytest.mark.parametrize("what", ["program", "weak", "threads", "gpus_per_rank"])
@@ -100,6 +100,11 @@ def test_phases_that_are_no_seconds_of_ranks(tmp_path, phases):
         ({"warnings": None}, "'warnings' is not a list of sentences"),
         ({"kernel_bytes": "8"}, "'kernel_bytes' is not a number"),
         ({"kernel_gbs": None}, "'kernel_gbs' is not a number"),
+        ({"hosts": [1]}, "'hosts' is not a list of names"),
+        ({"checks": None}, "'checks' is not a list of checks"),
+        ({"checks": ["rounding"]}, "'checks' is not a list of checks"),
+        ({"checks": [{"why": "rounding", "error": 0.0}]}, "'checks' is not a list of checks"),
+        ({"checks": [{"why": 1, "error": 0.0, "bound": 0}]}, "'checks' is not a list of checks"),
     ],
 )
 def test_damaged_facts(tmp_path, facts, words):
@@ -176,7 +181,7 @@ def test_sweeps_of_different_commands_are_refused(tmp_path):
 def test_sweeps_of_the_same_point_are_refused(tmp_path):
     for name in "ab":
         write_sweep(tmp_path / name, plan([1], launches=1), [run()])
-    with pytest.raises(FolderError, match=r"/a and .*/b both measured strong scaling on 1 ranks"):
+    with pytest.raises(FolderError, match=r"/a and .*/b both measured strong scaling on 1 rank: "):
         load(tmp_path)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rankwise.node import cores
 from rankwise.sweep import launchers
 from rankwise.sweep.launchers import Resources, UsageError
 
@@ -80,10 +81,28 @@ def test_no_sweep_inside_a_step(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "n"), [("0", 1), ("0,64", 2), ("0-1", 2), ("0-3", 4), ("0-1,8-9", 4)]
+    ("allowed", "expected"),
+    [({0, 1, 64, 65}, (2, 2)), ({0, 1}, (2, 2)), ({0, 64}, (1, 2)), ({2}, (1, 1))],
 )
-def test_siblings(text, n):
-    assert launchers._count(text) == n
+def test_hardware_threads_of_a_core_count_once(monkeypatch, allowed, expected):
+    siblings = {0: (0, 64), 64: (0, 64), 1: (1, 65), 65: (1, 65), 2: (2,)}
+    monkeypatch.setattr(launchers, "hardware_threads", siblings.__getitem__)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: allowed)
+    assert launchers._local_cores() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0", (0,)), ("0,64", (0, 64)), ("0-3", (0, 1, 2, 3)), ("0-1,8-9", (0, 1, 8, 9))],
+)
+def test_hardware_threads_as_linux_lists_them(monkeypatch, text, expected):
+    monkeypatch.setattr(Path, "read_text", lambda path: f"{text}\n")
+    assert cores.hardware_threads.__wrapped__(0) == expected
+
+
+def test_hardware_threads_where_linux_does_not_tell(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda path: Path("none").read_bytes())
+    assert cores.hardware_threads.__wrapped__(7) == (7,)
 
 
 @pytest.mark.parametrize("text", ["", "four", "4(x)", "4,,4"])
@@ -105,7 +124,7 @@ def test_this_machine(monkeypatch):
 
 
 def test_fewer_cores_under_taskset():
-    script = "from scaling import launchers; print(launchers.resources(None).cores)"
+    script = "from rankwise.sweep import launchers; print(launchers.resources(None).cores)"
     done = subprocess.run(
         ["taskset", "-c", "0", sys.executable, "-c", script],
         capture_output=True,
