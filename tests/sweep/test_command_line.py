@@ -124,7 +124,7 @@ def test_extras_are_looked_for_before_anything_runs(rankwise, tmp_path, words):
     assert (done.returncode, done.stdout) == (2, "")
     (said,) = done.stderr.splitlines()
     assert said.startswith("rankwise: error: no jinja2, scipy: ")
-    assert said.endswith("make scaling, or pip install 'rankwise[scaling]'")
+    assert said.endswith("make scaling, or pip install -e '.[scaling]'")
     assert list(tmp_path.iterdir()) == []
 
 
