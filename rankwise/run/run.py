@@ -14,6 +14,7 @@ from rankwise.disk import record, summary
 from rankwise.disk.record import SNAPSHOT
 from rankwise.node import compilation, variants
 from rankwise.ranks.agreement import Stop
+from rankwise.ranks.words import printable
 from rankwise.run import provenance
 from rankwise.run.begin import Begun
 from rankwise.run.loop import Loop
@@ -125,11 +126,12 @@ class Run(Begun):
         Raises
         ------
         Stop
-            The error is larger, or either is not a number, or the bound is infinite; status 1.
+            The error is larger or negative, or either is not a number, or the bound is infinite;
+            status 1.
         """
-        if not error <= bound or not math.isfinite(bound):
+        if not 0 <= error <= bound or not math.isfinite(bound):
             raise Stop(f"check failed: off by {error}, bound {bound}: {why}", status=1)
-        self.checks.append({"why": why, "error": float(error), "bound": float(bound)})
+        self.checks.append({"why": printable(why), "error": float(error), "bound": float(bound)})
 
     def finish(
         self,

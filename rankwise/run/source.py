@@ -98,8 +98,8 @@ class Source:
         with agreement(run.comm):
             if self.shape[0] < least or (least and 0 in self.shape):
                 where = "the data" if self.made else args.input
-                rows = "one row" if least == 1 else f"{least} rows"
-                raise Stop(f"{where}: the shape is {self.shape}, and {rows} are needed at least")
+                rows = "one row is" if least == 1 else f"{least} rows are"
+                raise Stop(f"{where}: the shape is {self.shape}, and {rows} needed at least")
 
     def _open(
         self, run: Begun, ndim: int, dtypes: tuple[Any, ...], largest: float | None

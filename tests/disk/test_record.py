@@ -1,4 +1,3 @@
-import argparse
 import json
 import os
 import resource
@@ -12,37 +11,42 @@ import h5py
 import numpy as np
 import pytest
 
-from rankwise.disk import record
-from rankwise.disk import summary as report
-from rankwise.disk.record import Result
-from rankwise.node import device
+from rankwise.disk import record, summary
+from rankwise.disk.record import SNAPSHOT, Result
 from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop
-from rankwise.ranks.clock import PHASES, Clock
+from rankwise.ranks.clock import PHASES
+from rankwise.ranks.words import numbers, ranges
 from rankwise.run import provenance
-from rankwise.run.run import Run
+from rankwise.run.begin import Begun
 
 RESULTS = {
     "total": Result(np.float64(2.5), "1", "a sum"),
     "parts": Result(np.arange(6.0).reshape(2, 3), "K", "its parts"),
 }
+CHECKS = [
+    {"why": "rounding", "error": 0.5, "bound": 1.0},
+    {"why": "five standard errors of \N{GREEK SMALL LETTER PI}", "error": 0.25, "bound": 0.75},
+]
 
 
 @pytest.fixture
-def make(comm):
+def make(comm, tmp_path):
     """Return a function that collects a record of a run that did nothing."""
+    folder = comm.bcast(tmp_path)
 
-    def collect(results=RESULTS, repeats=3):
-        clock = Clock(repeats)
-        for _ in clock.repeats():
-            with clock.phase("kernel"):
+    def add_n(parser):
+        parser.add_argument("--n", type=int)
+
+    def collect(results=RESULTS):
+        argv = ["--variant", "numpy", "--n", "3", "--repeats", "3"]
+        run = Begun(comm, [*argv, "--output", f"{folder}/made.h5"], "jobs/job.py", "", add_n)
+        for _ in run.clock.repeats():
+            with run.phase("kernel"):
                 pass
-        args = argparse.Namespace(variant="numpy", output=Path("a.h5"), n=3)
-        place = device.choose(comm, "numpy", threads=1)
-        check = {"error": 0.5, "bound": 1.0}
-        commit = provenance.git_commit()
-        run = Run("job", args, Path("a.h5"), clock, place, commit, warnings=["too few cores"])
-        return provenance.collect(comm, run, results, check, 50, 100)
+        run.warnings, run.checks = ["too few cores"], CHECKS
+        facts = {"work": 50, "kernel_bytes": 100, "kernel_flops": 20, "unchecked": ""}
+        return provenance.collect(run, results, facts, np.empty(0, SNAPSHOT))
 
     return collect
 
@@ -56,7 +60,7 @@ def test_what_is_written_is_read(comm, make, mpi_tmp_path):
         assert os.listdir(path.parent) == ["a.h5"]
         back = record.read(path)
         assert back.attributes == made.attributes
-        assert back.check == made.check
+        assert back.checks == CHECKS
         assert back.phases == PHASES
         np.testing.assert_array_equal(back.timings, made.timings)
         np.testing.assert_array_equal(back.ranks, made.ranks)
@@ -71,19 +75,21 @@ def test_schema(comm, make, mpi_tmp_path):
     path = record.write(comm, mpi_tmp_path / "a.h5", make(), force=False)
     if comm.rank == 0:
         with h5py.File(path) as file:
-            assert set(file) == {"results", "check", "timings", "ranks", "snapshots"}
+            assert set(file) == {"results", "checks", "timings", "ranks", "snapshots"}
             assert set(file.attrs) == {
                 *("schema", "job", "command", "arguments", "ranks", "nodes", "threads", "variant"),
                 *("start", "folder", "git", "mpi", "versions", "slurm", "peak_memory_rank"),
-                *("peak_memory_node", "work", "kernel_bytes", "results_sha256"),
-                *("warnings", "first_step", "restarts"),
+                *("peak_memory_node", "work", "kernel_bytes", "kernel_flops", "results_sha256"),
+                *("unchecked", "warnings", "first_step", "restarts"),
             }
+            assert file["checks"].dtype.names == ("why", "error", "bound")
             assert file["timings"].shape == (3, len(PHASES), comm.size)
             seconds = dict(zip(PHASES, np.moveaxis(file["timings"][()], 1, 0), strict=True))
             assert (seconds["kernel"] >= 0).all()
             assert np.isnan(seconds["read"]).all()
             assert seconds["write"][0, 0] > 0
             assert np.isnan(seconds["write"]).sum() == 3 * comm.size - 1
+            assert (seconds["other"] >= 0).all()
             assert [row["rank"] for row in file["ranks"]] == list(range(comm.size))
             assert (file["ranks"]["peak_memory"] > 2**20).all()
             assert file.attrs["peak_memory_rank"] == file["ranks"]["peak_memory"].max()
@@ -91,39 +97,23 @@ def test_schema(comm, make, mpi_tmp_path):
 
 
 @pytest.mark.mpi
-def test_provenance(comm, make, monkeypatch):
+def test_provenance(comm, make, monkeypatch, tmp_path):
     monkeypatch.setenv("SLURM_JOB_ID", "42")
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
     made = make()
     if comm.rank == 0:
         facts = made.attributes
         assert facts["slurm"]["SLURM_JOB_ID"] == "42"
-        assert facts["arguments"] == {"variant": "numpy", "output": "a.h5", "n": 3}
+        assert facts["arguments"] == {
+            **{"variant": "numpy", "output": f"{tmp_path}/made.h5", "n": 3, "repeats": 3},
+            **{"threads": None, "force": False, "json": False, "device_buffers": False},
+        }
         assert facts["ranks"] == comm.size
         assert facts["versions"]["numpy"] == np.__version__
         assert facts["start"].endswith("+00:00")
         assert facts["versions"]["h5py"] == h5py.__version__
         assert facts["folder"] == os.getcwd()
         assert "hunter2" not in repr(made)
-
-
-def test_commit_says_whether_the_code_is_in_it(tmp_path, monkeypatch):
-    def git(*arguments):
-        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
-
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "runtime" / "provenance.py"))
-    assert provenance.git_commit() == "unknown"
-    git("init", "--quiet")
-    (tmp_path / "job.py").write_text("1")
-    git("add", ".")
-    git("commit", "--quiet", "--message", "a")
-    commit = provenance.git_commit()
-    assert len(commit) == 40
-    (tmp_path / "data.h5").touch()
-    assert provenance.git_commit() == commit
-    (tmp_path / "new.py").touch()
-    assert provenance.git_commit() == f"{commit}-dirty"
 
 
 @pytest.mark.mpi
@@ -211,26 +201,16 @@ def test_a_write_that_fails_leaves_nothing(comm, make, tmp_path, limit):
 
 
 SLOW_WRITER = """
-import argparse, sys
-from pathlib import Path
+from rankwise.job import Run, launch
 import numpy as np
-from rankwise.disk import record
-from rankwise.node import device
-from rankwise.ranks import start as program
-from rankwise.run import provenance
-from rankwise.ranks.clock import Clock
-from rankwise.run.run import Run
 
 def main(comm, argv):
-    place = device.choose(comm, "numpy", threads=1)
-    results = {f"x{i}": record.Result(np.zeros(10**7), "1", "large") for i in range(10)}
-    check = {"error": 0.0, "bound": 0.0}
-    args = argparse.Namespace()
-    run = Run("j", args, Path(argv[0]), Clock(1), place, "")
-    made = provenance.collect(comm, run, results, check, 0, 0)
-    record.write(comm, Path(argv[0]), made, force=False)
+    run = Run(comm, argv, __file__, "", lambda parser: None)
+    results = {f"x{i}": (np.zeros(10**7), "1", "large") for i in range(10)}
+    run.check(0, 0, "exact")
+    run.finish(results, work=0, kernel_bytes=0)
 
-program.launch(main)
+launch(main)
 """
 
 
@@ -240,7 +220,7 @@ def test_an_interrupted_write_leaves_no_record(comm, tmp_path, number):
     script.write_text(SLOW_WRITER)
     folder = tmp_path / "out"
     folder.mkdir()
-    writer = subprocess.Popen([sys.executable, script, folder / "a.h5"])
+    writer = subprocess.Popen([sys.executable, script, "--output", folder / "a.h5"])
     give_up = time.monotonic() + 30
     while not any(file.stat().st_size > 10**8 for file in folder.iterdir()):
         assert time.monotonic() < give_up
@@ -296,7 +276,7 @@ def test_damage_is_found_by_the_reader(comm, make, tmp_path):
 def test_other_files_are_not_records(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = 1
-    with pytest.raises(ValueError, match="not a record of schema 4: its schema is none"):
+    with pytest.raises(ValueError, match="not a record of schema 5: its schema is none"):
         record.read(tmp_path / "a.h5")
     with pytest.raises(OSError, match="no such file"):
         record.read(tmp_path / "b.h5")
@@ -313,28 +293,55 @@ def test_other_files_are_not_records(tmp_path):
 def test_the_report_reads_a_record_from_disk(comm, make, tmp_path, start):
     made = make()
     path = record.write(comm, tmp_path / "a.h5", made, force=False)
-    facts = report.summary(made)
-    done = start(None, "-m", "rankwise.disk.summary", path)
-    assert (done.returncode, done.stdout) == (0, report.text(facts, path) + "\n")
-    done = start(None, "-m", "rankwise.disk.summary", path, "--json")
+    facts = summary.summary(made)
+    done = start(None, "-m", "rankwise", "show", path)
+    assert (done.returncode, done.stdout) == (0, summary.text(facts, path) + "\n")
+    done = start(None, "-m", "rankwise", "show", path, "--json")
     assert json.loads(done.stdout) == {**facts, "record": str(path)}
     assert facts["results"] == {"total": 2.5}
-    done = start(None, "-m", "rankwise.disk.summary", tmp_path / "b.h5")
+    assert facts["checks"] == CHECKS and facts["unchecked"] == ""
+    done = start(None, "-m", "rankwise", "show", tmp_path / "b.h5")
     assert done.returncode == 2
     assert "no such file" in done.stderr
 
 
 def test_the_report_tells_that_a_run_went_on(make):
     made = make()
-    assert "went on" not in report.text(report.summary(made), Path("a.h5"))
+    assert "went on" not in summary.text(summary.summary(made), Path("a.h5"))
     made.attributes |= {"first_step": 1200, "restarts": 3}
-    text = report.text(report.summary(made), Path("a.h5"))
+    text = summary.text(summary.summary(made), Path("a.h5"))
     assert "\n  went on   after step 1200, restart 3: seconds are of the steps since\n" in text
 
 
+def test_the_report_tells_how_fast_the_kernel_was(make):
+    made = make()
+    made.timings[:, PHASES.index("kernel")] = [[0.5], [0.25], [0.75]]
+    made.attributes |= {"kernel_bytes": 10**9, "kernel_flops": 3 * 10**9}
+    facts = summary.summary(made)
+    assert (facts["kernel_gbs"], facts["kernel_gflops"]) == (2, 6)
+    assert "  kernel    2.00 GB/s, 6.00 Gflop/s\n" in summary.text(facts, Path("a.h5"))
+    made.attributes["kernel_flops"] = 0
+    text = summary.text(summary.summary(made), Path("a.h5"))
+    assert "  kernel    2.00 GB/s\n" in text
+    made.timings[:, PHASES.index("kernel")] = np.nan
+    facts = summary.summary(made)
+    assert facts["kernel_gbs"] is facts["kernel_gflops"] is None
+    assert "  kernel    not timed\n" in summary.text(facts, Path("a.h5"))
+
+
+def test_the_report_tells_every_check_and_what_is_not_checked(make):
+    made = make()
+    made.attributes["unchecked"] = "no rank was in the phase 'kernel'"
+    text = summary.text(summary.summary(made), Path("a.h5"))
+    for check in CHECKS:
+        assert f"  check     off by {check['error']}, bound {check['bound']:.3g}: " in text
+        assert f": {check['why']}\n" in text
+    assert "  unchecked no rank was in the phase 'kernel'\n" in text
+
+
 def test_cores_are_written_as_ranges():
-    assert provenance.ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
-    assert provenance.numbers("0-2,5,7-8") == [0, 1, 2, 5, 7, 8]
+    assert ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
+    assert numbers("0-2,5,7-8") == [0, 1, 2, 5, 7, 8]
 
 
 @pytest.mark.parametrize(
@@ -350,12 +357,14 @@ def test_no_bandwidth_where_ranks_take_turns(comm, make, rows, expected):
     made = make()
     kinds = [("host", "S1"), ("cores", "S3"), ("threads", "i8"), ("device", "S4")]
     made.ranks = np.array([(*row, b"host") for row in rows], kinds)
-    facts = report.summary(made)
+    facts = summary.summary(made)
     assert facts["oversubscribed"] == expected
-    assert ("no GB/s, since ranks take turns" in report.text(facts, Path("x.h5"))) == expected
+    assert ("no GB/s, since ranks take turns" in summary.text(facts, Path("x.h5"))) == expected
 
 
-@pytest.mark.parametrize("name", ["results", "results/parts", "timings", "ranks", "snapshots"])
+@pytest.mark.parametrize(
+    "name", ["results", "results/parts", "checks", "timings", "ranks", "snapshots"]
+)
 def test_nothing_outside_of_a_record_is_read(comm, make, tmp_path, name):
     path = record.write(comm, tmp_path / "a.h5", make(), force=False)
     (tmp_path / "whole.h5").write_bytes(path.read_bytes())
@@ -369,8 +378,8 @@ def test_nothing_outside_of_a_record_is_read(comm, make, tmp_path, name):
 
 def test_records_of_earlier_schemas_are_named(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.attrs["schema"], file.attrs["job"] = 3, "with a text of no fixed length"
-    with pytest.raises(ValueError, match="not a record of schema 4: its schema is 3"):
+        file.attrs["schema"], file.attrs["job"] = 4, "with a text of no fixed length"
+    with pytest.raises(ValueError, match="not a record of schema 5: its schema is 4"):
         record.read(tmp_path / "a.h5")
 
 
@@ -410,9 +419,15 @@ def damages():
         del file["ranks"]
         file["ranks"] = np.tile(ranks, 2)
 
+    kinds = [("error", "f8"), ("bound", "f8")]
+    no_text = np.zeros(2, [("why", "f8"), *kinds])
+    no_utf8 = np.array([(b"\xff", 0.0, 1.0)], [("why", "S1"), *kinds])
     return {
         "results missing": (remove("results"), "it has no 'results'"),
-        "check missing": (remove("check"), "it has no 'check'"),
+        "checks missing": (remove("checks"), "'checks' is no dataset of numbers"),
+        "checks no table": (replace("checks", data=np.ones(3)), "its checks are no table"),
+        "checks of no text": (replace("checks", data=no_text), "its checks are no table"),
+        "checks not UTF-8": (replace("checks", data=no_utf8), "can't decode byte 0xff"),
         "timings missing": (remove("timings"), "'timings' is no dataset of numbers"),
         "results no group": (replace("results", data=np.ones(3)), "is no dataset of numbers"),
         "results of groups": (lambda file: file.create_group("results/x"), "is no dataset"),

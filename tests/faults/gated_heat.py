@@ -3,7 +3,7 @@
 When it gets there it writes the next step into ``$GATE/waits``: by then all before is written.
 """
 
-import rankwise.ranks.guard  # noqa: F401  # isort: skip
+import rankwise.job  # noqa: F401
 
 import os
 import runpy

@@ -5,7 +5,7 @@ this process; ``after`` it; ``half``: of a write, when half the bytes are writte
 of it; ``wait``: a second before it, and then it goes on.
 """
 
-import rankwise.ranks.guard  # noqa: F401  # isort: skip
+import rankwise.job  # noqa: F401
 
 import os
 import runpy

@@ -13,8 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from rankwise.disk import files, record
-from rankwise.disk import summary as report
+from rankwise.disk import files, record, summary
 from rankwise.disk.dataset import Dataset
 from rankwise.ranks.agreement import Stop
 from tests.faults.seed import SEED
@@ -72,7 +71,7 @@ def mutated(whole, rng):
 def read_all(path, name):
     """Read a file as a job does, or as the report does a record."""
     if name is RECORD:
-        report.text(report.summary(record.read(path)), path)
+        summary.text(summary.summary(record.read(path)), path)
     else:
         data = Dataset(f"{path}:{name}" if name else str(path), 1, (np.float64, np.float32))
         data.read(0, np.empty(min(data.shape[0], 1000), data.dtype))
@@ -125,14 +124,15 @@ def example():
     facts = {"schema": record.SCHEMA, "job": "heat", "command": "heat.py", "folder": "/"}
     facts |= {"variant": "numpy", "start": "2026", "git": "unknown", "mpi": "MPICH", "ranks": 2}
     facts |= dict.fromkeys(("nodes", "threads", "peak_memory_rank", "peak_memory_node"), 1)
-    facts |= dict.fromkeys(("work", "kernel_bytes", "first_step", "restarts"), 5)
+    numbers = ("work", "kernel_bytes", "kernel_flops", "first_step", "restarts")
+    facts |= dict.fromkeys(numbers, 5) | {"unchecked": ""}
     facts |= {"arguments": {"n": 5}, "versions": {"numpy": "2"}, "slurm": {}, "warnings": ["w"]}
     facts |= {"results_sha256": record.digest(results)}
     kinds = [("rank", "i8"), ("host", "S5"), ("cores", "S3"), ("threads", "i8")]
     kinds += [("device", "S4"), ("peak_memory", "i8")]
     ranks = np.array([(k, b"node1", b"0-1", 1, b"host", 1) for k in range(2)], kinds)
-    check, phases = {"error": 0.0, "bound": 1.0}, ("kernel", "write")
-    return record.Record(facts, results, check, phases, np.ones((2, 2, 2)), ranks)
+    checks, phases = [{"why": "rounding", "error": 0.0, "bound": 1.0}], ("kernel", "write")
+    return record.Record(facts, results, checks, phases, np.ones((2, 2, 2)), ranks)
 
 
 @pytest.fixture

@@ -49,8 +49,8 @@ VALUES = {
 # Without these git takes no notice of the third.
 GIT = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader"}
 FAILS = """\
-import rankwise.ranks.guard, json, os, sys
-from rankwise.ranks import start as program
+from rankwise.job import launch
+import json, os, sys
 
 def main(comm, argv):
     if comm.rank == comm.size - 1:
@@ -58,7 +58,7 @@ def main(comm, argv):
         raise ValueError(f"on purpose, without {missing}")
     comm.Barrier()
 
-program.launch(main)
+launch(main)
 """
 
 
@@ -173,8 +173,8 @@ def made(tmp_path_factory):
     run("preflight", PREFLIGHT, "--json", "--output", "preflight.h5", ranks=2)
     names = json.dumps([*VALUES])
     run("failing", "fails.py", names, ranks=2, status=1)
-    run("report of a record", "-m", "rankwise.disk.summary", "heat.h5")
-    sweep = ["-m", "scaling", "sweep", "--ranks", "1,2", "--launches", "1", "--mode", "strong"]
+    run("report of a record", "-m", "rankwise", "show", "heat.h5")
+    sweep = ["-m", "rankwise", "sweep", "--ranks", "1,2", "--launches", "1", "--mode", "strong"]
     run("sweep", *sweep, "--report", "--", SUM, *small)
     run("failing sweep", *sweep, "--", "fails.py", names, status=1)
     return SimpleNamespace(folder=folder, outputs=outputs)

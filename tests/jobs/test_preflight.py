@@ -12,8 +12,9 @@ import pytest
 
 from rankwise.disk import record
 from rankwise.node import device
-from rankwise.preflight import device_buffers, measure
+from rankwise.preflight import device_buffers, measure, preflight
 from rankwise.preflight.measure import Connection
+from rankwise.preflight.preflight import Preflight
 from rankwise.ranks.agreement import Stop
 
 JOB = Path(__file__).parents[2] / "jobs" / "preflight.py"
@@ -122,8 +123,8 @@ def test_what_keeps_it_from_beginning_is_a_finding(start, arguments, message):
 @pytest.mark.parametrize("busy", [0.1, 1.5])
 def test_a_busy_node_is_told(comm, job, mpi_tmp_path, monkeypatch, capsys, busy):
     last = comm.rank == comm.size - 1
-    monkeypatch.setattr(measure, "busy_cores", lambda: busy if last else 0.0)
-    monkeypatch.setattr(job.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(preflight, "busy_cores", lambda: busy if last else 0.0)
+    monkeypatch.setattr(preflight.os, "cpu_count", lambda: 2)
     job.main(comm, ["--variant", "numpy", "--output", str(mpi_tmp_path / "r.h5")])
     if comm.rank == 0:
         (line,) = [line for line in capsys.readouterr().out.splitlines() if " load " in line]
@@ -157,7 +158,9 @@ def test_bytes_that_are_wrong_are_found(comm, job, mpi_tmp_path, monkeypatch, fa
     assert caught.value.status == 1
     if comm.rank == 0:
         run = record.read(path)
-        assert run.check["error"] == 2 if fault == "message" else run.check["error"] > 1000
+        (check,) = run.checks
+        assert check["error"] == 2 if fault == "message" else check["error"] > 1000
+        assert (check["bound"], check["why"]) == (0, "exact")
         assert "bytes arrived otherwise than they went" in run.attributes["warnings"][0]
 
 
@@ -224,38 +227,48 @@ def test_a_folder_that_fails_is_wrong(comm, job, mpi_tmp_path, monkeypatch):
         assert any("Disk quota exceeded; choose another place" in text for text in warnings)
 
 
-def verdicts(findings):
-    return [(row["verdict"], row["text"]) for row in findings.checks]
+@pytest.fixture
+def checks(comm, tmp_path):
+    """The checks of a run that has found nothing yet."""
+    options = ["--variant", "numpy", "--json", "--output", f"{tmp_path}/r.h5"]
+    return Preflight(comm, options, str(JOB), "")
 
 
-def test_slow_messages_are_told(job):
+def verdicts(checks):
+    return [(row["verdict"], row["text"]) for row in checks.findings.checks]
+
+
+def test_slow_messages_are_told(checks):
     for latency, bandwidth, verdict in (
         (1e-6, 10, "OK"),
         (1e-4, 10, "warning"),
         (1e-6, 1, "warning"),
     ):
-        findings = job.Findings(False)
+        checks.findings.checks.clear()
         connection = Connection("n1 - n2", latency, bandwidth, 0)
-        job.judge_messages([connection], "between nodes", findings)
-        ((found, text),) = verdicts(findings)
+        checks._judge([connection], "between nodes", "between", "one way")
+        ((found, text),) = verdicts(checks)
         assert found == verdict
         assert ("UCX_TLS" in text) == (verdict == "warning")
 
 
-def test_a_slow_connection_is_named(job):
-    findings, speeds = job.Findings(False), [12.0, 12.0, 12.0, 4.0, 12.0, 12.0]
+def test_a_slow_connection_is_named(checks):
+    speeds = [12.0, 12.0, 12.0, 4.0, 12.0, 12.0]
     connections = [Connection(f"n{i} - n{i + 1}", 1e-6, x, 0) for i, x in enumerate(speeds)]
-    latency, bandwidth, wrong = job.judge_messages(connections, "between nodes", findings)
-    ((found, text),) = verdicts(findings)
+    checks._judge(connections, "between nodes", "between", "one way")
+    ((found, text),) = verdicts(checks)
     assert found == "warning"
     assert "n3 - n4 has 4 GB/s, the fastest 12" in text and "--exclude" in text
-    assert (latency.shape, bandwidth.tolist(), wrong) == ((6,), speeds, 0)
+    latency, unit, _ = checks.results["latency_between"]
+    assert (latency.shape, unit, checks.wrong) == ((6,), "s", 0)
+    bandwidth, unit, _ = checks.results["bandwidth_between"]
+    assert (bandwidth.tolist(), unit) == (speeds, "GB/s")
 
 
-def test_no_connection_is_no_check(job):
-    findings = job.Findings(False)
-    latency, _, wrong = job.judge_messages([], "between nodes", findings)
-    assert (findings.checks, latency.size, wrong) == ([], 0, 0)
+def test_no_connection_is_no_check(checks):
+    checks._judge([], "between nodes", "between", "one way")
+    assert (verdicts(checks), checks.wrong) == ([], 0)
+    assert checks.results["latency_between"][0].size == 0
 
 
 @pytest.mark.parametrize(
@@ -267,22 +280,24 @@ def test_no_connection_is_no_check(job):
         ({"locks": False}, "HDF5_USE_FILE_LOCKING=FALSE"),
     ],
 )
-def test_file_systems_are_judged(job, monkeypatch, tmp_path, changes, words):
+def test_file_systems_are_judged(checks, monkeypatch, tmp_path, changes, words):
     figures = {"speed": 1.0, "rename": 1e-3, "locks": True, "free": 10**12, **changes}
     values = (figures["speed"], figures["rename"], figures["locks"], 0)
     monkeypatch.setattr(measure, "file_system", lambda folder: values)
-    usage = type(job.shutil.disk_usage(tmp_path))(10**13, 0, figures["free"])
-    monkeypatch.setattr(job.shutil, "disk_usage", lambda folder: usage)
-    findings = job.Findings(False)
-    assert job.try_files(tmp_path, findings) == (figures["speed"], 1e-3, 0)
-    ((verdict, text),) = verdicts(findings)
+    usage = type(preflight.shutil.disk_usage(tmp_path))(10**13, 0, figures["free"])
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage)
+    checks.try_files()
+    assert checks.results["write_bandwidth"][:2] == (figures["speed"], "GB/s")
+    assert checks.results["rename_seconds"][:2] == (1e-3, "s")
+    assert checks.wrong == 0
+    ((verdict, text),) = verdicts(checks)
     assert verdict == ("warning" if words else "OK")
     assert (words or str(tmp_path)) in text
 
 
-def test_a_node_out_of_step_is_named(job):
-    assert job.out_of_step(np.array([30.0, 31.0, 29.0]), ["a", "b", "c"]) == []
-    (text,) = job.out_of_step(np.array([30.0, 31.0, 15.0]), ["a", "b", "c"])
+def test_a_node_out_of_step_is_named():
+    assert preflight.out_of_step(np.array([30.0, 31.0, 29.0]), ["a", "b", "c"]) == []
+    (text,) = preflight.out_of_step(np.array([30.0, 31.0, 15.0]), ["a", "b", "c"])
     assert text.startswith("c has 15 GB/s, the fastest 31")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from rankwise.node import compilation
+from rankwise.node import code, compilation
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +32,7 @@ def test_what_numba_compiles_anew_for_has_another_folder(tmp_path, monkeypatch, 
     kernel = tmp_path / "kernels" / "one" / "numba_.py"
     kernel.parent.mkdir(parents=True)
     kernel.touch()
-    monkeypatch.setattr(compilation, "__file__", str(tmp_path / "runtime" / "compilation.py"))
+    monkeypatch.setattr(code, "root", lambda: tmp_path)
     before = compilation._code_digest()
     assert compilation._code_digest() == before
     if change == "time":
@@ -71,14 +71,15 @@ def test_a_folder_that_someone_else_may_have_prepared_is_not_used(place, trap):
 
 def test_a_constant_that_changes_is_seen_by_the_compiled_kernel(tmp_path):
     # Numba itself compares the file of the kernel only, and would go on with the old constant.
-    names = subprocess.check_output(["git", "ls-files", "kernels", "runtime"], cwd=ROOT, text=True)
+    names = subprocess.check_output(["git", "ls-files", "kernels", "rankwise"], cwd=ROOT, text=True)
     for name in names.split():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     script = (
-        "import numpy, kernels; from mpi4py import MPI; from runtime import device\n"
-        "device.choose(MPI.COMM_SELF, 'numba'); out = numpy.zeros(4)\n"
-        "kernels.load('sum_squares', 'numba').block_sums(numpy.ones(10000), out); print(out)"
+        "import numpy; from mpi4py import MPI; from rankwise.node import device, variants\n"
+        "from kernels import sum_squares; device.choose(MPI.COMM_SELF, 'numba')\n"
+        "out, kernel = numpy.zeros(4), variants.load(sum_squares, 'numba')\n"
+        "kernel.block_sums(numpy.ones(10000), out); print(out)"
     )
     constants = tmp_path / "kernels" / "sum_squares" / "__init__.py"
     source = constants.read_text()
@@ -111,7 +112,7 @@ def test_the_first_rank_of_a_node_compiles_alone(comm, tmp_path, monkeypatch):
 
 def test_jobs_of_one_node_compile_one_after_the_other(place, capsys):
     script = (
-        "import pathlib, time; from runtime import compilation\n"
+        "import pathlib, time; from rankwise.node import compilation\n"
         f"with compilation._locked(pathlib.Path({str(place)!r})):\n"
         "    print('locked', flush=True); time.sleep(6)"
     )

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from rankwise.disk import record
-from rankwise.node import device
-from rankwise.node import placement as launch
+from rankwise.node import code, device, placement
 from rankwise.node.placement import Facts, judge
-from rankwise.run import provenance
+from rankwise.ranks import mpi
 
 ROOT = Path(__file__).parents[2]
 JOB = ROOT / "jobs" / "sum_squares.py"
@@ -56,7 +55,7 @@ def one_error(done, *words):
 @pytest.mark.parametrize("count", ["SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
 def test_copies_are_refused_once(start, tmp_path, count):
     for number in ("0", "3"):
-        done = start(None, JOB, *SMALL, env={count: "4", launch._COUNTS[count]: number})
+        done = start(None, JOB, *SMALL, env={count: "4", mpi._COUNTS[count]: number})
         assert done.returncode == 2
         message = "started 4 copies of this program, each rank 0 of 1"
         assert done.stderr.count(message) == (1 if number == "0" else 0)
@@ -120,8 +119,8 @@ def test_the_fix_is_one_that_this_slurm_has(monkeypatch, tmp_path, library, used
     monkeypatch.setenv("SLURM_MPI_TYPE", used)
     for name in ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(provenance, "mpi_library", lambda: library)
-    message = launch._copies_message(4)
+    monkeypatch.setattr(mpi, "mpi_library", lambda: library)
+    message = mpi._copies_message(4)
     assert message.startswith("srun started 4 copies") and advice in message
     assert "\n" not in message
 
@@ -172,9 +171,7 @@ def test_other_code_is_refused(odd_one, tmp_path):
 def test_other_libraries_are_refused(odd_one, change, words):
     import numpy
 
-    words = words.format(
-        numpy=numpy.__version__, host=os.uname().nodename, mpi=provenance.mpi_library()
-    )
+    words = words.format(numpy=numpy.__version__, host=os.uname().nodename, mpi=mpi.mpi_library())
     one_error(odd_one(change), words)
 
 
@@ -207,7 +204,7 @@ def test_a_second_mpi_library_in_a_process_is_a_warning(odd_one, tmp_path):
     ],
 )
 def test_names_of_mpi_libraries(name, counts):
-    assert bool(launch._MPI_LIBRARY.search(f"/opt/mpi/lib/{name}")) == counts
+    assert bool(mpi._MPI_LIBRARY.search(f"/opt/mpi/lib/{name}")) == counts
 
 
 PLAIN = Facts(
@@ -296,7 +293,7 @@ def test_ranks_that_share_a_gpu_are_warned_of(comm, monkeypatch, number):
     monkeypatch.setattr(device, "visible_gpus", lambda: gpus)
     monkeypatch.setattr(device, "_installed", lambda variant: True)
     monkeypatch.setattr(device, "_select_gpu", lambda variant, gpu: None)
-    errors, warnings = launch.look(comm, device.choose(comm, "cupy"), "cupy")
+    errors, warnings = placement.look(comm, device.choose(comm, "cupy"), "cupy")
     shared = [text for text in warnings if "share the GPU" in text]
     assert errors == []
     assert len(shared) == (comm.rank == 0 and comm.size > number)
@@ -315,7 +312,7 @@ def test_a_gpu_that_auto_leaves_idle_is_warned_of(comm, monkeypatch, seen):
     monkeypatch.setattr(device, "_installed", lambda variant: variant == "numba")
     chosen = device.choose(comm, "auto")
     assert chosen.variant == "numba"
-    _, warnings = launch.look(comm, chosen, "auto")
+    _, warnings = placement.look(comm, chosen, "auto")
     found = [text for text in warnings if "GPU" in text]
     if comm.rank == 0 and seen != "and not asked for":
         (text,) = found
@@ -328,7 +325,7 @@ def test_a_gpu_that_auto_leaves_idle_is_warned_of(comm, monkeypatch, seen):
 
 @pytest.mark.mpi
 def test_a_launch_of_the_tests_has_no_error(comm):
-    errors, warnings = launch.look(comm, device.choose(comm, "numpy"), "numpy")
+    errors, warnings = placement.look(comm, device.choose(comm, "numpy"), "numpy")
     assert errors == []
     cores = {device.physical_core(cpu) for cpu in os.sched_getaffinity(0)}
     assert bool(warnings) == (comm.rank == 0 and comm.size > len(cores))
@@ -338,7 +335,7 @@ def test_looking_at_the_launch_leaves_the_binding(monkeypatch):
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, CORES[:1])
     try:
-        assert launch._permitted() == len({device.physical_core(cpu) for cpu in before})
+        assert placement._permitted() == len({device.physical_core(cpu) for cpu in before})
         assert os.sched_getaffinity(0) == set(CORES[:1])
     finally:
         os.sched_setaffinity(0, before)
@@ -348,24 +345,28 @@ def test_no_more_is_permitted_than_slurm_has_given(monkeypatch):
     for allotted in ("1", "1000000"):
         monkeypatch.setenv("SLURM_CPUS_ON_NODE", allotted)
         cores = len({device.physical_core(cpu) for cpu in CORES})
-        assert launch._permitted() == min(int(allotted), cores)
+        assert placement._permitted() == min(int(allotted), cores)
 
 
 def test_what_an_editor_leaves_is_no_code(monkeypatch, tmp_path):
-    for name in ("runtime", "kernels/x"):
+    for name in ("rankwise/node", "kernels/x"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "a.py").write_text("a")
-    monkeypatch.setattr(launch, "__file__", str(tmp_path / "runtime" / "launch.py"))
-    before = launch._code_digest()
-    for name in ("runtime", "kernels/x"):
+    monkeypatch.setattr(code, "root", lambda: tmp_path)
+    monkeypatch.setattr(code, "__file__", str(tmp_path / "rankwise" / "node" / "code.py"))
+    before = placement._code_digest()
+    for name in ("rankwise/node", "kernels/x"):
         (tmp_path / name / ".#a.py").symlink_to("user@host.1234")
-    assert launch._code_digest() == before
-    (tmp_path / "kernels" / "x" / "b.py").touch()
-    assert launch._code_digest() != before
+    assert placement._code_digest() == before
+    for name in ("rankwise/node", "kernels/x"):
+        (tmp_path / name / "b.py").touch()
+        after = placement._code_digest()
+        assert after != before
+        before = after
 
 
 def test_python_of_the_tests_loads_one_mpi():
     import mpi4py.MPI  # noqa: F401
 
-    assert len(launch.mpi_files()) == 1
-    assert sys.modules["mpi4py"].__version__ == provenance.versions("mpi4py")["mpi4py"]
+    assert len(mpi.mpi_files()) == 1
+    assert sys.modules["mpi4py"].__version__ == code.versions("mpi4py")["mpi4py"]

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from rankwise.node import code
 from rankwise.preflight import device_buffers
 
 # Arrays at an address that MPI can read, or at one that nobody can.
@@ -80,10 +81,24 @@ def test_settings_of_the_library_reach_the_child(pretend, monkeypatch, tmp_path)
     assert device_buffers.work("cupy")
 
 
+def test_the_child_runs_the_code_of_this_process(pretend, monkeypatch, tmp_path):
+    pretend()
+    # Whatever clone the environment was made for.
+    monkeypatch.setattr(code, "root", lambda: tmp_path / "clone")
+    for room in ("rankwise", "rankwise/preflight"):
+        (tmp_path / "clone" / room).mkdir(parents=True)
+        (tmp_path / "clone" / room / "__init__.py").touch()
+    (tmp_path / "clone" / "rankwise" / "preflight" / "device_buffers.py").touch()
+    (tmp_path / "sitecustomize.py").unlink()
+    assert device_buffers.work("cupy")
+
+
 def test_a_folder_of_that_name_is_not_run(pretend, monkeypatch, tmp_path):
     pretend()
-    (tmp_path / "here" / "runtime").mkdir(parents=True)
-    (tmp_path / "here" / "runtime" / "device_buffers.py").write_text("raise SystemExit(1)")
+    other = tmp_path / "here" / "rankwise" / "preflight"
+    other.mkdir(parents=True)
+    for path in (other.parent / "__init__.py", other / "__init__.py", other / "device_buffers.py"):
+        path.write_text("raise SystemExit(1)")
     monkeypatch.chdir(tmp_path / "here")
     assert device_buffers.work("cupy")
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankwise.node import device
+from rankwise.node import device, load
 from rankwise.preflight import measure
 from rankwise.preflight.measure import Memory, messages_between, messages_within
+from rankwise.ranks.agreement import sleep_until_all
 
 
 @pytest.fixture
@@ -198,8 +199,6 @@ def test_no_locks_are_noticed(tmp_path, monkeypatch):
 
 @pytest.mark.mpi
 def test_waiting_takes_no_core(comm):
-    from rankwise.data.collectives import sleep_until_all
-
     comm.Barrier()
     begin, used = time.monotonic(), time.process_time()
     if comm.rank == 0:
@@ -211,11 +210,11 @@ def test_waiting_takes_no_core(comm):
 
 def test_busy_cores():
     """With one process that spins, about one core more is busy."""
-    before = min(measure.busy_cores() for _ in range(3))
+    before = min(load.busy_cores() for _ in range(3))
     spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         time.sleep(0.5)
-        during = max(measure.busy_cores() for _ in range(3))
+        during = max(load.busy_cores() for _ in range(3))
     finally:
         spinner.kill()
         spinner.wait()

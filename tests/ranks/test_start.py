@@ -12,17 +12,17 @@ from rankwise.run.options import count, parse
 
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
 PROGRAM = """
+from rankwise.job import Stop, launch
 import signal, sys, os, time
 from contextlib import suppress
-from rankwise.ranks import start as program
-from rankwise.ranks.agreement import Stop, agreement
+from rankwise.ranks.agreement import agreement
 
 def main(comm, argv):
     {body}
     comm.Barrier()
 
 if __name__ == "__main__":
-    program.launch(main)
+    launch(main)
 """
 
 
@@ -130,13 +130,13 @@ def test_a_full_disk_behind_the_output_ends_all_ranks(start, tmp_path, stream, b
 def test_a_signal_at_the_end_does_not_change_the_status(start, tmp_path, name):
     # From when main has ended until the process is gone.
     (tmp_path / "job.py").write_text(
-        "import rankwise.ranks.guard\nimport os, subprocess, threading\nfrom runtime import program\n"
+        "from rankwise.job import launch\nimport os, subprocess, threading\n"
         # Not to the output: the launcher waits until nobody has it open.
         "me = os.getpid()\n"
         f"script = f'exec > sent{{me}} 2>&1; while kill -{name} {{me}}; do echo; done'\n"
         "def main(comm, argv):\n"
         "    threading.Timer(0.2, subprocess.Popen, [['sh', '-c', script]]).start()\n"
-        "program.launch(main)\n"
+        "launch(main)\n"
     )
     done = start(2, "job.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -163,7 +163,8 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path):
 def test_reading_records_changes_nothing_in_the_process(start, tmp_path):
     script = tmp_path / "read.py"
     script.write_text(
-        "import os, sys; before = dict(os.environ); import rankwise.disk.record, rankwise.disk.summary\n"
+        "import os, sys; before = dict(os.environ)\n"
+        "import rankwise.disk.record, rankwise.disk.summary\n"
         "assert dict(os.environ) == before and sys.excepthook is sys.__excepthook__"
     )
     done = start(None, script)

@@ -357,7 +357,7 @@ def test_another_run_has_ended_meanwhile(comm, mpi_tmp_path, when):
         if when == "at a checkpoint":
             first.write(20, state(20), NONE)
         else:
-            first.due(first.last)
+            first.require_owner()
     assert list(mpi_tmp_path.iterdir()) == []
 
 

@@ -52,7 +52,7 @@ def test_it_may_end_early_in_each_repeat(comm, mpi_tmp_path):
 def test_it_goes_on_where_a_signal_has_stopped_it(comm, mpi_tmp_path, monkeypatch):
     options = ("--checkpoint", str(mpi_tmp_path / "c.h5"))
     looks = itertools.count()
-    monkeypatch.setattr(signals, "weight", lambda: int(next(looks) > 2))
+    monkeypatch.setattr(signals, "weight", lambda: int(next(looks) > 1))
     with pytest.raises(Stop, match="stopped by SIGUSR1 after step") as caught:
         job(comm, mpi_tmp_path, *options, enough=100)
     assert caught.value.status == 75
