@@ -10,7 +10,7 @@ import time
 import numba
 import numpy as np
 
-from rankwise.ranks import start as program
+from rankwise.ranks.start import launch
 
 
 @numba.njit
@@ -37,4 +37,4 @@ def main(comm, argv):
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    launch(main)

@@ -16,10 +16,12 @@ import cupyx
 import numpy as np
 from mpi4py import MPI
 
-import kernels
+import rankwise  # noqa: F401  # finds the kernels, from any folder
+from kernels import heat, sum_squares
 from kernels.sum_squares import BLOCK
 from rankwise.data import staging
-from rankwise.node import device
+from rankwise.node import device, variants
+from rankwise.node.rank import Rank
 from rankwise.ranks.clock import Clock
 
 HEAT_SIDE = 4096
@@ -29,8 +31,8 @@ CALLS = 10
 
 def on_device(n):
     """Return the ways to go through arrays on the GPU, with their bytes in `CALLS` calls."""
-    block_sums = kernels.load("sum_squares", "cupy").block_sums
-    step = kernels.load("heat", "cupy").step
+    block_sums = variants.load(sum_squares, "cupy").block_sums
+    step = variants.load(heat, "cupy").step
     x, sums = cupy.asarray(np.random.default_rng(0).random(n)), cupy.empty(-(-n // BLOCK))
     block_sums(x, sums)
     if not math.isclose(float(sums.sum()), float(cupy.dot(x, x)), rel_tol=1e-9):
@@ -47,12 +49,12 @@ def on_device(n):
 
 def from_host(n):
     """Return the ways to sum a vector of the host, with its bytes."""
-    block_sums = kernels.load("sum_squares", "cupy").block_sums
-    place, clock = device.choose(MPI.COMM_SELF, "cupy"), Clock(1)
+    block_sums = variants.load(sum_squares, "cupy").block_sums
+    rank = Rank(MPI.COMM_SELF, Clock(1), device.choose(MPI.COMM_SELF, "cupy"))
     x, sums = np.random.default_rng(0).random(n), cupy.empty(-(-n // BLOCK))
     pinned, target = cupyx.empty_pinned(n), cupy.empty(n)
     return {
-        "staged": (lambda: staging.run(place, clock, block_sums, x, sums, BLOCK), 8 * n),
+        "staged": (lambda: staging.run(rank, block_sums, x, sums, BLOCK), 8 * n),
         "copied first": (lambda: block_sums(cupy.asarray(x), sums), 8 * n),
         "page-locked copy": (lambda: target.set(pinned), 8 * n),
     }

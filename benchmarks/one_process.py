@@ -12,13 +12,14 @@ import os
 import sys
 import time
 
-# NumPy before `runtime`, which would keep its BLAS to one thread.
 import numba
 import numpy as np
 
-import kernels
-from kernels.sum_squares import BLOCK, combine
-from rankwise.node import compilation
+import rankwise  # noqa: F401  # finds the kernels, from any folder
+from kernels import heat, sum_squares
+from kernels.sum_squares import BLOCK
+from rankwise.data.sums import add_rest, add_subtrees
+from rankwise.node import compilation, variants
 
 # Threads of OpenBLAS and OpenMP spin for some 30 ms after a call, in the hope of another one, and
 # would take the cores from the next way.
@@ -42,14 +43,14 @@ def copy(source, target):
             target[i, j] = source[i, j]
 
 
-def sum_squares(n):
+def vector(n):
     """Return the ways to go through a vector of ``n`` elements, and their bytes."""
-    block_sums = kernels.load("sum_squares", "numba").block_sums
+    block_sums = variants.load(sum_squares, "numba").block_sums
     x, sums = np.random.default_rng(0).random(n), np.empty(-(-n // BLOCK))
 
     def ours():
         block_sums(x, sums)
-        return combine(sums)
+        return add_rest([0, len(sums)], add_subtrees(0, sums))
 
     if not math.isclose(ours(), np.dot(x, x), rel_tol=1e-9):
         sys.exit("error: the kernel and np.dot disagree")
@@ -57,9 +58,9 @@ def sum_squares(n):
     return ways, x.nbytes
 
 
-def heat():
+def plate():
     """Return the ways to go through a plate, and their bytes: each point is read and written."""
-    step = kernels.load("heat", "numba").step
+    step = variants.load(heat, "numba").step
     u = np.random.default_rng(0).random((HEAT_SIDE + 2, HEAT_SIDE + 2))
     out = np.zeros_like(u)
 
@@ -92,7 +93,7 @@ def main():
     n, rounds = int(float(sys.argv[1])), int(sys.argv[2])
     numba.config.CACHE_DIR = compilation.private_folder()
     numba.set_num_threads(len(os.sched_getaffinity(0)))
-    print(json.dumps(sample(*sum_squares(n), rounds) | sample(*heat(), rounds)))
+    print(json.dumps(sample(*vector(n), rounds) | sample(*plate(), rounds)))
 
 
 if __name__ == "__main__":

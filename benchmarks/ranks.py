@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from rankwise.ranks import start as program
+from rankwise.ranks.start import launch
 
 
 def proportional_memory():
@@ -28,50 +28,44 @@ def draw(start, rows):
     generator.random(out=rows)
 
 
+def leave(start, rows):
+    """Let the rows be as they are: what rank 0 has is where its node sees it."""
+
+
 def parts(comm, n, way):
     """Return the step to repeat, of this project's parts."""
-    import kernels
-    from kernels.sum_squares import BLOCK, combine
-    from rankwise.data import collectives, partition, window
-    from rankwise.node import compilation, device
+    from kernels import sum_squares
+    from kernels.sum_squares import BLOCK
+    from rankwise.data.rows import Rows
+    from rankwise.node import compilation, device, variants
+    from rankwise.node.rank import Rank
     from rankwise.ranks.clock import Clock
 
     place = device.choose(comm, "numba", int(os.environ["OMP_NUM_THREADS"]))
-    block_sums = kernels.load("sum_squares", "numba").block_sums
+    rank = Rank(comm, Clock(1), place)
+    block_sums = variants.load(sum_squares, "numba").block_sums
     one, out = np.ones(1), np.empty(1)
     compilation.warm_up(place.node, "sum_squares-float64", lambda: block_sums(one, out))
-    counts = partition.counts(n, comm.size, BLOCK)
-    blocks = [-(-count // BLOCK) for count in counts]
-    sums = np.empty(blocks[comm.rank])
-    every = np.empty(sum(blocks)) if comm.rank == 0 else None
-
-    class Run:
-        device = place
-        # Without shared memory it would be measured what it isn't called.
-        warn = sys.exit
-
-    clock = Clock(1)
-    if way == "local":
-        rows = window.private(comm, counts, np.float64)
-    else:
-        rows = window.share(comm, Run, counts, np.float64)
-    source = {"private": None, "local": draw}.get(way, lambda start, rows: None)
-    if way == "private":
-        if comm.rank == 0:
-            source = np.empty(n)
-            draw(0, source)
-    else:
-        collectives.scatter(comm, draw, counts, rows, clock)
+    x = Rows(rank, (n,), np.float64, BLOCK)
+    sums = x.per_block()
+    distribute, source = x.each if way == "local" else x.scatter, draw
+    if way == "private" and comm.rank == 0:
+        source = np.empty(n)
+        draw(0, source)
+    distribute(source)
+    if rank.warnings:
+        # Messages would be timed under the name of shared memory.
+        sys.exit("error: no shared memory")
+    if way == "shared":
+        source = leave
 
     def step():
-        x = rows.own
-        if way != "kernel":
-            distribute = collectives.fill if way == "local" else collectives.scatter
-            x = distribute(comm, source, counts, rows, clock)
-        block_sums(x, sums)
-        if way != "kernel":
-            collectives.gather(comm, sums, blocks, every, clock)
-        return combine(every) if comm.rank == 0 and way != "kernel" else None
+        if way == "kernel":
+            block_sums(x.own, sums)
+            return None
+        distribute(source)
+        x.compute(block_sums, sums)
+        return x.sum_to_root(sums)
 
     return step
 
@@ -137,4 +131,4 @@ def main(comm, argv):
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    launch(main)

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rankwise.node import variants
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -22,7 +24,9 @@ def test_a_short_run_prints_its_table_and_keeps_every_sample(start, tmp_path):
     assert len(saved["lines"]) == 4 + 12 + 1
     for line in saved["lines"]:
         assert len(line["ours"]) == len(line["others"]) == 1
-        assert min(line["ours"]) > 0 and min(line["others"]) > 0
+        # So few data are less than what other processes change: they share the libraries' memory.
+        assert line["unit"] == "MB" or min(line["ours"]) > 0
+        assert min(line["others"]) > 0
         assert re.search(rf"^{re.escape(line['what'])} .*{line['ratio']:.2f}", done.stdout, re.M)
     # Other tests may run beside this one: no verdict then, and never both.
     verdicts = re.findall(r" (yes|no)$", done.stdout, re.M)
@@ -55,9 +59,25 @@ def test_the_benchmark_of_a_gpu_calls_what_there_is(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cupyx", types.SimpleNamespace(empty_pinned=np.empty))
     module = runpy.run_path(str(FOLDER / "gpu.py"))
     monkeypatch.setitem(module["on_device"].__globals__, "HEAT_SIDE", 30)
-    numpy = __import__("kernels").load
-    monkeypatch.setattr("kernels.load", lambda name, variant: numpy(name, "numpy"))
+    load = variants.load
+    monkeypatch.setattr(variants, "load", lambda kernel, variant: load(kernel, "numpy"))
     ways = module["on_device"](10**5)
     samples = module["sample"](ways, 2, 3)
     assert set(samples) == {"sum_squares", "dot", "device copy", "heat"}
     assert all(len(each) == 2 and min(each) > 0 for each in samples.values())
+
+
+def test_moves_between_files_are_counted_on_rank_0(start, tmp_path):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "library.py").write_text("def f(): pass")
+    (tmp_path / "other.py").write_text("def f(): pass")
+    job = tmp_path / "jobs" / "job.py"
+    job.write_text(
+        "import sys; sys.path[:0] = sys.argv[1:]; import library, other\n"
+        "def f(): library.f(); library.f()\n"
+        "for _ in range(3): other.f(); other.f(); f()"
+    )
+    done = start(2, FOLDER / "moves.py", job, tmp_path, tmp_path / ".venv")
+    # To the other one at its import, from it three times, to it again twice.
+    assert (done.stdout, done.returncode) == ("6 moves between 2 files\n", 0), done.stderr

@@ -23,8 +23,10 @@ RUN = [(commands, shown) for excuse, commands, shown in BLOCKS if not excuse]
 def clone(tmp_path_factory):
     """Copy the files that git knows, so that nothing the commands write stays here."""
     folder = tmp_path_factory.mktemp("clone")
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.check_output(listed, cwd=ROOT, text=True).split():
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")
+    # What is listed may have been removed.
+    for name in filter(lambda name: (ROOT / name).is_file(), names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder

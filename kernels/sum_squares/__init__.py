@@ -9,8 +9,8 @@ elements, and it has ``STREAMS * LANES`` sums down the rows::
     block     = halves of these sums added until one is left      sum[k] + sum[k + width / 2]
     total     = neighbouring block sums added until one is left   block[2k] + block[2k + 1]
 
-A last, shorter block counts as filled up with zeros, which changes no bit. Each square is rounded
-before it is added: no fused multiply-add.
+A last, shorter block counts as filled up with zeros, and so do the blocks, up to a power of two.
+That changes no bit. Each square is rounded before it is added: no fused multiply-add.
 
 A core that walks the streams side by side keeps several of them on their way from memory, which one
 alone would not, and has all sums in its registers; `LANES` is a cache line of float64. The sums of
@@ -27,30 +27,6 @@ STREAMS = 4
 ROWS = 512
 LANES = 8
 BLOCK = STREAMS * ROWS * LANES
-
-
-# Overflow shows as infinity.
-@np.errstate(over="ignore")
-def combine(sums: np.ndarray) -> float:
-    """Add the block sums in one fixed order, neighbours first.
-
-    Parameters
-    ----------
-    sums : (blocks,) float64 array
-        Block sums of the whole vector, in the order of the blocks.
-
-    Returns
-    -------
-    float
-        Their sum; 0.0 when there is none.
-    """
-    if sums.size == 0:
-        return 0.0
-    tree = np.zeros(1 << (sums.size - 1).bit_length())
-    tree[: sums.size] = sums
-    while tree.size > 1:
-        tree = tree[0::2] + tree[1::2]
-    return float(tree[0])
 
 
 def dot_sum(x: np.ndarray) -> float:
@@ -119,8 +95,8 @@ def error_bound(n: int, total: float, roundings: int) -> float:
     total : float
         The computed sum of squares.
     roundings : int
-        Of each term: `roundings` for the block sums and `combine`; for `dot_sum` ``BLOCK + 1``, the
-        most that a dot product of `BLOCK` terms makes in any order ([1]_, eq. 3.5) and one more.
+        Of each term: `roundings` for the total; for `dot_sum` ``BLOCK + 1``, the most that a dot
+        product of `BLOCK` terms makes in any order ([1]_, eq. 3.5) and one more.
 
     Returns
     -------

@@ -30,8 +30,8 @@ def subtrees(first: int, stop: int) -> Iterator[tuple[int, int]]:
         first += 1 << level
 
 
-# Overflow shows as infinity.
-@np.errstate(over="ignore")
+# Overflow shows as infinity, and the sum of two unlike ones as NaN.
+@np.errstate(over="ignore", invalid="ignore")
 def add_subtrees(first: int, parts: np.ndarray) -> np.ndarray:
     """Return the sums of the subtrees that the blocks of a rank form.
 
@@ -56,7 +56,7 @@ def add_subtrees(first: int, parts: np.ndarray) -> np.ndarray:
     return np.array(sums, parts.dtype).reshape(len(sums), *parts.shape[1:])
 
 
-@np.errstate(over="ignore")
+@np.errstate(over="ignore", invalid="ignore")
 def add_rest(ends: Sequence[int], sums: np.ndarray) -> np.ndarray:
     """Return the sum of all blocks from the subtrees of all ranks.
 

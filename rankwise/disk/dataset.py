@@ -88,7 +88,7 @@ class Dataset:
         except hdf5.ERRORS as error:
             raise Stop(f"cannot read {self.where} at row {start}: {error}") from None
         if self.largest is not None:
-            for index in np.argwhere(~(np.abs(rows) <= self.largest))[:1].tolist():
+            for index in np.argwhere(~(np.abs(rows) <= np.float64(self.largest)))[:1].tolist():
                 value, place = rows[tuple(index)], (start + index[0], *index[1:])
                 raise Stop(f"element {place} of {self.where} is {value}: a number is needed, up to "
                            f"{self.largest:g}")  # fmt: skip

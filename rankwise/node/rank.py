@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,17 +31,16 @@ class Rank:
 
     Attributes
     ----------
+    phase : callable
+        ``with phase(name):`` adds the seconds spent inside to a phase, see `rankwise.ranks.clock`.
     warnings : list of str
         What was warned of; on rank 0 that of the launch, too.
     """
 
     def __init__(self, comm: "MPI.Comm", clock: Clock, device: Device) -> None:
         self.comm, self.clock, self.device = comm, clock, device
+        self.phase = clock.phase
         self.warnings: list[str] = []
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        """Add the seconds spent inside to a phase, see `rankwise.ranks.clock`."""
-        return self.clock.phase(name)
 
     def agree(
         self,

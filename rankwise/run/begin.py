@@ -95,7 +95,8 @@ class Begun(Rank):
         there = variants.VARIANTS if kernel is None else variants.of(kernel)
         with clock.phase("import"):
             place = device.choose(comm, args.variant, args.threads, args.device_buffers, there)
-        clock.synchronize = place.synchronize
+        if place.is_gpu:
+            clock.synchronize = place.synchronize
         super().__init__(comm, clock, place)
         if place.node.rank == 0:
             shared_memory.remove_stale()

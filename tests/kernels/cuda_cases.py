@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kernels
+from kernels import k_means
 from kernels.sum_squares import BLOCK
+from rankwise.node import variants
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Case:
         Parameters
         ----------
         variant : str
-            One of `kernels.VARIANTS`.
+            One that the kernel has.
         put, get : callable
             Bring one array to where the variant takes it, and back.
         """
@@ -64,7 +65,8 @@ class Case:
                 arrays.append(put(argument))
                 argument = arrays[-1]
             arguments.append(argument)
-        getattr(kernels.load(self.folder, variant), self.function)(*arguments)
+        kernel = importlib.import_module(f"kernels.{self.folder}")
+        getattr(variants.load(kernel, variant), self.function)(*arguments)
         return [get(array) for array in arrays]
 
     def check(self, variant: str, put: Callable = np.array, get: Callable = np.asarray) -> None:
@@ -113,10 +115,42 @@ def plates(ny: int, nx: int) -> tuple[np.ndarray, np.ndarray]:
     return u, np.full(shape, np.nan)
 
 
+def k_means_assignments() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    # Around the 32 points of a block and the 128 of a thread block; more columns than threads; and
+    # more sums than a thread block keeps.
+    for n, d, k in (
+        *((n, 3, 5) for n in (0, 1, 31, 32, 33, 128, 129, 300)),
+        *((150, 1, 1), (150, 1, 2), (40, 9, 4), (40, 40, 8), (5, 130, 3), (4, 20, 100)),
+    ):
+        yield f"{n}x{d}-{k}", points(n, d, k)
+    # All equally near, and centres that are equal: the first one wins.
+    x, centres, *rest = points(70, 2, 6)
+    yield "equal", (np.zeros_like(x), np.zeros_like(centres), *rest)
+    yield "ties", (np.sign(x), np.array([[0, 1], [1, 0], [0, 1], [0, -1.0]]), *outputs(70, 2, 4, 1))
+    yield "underflow", (x * 2.0**-560, centres * 2.0**-560, *rest[:3], rest[3] * 2.0**560)
+
+
+def points(n: int, d: int, k: int) -> tuple[Any, ...]:
+    """Return the arguments of an assignment whose roundings all tell."""
+    rng = np.random.default_rng([n, d, k])
+    x = rng.standard_normal((n, d)) * 10.0 ** rng.uniform(-3, 1, (n, d))
+    scale = 2.0 ** k_means.shift(float(np.abs(x).max(initial=0)), n)
+    k_means.round_points(x, scale)
+    return x, rng.standard_normal((k, d)), *outputs(n, d, k, scale)
+
+
+def outputs(n: int, d: int, k: int, scale: float) -> tuple[Any, ...]:
+    """Return arrays in which an element that is not written shows, and a scale."""
+    labels, inertia = np.full(n, -7, np.int32), np.full(-(-n // k_means.BLOCK), np.nan)
+    # Without points the reference writes nothing else.
+    return labels, np.full((k, d + 1), -7 if n else 0), inertia, scale
+
+
 ROWS: tuple[tuple[str, str, Callable[[], Iterator[tuple[str, tuple[Any, ...]]]]], ...] = (
     ("sum_squares", "block_sums", sum_squares),
     ("sum_squares", "block_sums", subnormal_squares),
     ("heat", "step", heat_steps),
+    ("k_means", "assign", k_means_assignments),
 )
 
 CASES = [

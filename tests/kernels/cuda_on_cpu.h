@@ -198,6 +198,8 @@ template <class Value_, class Addend_> static Value_ atomicAdd(Value_* address, 
     return old;
 }
 
+template <class Value_> static Value_ min(Value_ a, Value_ b) { return b < a ? b : a; }
+
 #define ROUNDED_(prefix, fma_name, type) \
     static inline type prefix##add_rn(type a, type b) { return a + b; } \
     static inline type prefix##sub_rn(type a, type b) { return a - b; } \

@@ -22,6 +22,10 @@ NUMBA = [
     ("sum_squares", "void(float64[::1], float64[::1])"),
     ("sum_squares", "void(float32[::1], float64[::1])"),
     ("heat", "void(float64[:, ::1], float64[:, ::1], float64)"),
+    (
+        "k_means",
+        "void(float64[:, ::1], float64[:, ::1], int32[::1], int64[:, ::1], float64[::1], float64)",
+    ),
 ]
 
 # Folder and arguments of its `cupy_.options`.
@@ -29,6 +33,7 @@ RAW: list[tuple[str, tuple[str, ...]]] = [
     ("sum_squares", ("float64",)),
     ("sum_squares", ("float32",)),
     ("heat", ()),
+    ("k_means", ()),
 ]
 
 SUM = """

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kernels
 from kernels import heat
 from kernels.heat import (
     LOW,
@@ -23,6 +22,7 @@ from kernels.heat import (
     sine,
 )
 from kernels.heat.numpy_ import step as reference
+from rankwise.node.variants import load
 from tests.kernels.cuda_cases import CASES, Case, plates
 
 # Points inside the ring, along y and x.
@@ -120,7 +120,7 @@ def test_numba_has_the_bits_of_the_reference_in_rows_of_an_array(case):
 @pytest.mark.parametrize("variant", ["numpy", "numba"])
 @pytest.mark.parametrize("pieces", [[5], [1, 4], [1, 1, 1, 1, 1], [2, 0, 3]])
 def test_pieces_of_the_plate_have_the_bits_of_the_whole(variant, pieces):
-    step = kernels.load("heat", variant).step
+    step = load(heat, variant).step
     u, whole = plates(5, 30)
     cut = whole.copy()
     reference(u, whole, 0.2)
@@ -136,7 +136,7 @@ def test_extreme_values_have_the_bits_of_the_definition(variant):
     values = np.array([5e-324, -5e-324, 1e-308, -0.0, 0.0, 1e300, -1e307, 1.0])
     u = np.random.default_rng(0).choice(values, (40, 50))
     out, expected = (np.full(u.shape, np.nan) for _ in range(2))
-    kernels.load("heat", variant).step(u, out, 0.1)
+    load(heat, variant).step(u, out, 0.1)
     in_plain_python(u, expected, 0.1)
     assert out.tobytes() == expected.tobytes()
 
@@ -146,7 +146,7 @@ def test_extreme_values_have_the_bits_of_the_definition(variant):
 def test_what_is_not_finite_shows_in_its_neighbours_alone(variant, bad):
     u, out = np.ones((7, 9)), np.ones((7, 9))
     u[3, 4] = bad
-    kernels.load("heat", variant).step(u, out, STABLE)
+    load(heat, variant).step(u, out, STABLE)
     reached = {(3, 4), (2, 4), (4, 4), (3, 3), (3, 5)}
     assert set(zip(*np.nonzero(out != 1), strict=True)) == reached
     assert not np.isfinite(out[3, 4])
@@ -185,7 +185,7 @@ def test_initial_fills_any_rows_with_the_same_bits():
 @pytest.mark.parametrize("steps", [0, 1, 2, 300])
 def test_closed_form(variant, ny, nx, r, steps):
     start = plate(ny, nx)
-    u = walk(start, r, steps, kernels.load("heat", variant).step)
+    u = walk(start, r, steps, load(heat, variant).step)
     assert distance(u, start, r, steps) <= 1
 
 
@@ -273,7 +273,7 @@ def test_steps_are_those_of_the_sine_transform(variant, ny, nx):
         [factor(ny, nx, (p, q), r) ** steps for q in range(1, nx + 1)] for p in range(1, ny + 1)
     ]
     after = fft.idstn(factors * fft.dstn(start[1:-1, 1:-1], type=1), type=1)
-    found = walk(start, r, steps, kernels.load("heat", variant).step)[1:-1, 1:-1]
+    found = walk(start, r, steps, load(heat, variant).step)[1:-1, 1:-1]
     np.testing.assert_allclose(found, after, rtol=0, atol=1e-13)
 
 

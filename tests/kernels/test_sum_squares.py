@@ -1,27 +1,25 @@
 """The CPU variants and the order of summation; the GPU variants have files of their own."""
 
 import math
-import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-import kernels
+from kernels import sum_squares
 from kernels.sum_squares import (
     BLOCK,
     LANES,
     ROWS,
     STREAMS,
-    combine,
     dot_sum,
     error_bound,
     find_not_finite,
     roundings,
 )
 from kernels.sum_squares.numpy_ import block_sums as reference
+from rankwise.data.sums import add_rest, add_subtrees
+from rankwise.node.variants import load
 
 SIZES = [0, 1, LANES - 1, LANES, ROWS * LANES + 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK]
 SIZES += [100 * BLOCK + 77]
@@ -31,6 +29,12 @@ def sums_of(block_sums, x):
     out = np.full(-(-len(x) // BLOCK), np.nan)
     block_sums(x, out)
     return out
+
+
+def total_of(block_sums, x):
+    """Return the sum as a rank that has all blocks adds it."""
+    sums = sums_of(block_sums, x)
+    return float(add_rest([0, len(sums)], add_subtrees(0, sums)))
 
 
 def in_plain_python(x):
@@ -58,7 +62,7 @@ def test_reference_follows_the_definition(n, dtype):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("n", SIZES)
 def test_numba_has_the_bits_of_the_reference(n, dtype):
-    numba = kernels.load("sum_squares", "numba")
+    numba = load(sum_squares, "numba")
     x = np.random.default_rng(n).normal(size=n).astype(dtype)
     assert sums_of(numba.block_sums, x).tobytes() == sums_of(reference, x).tobytes()
 
@@ -69,13 +73,13 @@ def test_threads_do_not_change_the_bits(threads):
 
     x = np.random.default_rng(0).random(50 * BLOCK + 3)
     numba.set_num_threads(threads)
-    block_sums = kernels.load("sum_squares", "numba").block_sums
+    block_sums = load(sum_squares, "numba").block_sums
     assert sums_of(block_sums, x).tobytes() == sums_of(reference, x).tobytes()
 
 
 @pytest.mark.parametrize("variant", ["numpy", "numba"])
 def test_extreme_values_have_the_bits_of_the_reference(variant):
-    block_sums = kernels.load("sum_squares", variant).block_sums
+    block_sums = load(sum_squares, variant).block_sums
     x = np.array([1e-170, 5e-324, -0.0, 1e150, -1e150, 1e-200] * 1000)
     assert sums_of(block_sums, x).tobytes() == in_plain_python(x).tobytes()
 
@@ -85,7 +89,7 @@ def test_extreme_values_have_the_bits_of_the_reference(variant):
 def test_what_is_not_finite_shows_in_its_block_alone(variant, bad):
     x = np.ones(3 * BLOCK)
     x[BLOCK + 5] = bad
-    finite = np.isfinite(sums_of(kernels.load("sum_squares", variant).block_sums, x))
+    finite = np.isfinite(sums_of(load(sum_squares, variant).block_sums, x))
     assert finite.tolist() == [True, False, True]
 
 
@@ -93,7 +97,7 @@ def test_what_is_not_finite_shows_in_its_block_alone(variant, bad):
 @pytest.mark.parametrize("n", [1, 10, BLOCK, 10**5, 2 * 10**5])
 def test_closed_form(variant, n):
     # 1^2 + ... + n^2 = n (n + 1) (2 n + 1) / 6, and all terms and sums are exact in float64.
-    total = combine(sums_of(kernels.load("sum_squares", variant).block_sums, np.arange(1.0, n + 1)))
+    total = total_of(load(sum_squares, variant).block_sums, np.arange(1.0, n + 1))
     assert total == n * (n + 1) * (2 * n + 1) // 6
 
 
@@ -101,7 +105,7 @@ def test_closed_form(variant, n):
 def test_error_stays_within_its_bound(n):
     x = np.random.default_rng(n).random(n)
     exact = sum(Fraction(value) ** 2 for value in x.tolist())
-    total = combine(sums_of(reference, x))
+    total = total_of(reference, x)
     assert abs(Fraction(total) - exact) <= Fraction(error_bound(n, total, roundings(n)))
     # Tight enough to notice one element more or less.
     assert error_bound(n, total, roundings(n)) < 1e-12 * total
@@ -113,7 +117,7 @@ def test_error_comes_close_to_its_bound():
     x = np.full(BLOCK, small)
     x.reshape(STREAMS, ROWS, LANES)[:, 0] = 1.0
     exact = sum(Fraction(value) ** 2 for value in x.tolist())
-    total = combine(sums_of(reference, x))
+    total = total_of(reference, x)
     error = abs(Fraction(total) - exact)
     bound = Fraction(error_bound(BLOCK, total, roundings(BLOCK)))
     assert 0.9 * bound < error <= bound
@@ -141,41 +145,5 @@ def test_error_bound_covers_squares_that_underflow():
     n = 1000
     x = np.full(n, 1.4e-162)
     exact = n * Fraction(x[0]) ** 2
-    total = combine(sums_of(reference, x))
+    total = total_of(reference, x)
     assert abs(Fraction(total) - exact) <= Fraction(error_bound(n, total, roundings(n)))
-
-
-@given(st.lists(st.floats(0, 1e300), max_size=50))
-def test_combine_is_within_rounding_of_the_exact_sum(values):
-    exact = math.fsum(values)
-    assert combine(np.array(values)) == pytest.approx(exact, rel=1e-14)
-
-
-def test_combine_adds_neighbours_first():
-    # 1 + 2^-53 is 1 again; two of the small ones together are not lost.
-    small = 2.0**-53
-    assert combine(np.array([1.0, 0.0, small, small])) == 1 + 2 * small
-    assert combine(np.array([1.0, small, 0.0, small])) == 1.0
-    assert combine(np.array([])) == 0.0
-
-
-def test_load():
-    assert kernels.load("sum_squares", "numpy").block_sums is reference
-    with pytest.raises(ValueError, match="unknown variant 'fortran'"):
-        kernels.load("sum_squares", "fortran")
-
-
-def test_load_of_a_variant_that_is_not_there(tmp_path, monkeypatch):
-    (tmp_path / "half").mkdir()
-    (tmp_path / "half" / "numpy_.py").touch()
-    monkeypatch.setattr(kernels, "__path__", [*kernels.__path__, str(tmp_path)])
-    assert kernels.load("half", "numpy")
-    with pytest.raises(NotImplementedError, match="no variant 'cuda': take --variant numpy"):
-        kernels.load("half", "cuda")
-
-
-def test_load_passes_on_a_missing_dependency(monkeypatch):
-    monkeypatch.delitem(sys.modules, "kernels.sum_squares.cupy_", raising=False)
-    monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(ImportError, match="cupy"):
-        kernels.load("sum_squares", "cupy")
