@@ -15,7 +15,7 @@ Check: the built-in state is a product of sines, which each step multiplies by a
 """
 
 # First: from here on a rank that fails ends the others.
-from rankwise.job import Run, Stop, add_input, add_loop, count, launch, positive
+from rankwise.job import Run, add_input, add_loop, count, launch, positive
 
 import numpy as np
 
@@ -42,11 +42,6 @@ def side(text):
 def grow(args, ranks):
     """Turn the size of one rank into that of all: the work is rows x columns x steps."""
     args.rows = (args.rows or args.n) * ranks
-
-
-def require_one_size(args):
-    if args.input is not None and args.rows:
-        raise Stop("--rows is for the built-in state; the size of an --input is fixed")
 
 
 def advance(run, plate, u, new, step):
@@ -99,9 +94,9 @@ def answer(run, source, final, r):
 def main(comm, argv):
     run = Run(comm, argv, __file__, __doc__, options, kernel=heat, grow=grow)
     args = run.args
-    run.agree(require_one_size, args)
     shape = args.rows or args.n, args.n
-    source = run.source(heat.initial(*shape), shape, largest=LARGEST, least=1)
+    made = heat.initial(*shape)
+    source = run.source(made, shape, largest=LARGEST, least=1, sizes=("rows",))
     args.rows, args.n = ny, nx = source.shape
     args.dx = args.dx or 1 / (nx + 1)
     args.dt = args.dt or 0.8 * heat.longest_step(args.alpha, args.dx)

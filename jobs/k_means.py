@@ -24,7 +24,7 @@ def options(parser):
     made = add_input(parser, "the points, a row each: float64, float32 or uint8, 2-D", local=True)
     made.add_argument("--n", type=count, default=10**5, help="points to draw (default: 1e5)")
     add, few = parser.add_argument, lambda text: count(text, 1, 10**4)
-    add("--d", type=few, default=4, help="dimensions of drawn points (default: 4)")
+    add("--d", type=few, help="dimensions of drawn points (default: 4)")
     add("--k", type=few, default=3, help="clusters (default: 3)")
     add("--seed", type=count, default=0, help="of drawn points and of --start random (default: 0)")
     meaning = "first centres: each (n/k)-th point (default), the first points, or random ones"
@@ -32,11 +32,9 @@ def options(parser):
     add_loop(parser, 300, "steps at most; fewer if the centres stay where they are")
 
 
-def solve(run, x, loop, points, first, scale, assign):
-    """Do the steps; return labels, totals, centres before and after the last step, inertias."""
+def solve(run, x, loop, points, first, scale, assign, labels, there, sums):
+    """Do the steps; return totals, centres before and after the last step, inertias."""
     device, new, inertias = run.device, first.copy(), []
-    labels, sums = device.empty(len(points), np.int32), x.per_block()
-    there = device.empty((run.args.k, run.args.d + 1), np.int64)
     totals = np.empty(there.shape, np.int64)
     with run.phase("to_device"):
         points = device.to_device(points)
@@ -50,13 +48,13 @@ def solve(run, x, loop, points, first, scale, assign):
         new[...] = k_means.means(totals, centres, scale)
         if np.array_equal(new, centres):
             break
-    return labels, totals, centres, run.same(new), inertias
+    return totals, centres, run.same(new), inertias
 
 
 def answer(run, evidence, labels, found, s, ends):
     """Check the last step, and return what the record holds. On rank 0."""
     totals, centres, new, inertias = found
-    for each in check.judge(evidence, *found, ends):
+    for each in check.judge(evidence, labels, *found, ends):
         run.check(*each)
     for text in check.remarks(evidence, totals, centres, new, ends):
         run.warn(text)
@@ -73,28 +71,32 @@ def answer(run, evidence, labels, found, s, ends):
 def main(comm, argv):
     run = Run(comm, argv, __file__, __doc__, options, kernel=k_means, grow="n")
     args = run.args
-    drawn = k_means.blobs(args.seed, args.d, args.k)
-    source = run.source(drawn, (args.n, args.d), k_means.DTYPES, k_means.LARGEST, args.k)
+    shape = args.n, args.d or 4
+    drawn = k_means.blobs(args.seed, shape[1], args.k)
+    source = run.source(drawn, shape, k_means.DTYPES, k_means.LARGEST, args.k, ("d",))
     args.n, args.d = n, d = source.shape  # of an input too, for the record
     problem = {name: vars(args)[name] for name in ("n", "d", "k", "seed", "start")}
     loop = run.loop(problem, 8 * args.k * d, source)
     x, assign = run.rows(source, k_means.BLOCK), run.kernel("assign", scale=1.0)
     run.compile(assign, *k_means.one_point(d))
+    labels = x.per_row(np.int32)
+    room = labels, run.device.empty((args.k, d + 1), np.int64), x.per_block()
     first = comm.bcast(run.on_root(k_means.first_centres, source, source.dtype, *problem.values()))
     with loop:
         loop.resume_on_all("centres", first)
         for _ in run.repeats():
             (x.each if args.distribute == "local" else x.scatter)(source)
             points = x.on_host().astype(np.float64)  # a copy, since the check takes what came
-            ends = np.max(comm.allgather(k_means.extent(points)), axis=0)
+            with run.phase("reduce"):
+                ends = np.max(comm.allgather(k_means.extent(points)), axis=0)
             s = k_means.shift(np.abs(ends).max(), n)
             k_means.round_points(points, 2.0**s)
-            labels, *found = solve(run, x, loop, points, first, 2.0**s, assign)
+            found = solve(run, x, loop, points, first, 2.0**s, assign, *room)
             every = x.gather(labels)
         again = x.on_host()
         if source.made:
             source(x.start, again)
-        own = check.examine(again, run.device.to_host(labels), found[1], n, 2.0**s)
+        own = check.examine(again, run.device.to_host(labels), found[1], x.start, n, 2.0**s)
         results = run.on_root(answer, run, comm.gather(own), every, found, s, ends)
         m = n * (loop.done - loop.first)
         # A step reads a point and writes its label; a term of a distance has three operations.

@@ -7,7 +7,9 @@ clone, or hold only a wheel, or a stranger's package `kernels`.
 import os
 import sys
 from pathlib import Path
-from stat import S_ISVTX
+from stat import S_IWOTH
+
+__version__ = "0.1.0"
 
 
 def _program() -> str | None:
@@ -15,25 +17,29 @@ def _program() -> str | None:
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
     # While Python looks for `-m rankwise`, the name of the program is -m. The command stands for
-    # the program that it starts; to read a report it runs no code that lies beside the data.
+    # the program that it starts; no file that this program is given may say what code runs here.
     if sys.argv[:1] == ["-m"] or (file and os.path.basename(file) == "rankwise"):
-        command = sys.argv[sys.argv.index("--") :] if "--" in sys.argv else []
-        return next((word for word in command if word.endswith(".py")), None)
-    # -m of any other package, pytest, and what else an environment brings, are no jobs.
-    if getattr(main, "__spec__", None) or not file:
+        words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+        if words and os.path.basename(words[0]).startswith("python"):
+            words = words[1:]
+        return words[0] if words and words[0].endswith(".py") else None
+    if getattr(main, "__spec__", None):
+        # -m of a profiler, which runs a file; or of another package, which is no job.
+        run = sys.argv[0]
+        return run if run.endswith(".py") and run != file else None
+    # pytest, and what else an environment brings, are no jobs.
+    if not file or Path(file).resolve().parent == Path(sys.executable).parent.resolve():
         return None
-    beside_python = Path(file).resolve().parent == Path(sys.executable).parent.resolve()
-    return None if beside_python else file
+    return file
 
 
 def _root() -> Path | None:
-    """Return the folder of the program's kernels: the nearest one above it."""
+    """Return the folder of the program's kernels: its own, or one or two above it."""
     program = _program()
-    for folder in Path(program).resolve().parents if program else ():
+    for folder in list(Path(program).resolve().parents)[:3] if program else ():
         # Into a folder like /tmp anybody may put kernels, and they are not the program's.
-        if os.path.isfile(folder / "kernels" / "__init__.py") and not (
-            folder.stat().st_mode & S_ISVTX
-        ):
+        theirs = folder.stat().st_mode & S_IWOTH
+        if not theirs and os.path.isfile(folder / "kernels" / "__init__.py"):
             return folder
     return None
 

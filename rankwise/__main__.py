@@ -85,9 +85,9 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
-        from importlib.metadata import version
+        from rankwise import __version__
 
-        print(f"rankwise {version('rankwise')}")
+        print(f"rankwise {__version__}")
         parser.exit()
 
 

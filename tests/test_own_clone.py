@@ -210,3 +210,31 @@ def test_two_clones_share_no_compiled_kernel(start, second, tmp_path):
     clones = (second, second, tmp_path / "third")
     digests = [start(None, clone / "jobs" / "digest.py").stdout for clone in clones]
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("profiler", ["cProfile", "trace --count --missing", "pdb -c continue"])
+def test_a_job_under_a_profiler_is_of_its_own_clone(second, tmp_path, profiler):
+    module, *options = profiler.split()
+    command = [sys.executable, "-m", module, *options, second / "jobs" / "whose.py"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+    )
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("["))
+    assert set(json.loads(line)[1:]) == {
+        str(second / name)
+        for name in ("kernels/__init__.py", "rankwise/__init__.py", "rankwise/node/code.py")
+    }
+
+
+def test_no_file_that_the_swept_program_is_given_says_what_code_runs(start, second):
+    (second / "rankwise" / "__init__.py").write_text("raise SystemExit('code beside data')")
+    data = write(second / "jobs" / "data.py", "")
+    command = ["sweep", "--dry-run", "--ranks", "1", "--", "/bin/echo", data]
+    done = subprocess.run([INSTALLED, *command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_kernels_far_above_a_program_are_not_its_own(second, stranger):
+    program = write(second / "a" / "b" / "c" / "plot.py", WHOSE)
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
+    assert str(second) not in done.stdout

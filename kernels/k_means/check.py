@@ -19,7 +19,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from kernels.k_means import BLOCK, HARMLESS, round_points
+from kernels.k_means import BLOCK, HARMLESS, VALUES, round_points
 
 UNIT = 2.0**-53
 
@@ -49,6 +49,8 @@ class Evidence:
         where they are closest, among a sample of points.
     change : float
         Largest change of a coordinate by its rounding.
+    labels : int
+        `fingerprint` of the labels.
     """
 
     sums: np.ndarray
@@ -57,6 +59,7 @@ class Evidence:
     excess: float
     bound: float
     change: float
+    labels: int
 
 
 def gamma(roundings: int, unit: float = UNIT) -> float:
@@ -109,8 +112,26 @@ def rise(before: float, after: float, n: int, d: int, largest: float) -> tuple[f
     return (0.0 if after <= before else after - before), bound
 
 
+def fingerprint(labels: np.ndarray, start: int) -> int:
+    """Return ``sum (i + 1) label[i]`` modulo 2**64, which adds up over parts of the labels.
+
+    Parameters
+    ----------
+    labels : (m,) int32 array
+        Of the points from ``start`` on, counted from 0.
+    start : int
+    """
+    total = 0
+    for first in range(0, len(labels), VALUES):
+        part = labels[first : first + VALUES].astype(np.int64)
+        places = np.arange(start + first + 1, start + first + 1 + len(part))
+        # Whole numbers wrap around, which the remainder allows.
+        total += int(np.dot(places, part))
+    return total % 2**64
+
+
 def examine(
-    x: np.ndarray, labels: np.ndarray, centres: np.ndarray, n: int, scale: float
+    x: np.ndarray, labels: np.ndarray, centres: np.ndarray, start: int, n: int, scale: float
 ) -> Evidence:
     """Compute again, in other ways, what a kernel makes of the points of one rank.
 
@@ -121,8 +142,8 @@ def examine(
     labels : (m,) int32 array
         Their labels, for ``centres``.
     centres : (k, d) float64 array
-    n : int
-        Number of points, of all ranks.
+    start, n : int
+        First of these points, counted from 0; number of points, of all ranks.
     scale : float
         See `kernels.k_means.round_points`.
     """
@@ -130,11 +151,12 @@ def examine(
     change = round_points(x, scale)
     firsts: dict[tuple[float, ...], int] = {}
     first = [firsts.setdefault(tuple(centre), j) for j, centre in enumerate(centres.tolist())]
+    mark = fingerprint(labels, start)
     known = (labels >= 0) & (labels < k)
     labels = np.where(known, labels, 0)
     wrong = np.count_nonzero(~known | (np.array(first)[labels] != labels))
     sums, inertia = exact_sums(x, labels, k, n), dot_inertia(x, labels, centres)
-    return Evidence(sums, inertia, int(wrong), *excess(x, labels, centres), change)
+    return Evidence(sums, inertia, int(wrong), *excess(x, labels, centres), change, mark)
 
 
 def exact_sums(x: np.ndarray, labels: np.ndarray, k: int, n: int) -> np.ndarray:
@@ -268,6 +290,7 @@ def worst(pairs: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 def judge(
     evidence: list[Evidence],
+    labels: np.ndarray,
     totals: np.ndarray,
     centres: np.ndarray,
     new: np.ndarray,
@@ -280,6 +303,8 @@ def judge(
     ----------
     evidence : list of Evidence
         Of all ranks, from `examine` with ``centres``.
+    labels : (n,) int32 array
+        Of all points, as they are going to be kept.
     totals : (k, d + 1) int64 array
         Of the iteration.
     centres, new : (k, d) float64 array
@@ -298,8 +323,10 @@ def judge(
     counts = sum(each.sums[:, :, -1].sum(axis=0) for each in evidence)
     wrong = np.abs(counts - totals[:, -1]).max() + sum(each.wrong for each in evidence)
     again, n = math.fsum(each.inertia for each in evidence), int(counts.sum())
+    lost = fingerprint(labels, 0) != sum(each.labels for each in evidence) % 2**64
     found = [
         (float(wrong), 0.0, "points by cluster: exact"),
+        (float(lost), 0.0, "labels where they belong: exact"),
         (*centre_error((e.sums for e in evidence), centres, new), "centres: rounding of means"),
         (abs(again - inertias[-1]), inertia_bound(n, d, again), "inertia: rounding of both sums"),
         (*worst((e.excess, e.bound) for e in evidence), "labels of a sample: rounding"),

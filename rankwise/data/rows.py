@@ -91,9 +91,21 @@ class Rows:
         Stop
             A rank has too little memory.
         """
-        comm = self.rank.comm
-        with agreement(comm, MemoryError):
-            return self.rank.device.empty((self.blocks[comm.rank], *shape))
+        return self._new((self.blocks[self.rank.comm.rank], *shape), np.float64)
+
+    def per_row(self, dtype: Any) -> Any:
+        """Return a new array on the device with an element for each row of this rank. Collective.
+
+        Raises
+        ------
+        Stop
+            A rank has too little memory.
+        """
+        return self._new((self.counts[self.rank.comm.rank],), dtype)
+
+    def _new(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        with agreement(self.rank.comm, MemoryError):
+            return self.rank.device.empty(shape, dtype)
 
     def compute(self, kernel: Callable[..., None], out: Any) -> None:
         """Call ``kernel(rows, out)``, which writes a value for each block, in phase ``kernel``.
@@ -148,6 +160,9 @@ class Rows:
         rank, every = self.rank, None
         with rank.phase("to_host"):
             values = rank.device.for_mpi(values)
+        # Before the agreement, in which waiting would not be counted.
+        with rank.phase("wait"):
+            rank.comm.Barrier()
         with agreement(rank.comm, MemoryError):
             if rank.comm.rank == 0:
                 every = np.empty((self.shape[0], *values.shape[1:]), values.dtype)

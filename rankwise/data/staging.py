@@ -6,6 +6,7 @@ the other. So the GPU needs memory for two pieces, whatever the number of rows.
 """
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def run(rank: Rank, call: Callable[..., None], x: Any, out: Any, block: int) -> 
             call(x, out)
         return
     begin = time.perf_counter()
-    row_bytes = np.dtype((x.dtype, x.shape[1:])).itemsize
+    row_bytes = math.prod(x.shape[1:]) * x.itemsize
     step = max(1, PIECE_BYTES // max(1, block * row_bytes)) * block
     # A GPU has no arrays of no bytes.
     slots = _slots(device, (min(step, len(x)), *x.shape[1:]), x.dtype) if len(x) else []

@@ -5,6 +5,7 @@ Not an MPI-3 window: where ``/dev/shm`` is full, one ends the rank with SIGBUS a
 and to make one Open MPI 5 prints errors of components that it then does without.
 """
 
+import math
 import mmap
 import os
 import tempfile
@@ -72,7 +73,7 @@ def share(rank: Rank, counts: list[int], row: tuple[int, ...], dtype: Any) -> Wi
     Stop
         A rank has too little memory for its rows.
     """
-    comm, device, kind = rank.comm, rank.device, np.dtype((dtype, row))
+    comm, device = rank.comm, rank.device
     node = device.node
     ranks = node.allgather(comm.rank)
     parts, failure = None, ""
@@ -84,7 +85,7 @@ def share(rank: Rank, counts: list[int], row: tuple[int, ...], dtype: Any) -> Wi
         else:
             own = parts[node.rank]
     if failure and comm.rank == 0:
-        size = sum(counts[each] for each in ranks) * kind.itemsize / 1e9
+        size = sum(counts[each] for each in ranks) * _row_bytes(row, dtype) / 1e9
         rank.warn(
             f"{_FOLDER}, {size:.3g} GB for the ranks of a node to share: {failure}; so rank 0 "
             "sends them copies, which takes more time and memory"
@@ -117,7 +118,7 @@ def _allocate(
     """
     # Each rank's rows begin with a page, which is near the core that takes it first.
     page = mmap.ALLOCATIONGRANULARITY
-    octets = np.dtype((dtype, row)).itemsize
+    octets = _row_bytes(row, dtype)
     sizes = [-(-count * octets // page) * page for count in counts]
     shapes = [(count, *row) for count in counts]
     ends = list(accumulate(sizes))
@@ -183,6 +184,10 @@ def _open(node: "MPI.Comm", octets: int) -> tuple[int | None, str]:
     # Only now may a rank take memory.
     node.Barrier()
     return handle, failure
+
+
+def _row_bytes(row: tuple[int, ...], dtype: Any) -> int:
+    return math.prod(row) * np.dtype(dtype).itemsize
 
 
 def _reason(error: Exception) -> str:

@@ -65,8 +65,10 @@ class Found:
 
         def fill(start: int, rows: np.ndarray) -> None:
             try:
+                if getattr(dataset, "dtype", None) != rows.dtype:
+                    raise ValueError(f"it holds no {name!r} of type {rows.dtype}")
                 dataset.read_direct(rows, np.s_[start : start + len(rows)])
-            except OSError as error:
+            except (OSError, TypeError, ValueError) as error:
                 raise Stop(f"cannot read {self.path} at row {start}: {error}") from None
 
         return fill

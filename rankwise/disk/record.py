@@ -86,7 +86,9 @@ _KINDS = {
     **dict.fromkeys(_JSON, dict),
     "warnings": list,
 }
-_COLUMNS = {"rank", "host", "cores", "threads", "device", "peak_memory"}
+# Of the table of ranks, with the kind of their elements.
+_COLUMNS = {"rank": "i", "host": "S", "cores": "S", "threads": "i", "device": "S",
+            "peak_memory": "i"}  # fmt: skip
 # Files lie beside the record, so that a name is enough: at most 255 bytes on Linux.
 SNAPSHOT = np.dtype([("step", "i8"), ("file", "S255"), ("sha256", "S64")])
 _DIGEST_BYTES = 16 * 2**20
@@ -338,8 +340,14 @@ def _require_schema(record: Record) -> None:
             raise ValueError(f"its attribute {name!r} is missing or no {kind.__name__}")
     if min(record.attributes[name] for name in ("ranks", "nodes", "threads")) < 1:
         raise ValueError("it is of no ranks, nodes or threads")
-    if not _COLUMNS <= set(record.ranks.dtype.names or ()) or record.snapshots.dtype != SNAPSHOT:
+    kinds = {name: kind[0].kind for name, kind in (record.ranks.dtype.fields or {}).items()}
+    if not _COLUMNS.items() <= kinds.items() or record.snapshots.dtype != SNAPSHOT:
         raise ValueError("its ranks or snapshots are no tables of this schema")
+    if record.timings.dtype != np.float64 or not {"kernel", "write"} <= set(record.phases):
+        raise ValueError("its timings are no seconds of phases")
+    failed = [check for check in record.checks if not check["error"] <= check["bound"]]
+    if failed and not record.attributes["unchecked"]:
+        raise ValueError("a check failed in it, and it does not say so")
     sizes = (*record.timings.shape[:1], len(record.phases), record.attributes["ranks"])
     if record.timings.shape != sizes or record.ranks.shape != sizes[2:] or 0 in sizes:
         raise ValueError("its timings are not those of its phases and ranks")

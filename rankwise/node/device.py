@@ -247,6 +247,10 @@ def choose(
     """
     from mpi4py import MPI
 
+    with agreement(comm):
+        if not variants:
+            files = ", ".join(f"{variant}_.py" for variant in VARIANTS)
+            raise Stop(f"the kernel is no folder with a variant: one of {files}")
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     nodes = sum(comm.allgather(node.rank == 0))
     cores = tuple(sorted(os.sched_getaffinity(0)))

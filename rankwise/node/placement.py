@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from rankwise.node import code
 from rankwise.node.device import Device, physical_core
+from rankwise.node.variants import GPU_VARIANTS, VARIANTS
 from rankwise.ranks.agreement import Stop, agreement
 from rankwise.ranks.mpi import is_number, mpi_files, mpi_library
 
@@ -74,7 +75,9 @@ class Facts:
     code: str
 
 
-def look(comm: "MPI.Comm", device: Device, variant: str) -> tuple[list[str], list[str]]:
+def look(
+    comm: "MPI.Comm", device: Device, variant: str, variants: Sequence[str] = VARIANTS
+) -> tuple[list[str], list[str]]:
     """Find what is wrong with this launch. Collective over `comm`.
 
     Parameters
@@ -85,6 +88,8 @@ def look(comm: "MPI.Comm", device: Device, variant: str) -> tuple[list[str], lis
         What this rank runs on.
     variant : str
         What the user asked for, ``auto`` included.
+    variants : sequence of str
+        Those that the kernel has.
 
     Returns
     -------
@@ -117,7 +122,7 @@ def look(comm: "MPI.Comm", device: Device, variant: str) -> tuple[list[str], lis
     every = comm.gather(facts)
     difference = _difference(every or [])
     refuse(comm, [difference] if difference else [])
-    return ([], []) if every is None else judge(every, variant, device.variant)
+    return ([], []) if every is None else judge(every, variant, device.variant, variants)
 
 
 def refuse(comm: "MPI.Comm", errors: list[str]) -> None:
@@ -166,7 +171,9 @@ def _code_digest() -> str:
     return code.digest([*own, *code.package_files(), *code.kernel_files()])
 
 
-def judge(ranks: Sequence[Facts], wanted: str, variant: str) -> tuple[list[str], list[str]]:
+def judge(
+    ranks: Sequence[Facts], wanted: str, variant: str, variants: Sequence[str] = VARIANTS
+) -> tuple[list[str], list[str]]:
     """Return the errors and the warnings that the facts of ranks of the same code give rise to.
 
     Parameters
@@ -175,6 +182,8 @@ def judge(ranks: Sequence[Facts], wanted: str, variant: str) -> tuple[list[str],
         By rank.
     wanted, variant : str
         The variant that the user asked for, and the one that runs.
+    variants : sequence of str
+        Those that the kernel has.
     """
     nodes: dict[int, list[Facts]] = {}
     for facts in ranks:
@@ -195,7 +204,7 @@ def judge(ranks: Sequence[Facts], wanted: str, variant: str) -> tuple[list[str],
     if shared:
         warnings.append(shared[0] + _elsewhere(shared))
     if wanted == "auto":
-        warnings.append(_unused_gpus(ranks, variant))
+        warnings.append(_unused_gpus(ranks, variant, variants))
     return errors, [text for text in warnings if text]
 
 
@@ -288,13 +297,16 @@ def _shared_gpu(node: Sequence[Facts]) -> str:
     )
 
 
-def _unused_gpus(ranks: Sequence[Facts], variant: str) -> str:
+def _unused_gpus(ranks: Sequence[Facts], variant: str, variants: Sequence[str]) -> str:
     """Say why ``auto`` did not take the GPUs; empty if it did, or there are none."""
     with_gpu = [rank for rank, facts in enumerate(ranks) if facts.gpus]
     without = [rank for rank, facts in enumerate(ranks) if not facts.gpus]
     wish = next((facts.wish for facts in ranks if facts.wish), "")
-    if variant in ("cuda", "cupy"):
+    if variant in GPU_VARIANTS:
         return ""
+    if not set(GPU_VARIANTS) & set(variants):
+        there = f"a GPU was asked for ({wish}), and the kernel has no variant for it: ask for none"
+        return there if wish else ""
     if with_gpu and without:
         return (
             f"{_place(ranks, with_gpu[0])} sees a GPU and {_place(ranks, without[0])} none, so all "

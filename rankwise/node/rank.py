@@ -79,12 +79,16 @@ class Rank:
             return call(*args) if self.comm.rank == 0 else None
 
     def warn(self, text: str) -> None:
-        """Print a warning, and keep it for the record. Significant on rank 0."""
+        """Print a warning, and keep it for the record. Does nothing on other ranks than 0."""
+        if self.comm.rank != 0:
+            return
         self.tell(f"warning: {text}")
         self.warnings.append(text)
 
     def tell(self, text: str) -> None:
-        """Print a line on standard error, if there is still one. Significant on rank 0."""
+        """Print a line on standard error, if there is still one; nothing on ranks but 0."""
+        if self.comm.rank != 0:
+            return
         # The log may be on a disk that is full by now: the run is worth more.
         with suppress(OSError):
             print(f"{Path(sys.argv[0]).name}: {printable(text)}", file=sys.stderr, flush=True)

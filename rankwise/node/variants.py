@@ -11,6 +11,8 @@ GPU_VARIANTS = ("cuda", "cupy")
 def of(kernel: ModuleType) -> tuple[str, ...]:
     """Return the variants that a kernel has: those with a module ``<variant>_`` in its package."""
     name = kernel.__name__
+    if not hasattr(kernel, "__path__"):
+        return ()
     return tuple(v for v in VARIANTS if importlib.util.find_spec(f"{name}.{v}_") is not None)
 
 

@@ -82,15 +82,18 @@ class Clock:
                 self.synchronize()
         finally:
             seconds, inside = time.perf_counter() - start, self._inside.pop()
-        if self._inside:
-            self._inside[-1] += seconds
         self.add(name, seconds - inside)
+        if self._inside:
+            # `add` has counted the rest.
+            self._inside[-1] += inside
 
     def add(self, name: str, seconds: float) -> None:
         """Add seconds that were measured otherwise to phase ``name`` of this repeat.
 
         Of the warm-up nothing is kept, and outside of the repeats only what runs once.
         """
+        if self._inside:
+            self._inside[-1] += seconds
         once = self._repeat is None and name in ONCE
         if once or (self._repeat is not None and self._repeat >= 0):
             row, column = self.seconds[self._repeat or 0], PHASES.index(name)
@@ -123,6 +126,11 @@ class Clock:
     def warming_up(self) -> bool:
         """Whether this is the untimed warm-up."""
         return self._repeat == -1
+
+    @property
+    def complete(self) -> bool:
+        """Whether all timed repeats were run to their end."""
+        return not np.isnan(self.seconds[:, PHASES.index("other")]).any()
 
     def total(self, name: str) -> float:
         """Return the seconds of a phase of this rank so far, over all repeats [s]."""

@@ -74,6 +74,7 @@ class Begun(Rank):
         file: str,
         doc: str,
         options: Callable[[argparse.ArgumentParser], object],
+        *,
         kernel: ModuleType | None = None,
         grow: Grow | None = None,
         refuse: bool = True,
@@ -100,7 +101,7 @@ class Begun(Rank):
         super().__init__(comm, clock, place)
         if place.node.rank == 0:
             shared_memory.remove_stale()
-        self.errors, self.warnings = placement.look(comm, place, args.variant)
+        self.errors, self.warnings = placement.look(comm, place, args.variant, there)
         self.commit = git_commit(Path(file)) if comm.rank == 0 else ""
         self.checks: list[dict[str, Any]] = []
         self.first_step = self.restarts = 0

@@ -147,4 +147,8 @@ class Loop:
 
     def _kept(self, save: Callable[[], State]) -> dict[str, Result]:
         state = save()
-        return results(state)[0] if self._run.comm.rank == 0 else {}
+        if self._run.comm.rank != 0:
+            return {}
+        kept, problems = results(state)
+        assert not problems, problems
+        return kept

@@ -13,7 +13,7 @@ from rankwise.ranks.words import printable
 _MOST = 2**63 - 1
 
 
-def results(given: Mapping[str, tuple[Any, str, str]]) -> tuple[dict[str, Result], list[str]]:
+def results(given: Any) -> tuple[dict[str, Result], list[str]]:
     """Return what a record holds of ``name: (value, unit, description)``, and what is wrong.
 
     Parameters
@@ -21,17 +21,25 @@ def results(given: Mapping[str, tuple[Any, str, str]]) -> tuple[dict[str, Result
     given : mapping
         Values are Python or NumPy numbers, or arrays of them.
     """
+    if not isinstance(given, Mapping):
+        form = "{name: (value, unit, description)}"
+        return {}, [f"the results are {type(given).__name__}, and not {form}"]
     kept, problems = {}, []
     for name, value in given.items():
         try:
+            # An array of three numbers could be taken apart, too.
+            if not (isinstance(value, tuple) and len(value) == 3):
+                raise ValueError(f"a {type(value).__name__}")
             values, unit, description = value
+            if not (isinstance(unit, str) and isinstance(description, str)):
+                raise ValueError("without a unit and a description in words")
             array = np.asarray(values)
             # HDF5 holds numbers of more bits, and JSON does not.
             if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
                 raise ValueError(f"of type {array.dtype}")
             if not str(name).isidentifier() or name != str(name):
                 raise ValueError("of a name that is no word of letters, digits and _")
-            kept[name] = Result(array, printable(str(unit)), printable(str(description)))
+            kept[name] = Result(array, printable(unit), printable(description))
         except (TypeError, ValueError) as error:
             problems.append(
                 f"the result {name!r} is left out: it is not (number or array of numbers, unit, "

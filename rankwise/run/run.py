@@ -71,9 +71,10 @@ class Run(Begun):
         dtypes: tuple[Any, ...] = (np.float64,),
         largest: float | None = None,
         least: int = 0,
+        sizes: tuple[str, ...] = (),
     ) -> Source:
         """Return where the data come from: ``make`` or the ``--input``. See `Source`."""
-        return Source(self, make, shape, dtypes, largest, least)
+        return Source(self, make, shape, dtypes, largest, least, sizes)
 
     def rows(self, source: Source, block: int = 1) -> Rows:
         """Return rows of the shape of a source, in whole blocks. See `Rows`."""
@@ -186,13 +187,16 @@ class Run(Begun):
         if self._loop is not None:
             self._loop.checkpoint.require_owner()
             snapshots = self._loop.snapshots.table()
-        kept, problems = checked_results(results or {})
+        kept, problems = checked_results(results if self.comm.rank == 0 else {})
         for name, value in figures.items():
             figures[name], more = whole(name, value)
             problems += more
-        timed = self.comm.allreduce(self.clock.total("kernel"), max) > 0
-        if not timed and (figures["kernel_bytes"] or figures["kernel_flops"]):
-            problems.append("no rank was in the phase 'kernel'")
+        problems += self._problems_of_the_clock(figures)
+        problems += [
+            f"the check failed: {check['why']}"
+            for check in self.checks
+            if not check["error"] <= check["bound"]
+        ]
         if not self.checks:
             problems.append("no check was made: run.check(error, bound, why) on rank 0")
         figures["unchecked"] = "; ".join(problems)
@@ -202,6 +206,18 @@ class Run(Begun):
             summary.summary(made)
         path = record.write(self.comm, self.path, made, self.args.force)
         return {} if made is None else summary.summary(made), path
+
+    def _problems_of_the_clock(self, figures: dict[str, Any]) -> list[str]:
+        """Return what is wrong with the times. Collective."""
+        whole_repeats = self.comm.allreduce(self.clock.complete, min)
+        in_kernel = self.comm.allreduce(self.clock.total("kernel"), max) > 0
+        moved = figures["kernel_bytes"] or figures["kernel_flops"]
+        problems = {
+            "not all repeats were run to their end, so there are no seconds: "
+            "for repeat in run.repeats()": not whole_repeats,
+            "no rank was in the phase 'kernel'": moved and not in_kernel,
+        }
+        return [text for text, true in problems.items() if true]
 
 
 def _refuse_unchecked(facts: dict[str, Any], path: Path) -> None:

@@ -62,6 +62,8 @@ class Source:
         Largest magnitude that an element of an input may have; then what is not finite is refused.
     least : int
         Rows that the job needs.
+    sizes : tuple of str
+        Options, None by default, that are sizes of made data: refused beside an input.
 
     Attributes
     ----------
@@ -86,11 +88,16 @@ class Source:
         dtypes: tuple[Any, ...],
         largest: float | None = None,
         least: int = 0,
+        sizes: tuple[str, ...] = (),
     ) -> None:
         args = run.args
         self._data: Dataset | None = None
         self.made, self._fill = getattr(args, "input", None) is None, make
         facts = tuple(shape), np.dtype(dtypes[0])
+        with agreement(run.comm):
+            for name in sizes:
+                if not self.made and getattr(args, name) is not None:
+                    raise Stop(f"--{name} is for made data; the size of an --input is fixed")
         if not self.made:
             facts = self._open(run, len(shape), dtypes, largest)
         self.shape, self.dtype = facts
@@ -105,6 +112,7 @@ class Source:
         self, run: Begun, ndim: int, dtypes: tuple[Any, ...], largest: float | None
     ) -> tuple[tuple[int, ...], np.dtype]:
         args, comm, facts = run.args, run.comm, None
+        self._fill = _absent
         everywhere = getattr(args, "distribute", "scatter") == "local"
         with agreement(comm):
             if comm.rank == 0 or everywhere:
@@ -128,3 +136,10 @@ class Source:
     def sha256(self) -> str | None:
         """Return the SHA-256 of the elements of an input; None of made data. On rank 0."""
         return None if self._data is None else self._data.sha256()
+
+
+def _absent(start: int, rows: np.ndarray) -> None:
+    raise Stop(
+        "only rank 0 has opened the --input: for `each`, the job needs add_input(..., local=True), "
+        "and the user --distribute local"
+    )

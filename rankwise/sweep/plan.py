@@ -6,10 +6,10 @@ import random
 import re
 from argparse import Namespace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import rankwise
 from rankwise.node.code import git_commit
 from rankwise.node.slurm import slurm_ids
 from rankwise.ranks.words import counted
@@ -102,7 +102,7 @@ def make(
         "order": _order(command.modes, ranks, args.launches, seed),
         "started": _now(),
         "machine": _machine(found),
-        "versions": {"rankwise": version("rankwise"), "python": platform.python_version()},
+        "versions": {"rankwise": rankwise.__version__, "python": platform.python_version()},
         "program": command.digest(),
         "git": git_commit(command.program),
         "slurm": slurm_ids(),

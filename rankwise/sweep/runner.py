@@ -192,6 +192,8 @@ def _reason_against(run: Run, figures: dict[str, Any]) -> str:
         return "GPUs were asked for, and the record says that none was used"
     if figures["first_step"]:
         return "it went on from a checkpoint, so its seconds are those of a part"
+    if not figures["seconds"] > 0:
+        return "its record has no seconds"
     return str(figures["unchecked"])
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -157,7 +158,8 @@ def test_the_phases_of_sums_are_counted(comm):
         rows.sum_to_root(parts)
     assert rank.clock.total("reduce") > 0
     assert rank.clock.total("broadcast") == rank.clock.total("gather") == 0
-    rank.clock = Clock(1)
+    rank = rank_of(comm)
+    rows = Rows(rank, (10**4,), np.float64, block=1)
     for _ in rank.clock.repeats():
         rows.sum_to_all(parts)
     assert rank.clock.total("reduce") > 0
@@ -192,3 +194,21 @@ def test_an_array_travels_to_the_ranks_and_back(comm, shape, block, how, nodes):
         assert (back is None) == (comm.rank != 0)
         if back is not None:
             assert_same_bits(back, whole)
+
+
+@pytest.mark.mpi
+def test_waiting_for_a_late_rank_is_waiting(comm):
+    rank = rank_of(comm)
+    rows = Rows(rank, (100,), np.float64, block=1)
+    for repeat in rank.clock.repeats(comm.Barrier):
+        if repeat == 0 and comm.rank == comm.size - 1:
+            time.sleep(0.2)
+        rows.gather(np.zeros(rows.counts[comm.rank]))
+    waited = rank.clock.total("wait") > 0.15
+    assert waited == (comm.rank < comm.size - 1)
+
+
+@pytest.mark.mpi
+def test_a_row_may_have_more_than_two_gigabytes(comm):
+    rows = Rows(rank_of(comm), (0, 2**28 + 1, 2), np.float64, block=1)
+    assert rows.scatter(np.empty((0, 2**28 + 1, 2))).shape[0] == 0

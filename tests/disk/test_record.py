@@ -419,6 +419,28 @@ def damages():
         del file["ranks"]
         file["ranks"] = np.tile(ranks, 2)
 
+    def text_for_seconds(file):
+        values, phases = file["timings"][...], file["timings"].attrs["phases"]
+        del file["timings"]
+        file["timings"] = values.astype("S3")
+        file["timings"].attrs["phases"] = phases
+
+    def numbers_for_hosts(file):
+        ranks = file["ranks"][...]
+        del file["ranks"]
+        kinds = [
+            (name, "i8" if name == "host" else ranks.dtype[name]) for name in ranks.dtype.names
+        ]
+        file["ranks"] = np.zeros(ranks.shape, kinds)
+
+    def other_phases(file):
+        phases = file["timings"].attrs["phases"]
+        file["timings"].attrs["phases"] = phases[::-1].astype("S3")
+
+    def failed_check(file):
+        del file["checks"]
+        file["checks"] = np.array([(b"exact", 5.0, 1.0)], [("why", "S5"), *kinds])
+
     kinds = [("error", "f8"), ("bound", "f8")]
     no_text = np.zeros(2, [("why", "f8"), *kinds])
     no_utf8 = np.array([(b"\xff", 0.0, 1.0)], [("why", "S1"), *kinds])
@@ -438,6 +460,10 @@ def damages():
         "a large packed chunk": (one_huge_chunk, "packed chunks of 1024 MiB"),
         "attribute missing": (no_such_attribute, "its attribute 'job' is missing or no str"),
         "text for a number": (text_for_a_number, "its attribute 'ranks' is missing or no int"),
+        "text for seconds": (text_for_seconds, "its timings are no seconds of phases"),
+        "numbers for hosts": (numbers_for_hosts, "ranks or snapshots are no tables"),
+        "phases missing": (other_phases, "its timings are no seconds of phases"),
+        "a check that failed": (failed_check, "a check failed in it, and it does not say so"),
         "other tables": (replace("ranks", data=np.ones(1)), "ranks or snapshots are no tables"),
         "a rank too many": (a_rank_too_many, "timings are not those of its phases and ranks"),
         "nested JSON": (nested, "maximum recursion depth"),

@@ -11,7 +11,7 @@ import pytest
 from mpi4py import MPI
 
 from kernels.k_means import BLOCK, blobs
-from rankwise.data import collectives
+from rankwise.data import collectives, rows
 from rankwise.disk import record
 from rankwise.node import device
 from rankwise.ranks import signals
@@ -70,7 +70,8 @@ def test_iris(comm, job, mpi_tmp_path, variant):
         assert found.attributes["kernel_bytes"] == (4 * 8 + 4) * 150 * 4
         assert found.attributes["kernel_flops"] == 3 * 3 * 4 * 150 * 4
         assert [check["why"].split(":")[0] for check in found.checks] == [
-            "points by cluster", "centres", "inertia", "labels of a sample", "rise of the inertia",
+            "points by cluster", "labels where they belong", "centres", "inertia",
+            "labels of a sample", "rise of the inertia",
         ]  # fmt: skip
 
 
@@ -154,6 +155,23 @@ def test_stopped_on_its_way_it_goes_on_to_the_same_bits(comm, job, mpi_tmp_path,
         steps = int(values(whole)["iterations"]) - stops[1]
         assert parts.attributes["work"] == 3000 * steps
         assert not list(mpi_tmp_path.glob("*c*.h5")) + list(mpi_tmp_path.glob(".*"))
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("fault", ["lost", "swapped"])
+def test_labels_that_are_gathered_wrong_are_found(comm, job, mpi_tmp_path, monkeypatch, fault):
+    right = rows.Rows.gather
+
+    def wrong(self, values):
+        every = right(self, values)
+        if every is not None:
+            every[:] = 0 if fault == "lost" else every[::-1].copy()
+        return every
+
+    monkeypatch.setattr(rows.Rows, "gather", wrong)
+    with pytest.raises(Stop, match=r"check failed: .* labels where they belong"):
+        run(job, comm, mpi_tmp_path / "r.h5", "--n", 2000)
+    assert not (mpi_tmp_path / "r.h5").exists()
 
 
 @pytest.mark.mpi
@@ -324,6 +342,7 @@ MISTAKES = {
     "no steps": (["--steps", "0"], "not a whole number from 1 to"),
     "another start": (["--start", "best"], "invalid choice: 'best'"),
     "too large for the machine": (["--n", "1e15"], "Unable to allocate"),
+    "d and an input": (["--input", "x.h5:/far", "--d", "2"], "--d is for made data"),
     "n and an input": (["--input", "x.h5:/far", "--n", "5"], "not allowed with"),
     "weak with an input": (["--input", "x.h5:/far", "--weak"], "the size of an --input is fixed"),
     "input missing": (["--input", "/nonexistent.npy"], "/nonexistent.npy: no such file"),
@@ -353,16 +372,17 @@ def inputs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_and_changes_nothing(job, inputs, mistake, monkeypatch, capsys):
+def test_a_mistake_is_told_and_changes_nothing(comm, job, inputs, mistake, monkeypatch, capsys):
     arguments, message = MISTAKES[mistake]
     before = {path.name for path in inputs.iterdir()}
     monkeypatch.chdir(inputs)
     with pytest.raises(Stop) as caught:
-        run(job, MPI.COMM_SELF, "r.h5", *arguments)
+        run(job, comm, "r.h5", *arguments)
     printed = capsys.readouterr()
     assert caught.value.status == 2
-    assert message in printed.err + str(caught.value)
+    assert message in printed.err + str(caught.value) or (comm.rank and not str(caught.value))
     assert printed.out == ""
     assert {path.name for path in inputs.iterdir()} == before
 

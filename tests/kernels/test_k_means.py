@@ -84,9 +84,10 @@ def lloyd(x, k, how="spread", assign=reference, steps=300, average=means):
     # As two ranks, the second of which has more.
     parts = (slice(n // 3 // BLOCK * BLOCK), slice(n // 3 // BLOCK * BLOCK, n))
     evidence = [
-        check.examine(came[part].copy(), labels[part], centres, n, 2.0**s) for part in parts
+        check.examine(came[part].copy(), labels[part], centres, part.start or 0, n, 2.0**s)
+        for part in parts
     ]
-    checks = check.judge(evidence, totals, centres, new, inertias, ends)
+    checks = check.judge(evidence, labels, totals, centres, new, inertias, ends)
     told = check.remarks(evidence, totals, centres, new, ends)
     failed = [why.split(":")[0] for error, bound, why in checks if not error <= bound]
     return SimpleNamespace(

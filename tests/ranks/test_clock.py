@@ -246,3 +246,29 @@ def test_total_adds_the_repeats():
     assert clock.total("kernel") == 0
     clock.seconds[:, PHASES.index("kernel")] = [1.0, np.nan, 2.5]
     assert clock.total("kernel") == 3.5
+
+
+def test_what_is_added_inside_a_phase_counts_once():
+    watch = Clock(1)
+    for repeat in watch.repeats():
+        if repeat == 0:
+            with watch.phase("read"):
+                time.sleep(0.05)
+                # As a device measures its kernel.
+                watch.add("kernel", 0.03)
+    read, kernel = (watch.total(name) for name in ("read", "kernel"))
+    assert kernel == 0.03
+    assert 0.015 < read < 0.03 + 0.02
+
+
+def test_repeats_are_complete_when_all_have_come_to_their_end():
+    watch = Clock(2)
+    for repeat in watch.repeats():
+        assert not watch.complete
+        if repeat == 1:
+            break
+    assert not watch.complete
+    watch = Clock(2)
+    for _ in watch.repeats():
+        pass
+    assert watch.complete

@@ -477,3 +477,78 @@ def test_the_kernel_is_that_of_the_variant_with_its_constants(comm, begin):
     run.compile(seen.append, np.ones((3, 3)))
     assert [array.shape for array in seen] == [(3, 3)]
     assert run.clock.total("compile") > 0
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("results", [None, [1.0], {"x": np.arange(3.0)}, {"x": [1.0, "K", "x"]}])
+def test_results_of_another_form_are_not_taken_for_results(comm, door, begin, results):
+    run = begin()
+    compute(run)
+    run.on_root(run.check, 0, 0, "exact")
+    found = unchecked(comm, door, run, results, FIGURES, "unit, description)")
+    assert found is None or found.results == {}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("left", ["at the second", "before the first"])
+def test_repeats_that_were_not_run_to_their_end_have_no_seconds(comm, door, begin, left):
+    run = begin("--repeats", "3")
+    if left == "at the second":
+        for repeat in run.repeats():
+            with run.phase("kernel"):
+                pass
+            if repeat == 1:
+                break
+    run.on_root(run.check, 0, 0, "exact")
+    figures = {"work": 1, "kernel_bytes": 0}
+    found = unchecked(comm, door, run, TOTAL, figures, "not all repeats were run to their end")
+    assert found is None or found.results["total"].values == 2.5
+
+
+@pytest.mark.mpi
+def test_a_check_that_failed_is_told_though_the_record_is_written(comm, door, begin):
+    run = begin()
+    compute(run)
+    # As preflight does, whose figures are worth keeping.
+    run.checks.append({"why": "exact", "error": 2.0, "bound": 0.0})
+    unchecked(comm, door, run, TOTAL, FIGURES, "the check failed: exact")
+
+
+@pytest.mark.mpi
+def test_an_input_that_one_rank_has_opened_is_not_made_by_the_others(
+    comm, door, begin, mpi_tmp_path
+):
+    if comm.rank == 0:
+        np.save(mpi_tmp_path / "x.npy", np.ones(10))
+    run = begin("--input", f"{mpi_tmp_path}/x.npy", options=lambda p: door.add_input(p, "numbers"))
+    source = run.source(lambda start, rows: rows.fill(7.0), (5,))
+    x = run.rows(source)
+    if comm.size == 1:
+        assert (x.each(source) == 1).all()
+    else:
+        with pytest.raises(door.Stop, match=r"add_input\(\.\.\., local=True\)"):
+            x.each(source)
+
+
+@pytest.mark.mpi
+def test_a_warning_of_all_ranks_is_one(comm, begin, capsys):
+    run = begin()
+    before = list(run.warnings)
+    run.warn("little heat")
+    run.tell("half way")
+    told = capsys.readouterr().err
+    assert told.count("warning: little heat") == told.count("half way") == (comm.rank == 0)
+    assert run.warnings == before + ["little heat"] * (comm.rank == 0)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("form", ["no variant", "no folder"])
+def test_a_kernel_without_variants_is_one_sentence(door, begin, tmp_path, monkeypatch, form):
+    name = f"bare_{form[3:]}"
+    path = tmp_path / (f"{name}/__init__.py" if form == "no variant" else f"{name}.py")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(door.Stop, match=r"no folder with a variant: one of numpy_\.py") as caught:
+        begin(kernel=importlib.import_module(name))
+    assert caught.value.status == 2
