@@ -14,7 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-import rankwise
+from rankwise import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -169,7 +169,7 @@ def test_command_of_a_wheel(installed, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert rankwise("--version") == f"rankwise {rankwise.__version__}\n"
+    assert rankwise("--version") == f"rankwise {__version__}\n"
     said = rankwise("templates", "slurm").split()
     templates = sorted((ROOT / "slurm").iterdir())
     assert said == [f"slurm/{template.name}" for template in templates]
@@ -184,4 +184,4 @@ def test_command_of_a_wheel(installed, tmp_path):
 
 def test_citation_names_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert (citation["version"], citation["license"]) == (rankwise.__version__, PROJECT["license"])
+    assert (citation["version"], citation["license"]) == (__version__, PROJECT["license"])
