@@ -1,7 +1,7 @@
 """Clusters by k-means (Lloyd): points go to the nearest centre, centres to their points' mean.
 
     mpirun -n 4 python jobs/k_means.py
-    mpirun -n 4 python jobs/k_means.py --n 1e7 --d 16 --k 10 --distribute local
+    mpirun -n 4 python jobs/k_means.py --n 1e7 --d 8 --k 5 --distribute local
     mpirun -n 4 python jobs/k_means.py --input points.h5:/x --k 5 --start random --checkpoint c.h5
 
 Communication: rank 0 draws or reads the points and sends each rank its blocks; in each step the

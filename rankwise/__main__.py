@@ -100,12 +100,18 @@ def _fill_sweep(parser: argparse.ArgumentParser) -> None:
 
 
 def _fill_report(parser: argparse.ArgumentParser) -> None:
-    _require_extras()
-    from rankwise.report import page
+    from rankwise.report import command
 
-    parser.description, parser.epilog = page.DESCRIPTION, page.EXAMPLES
-    page.add_arguments(parser)
-    parser.set_defaults(run=page.main)
+    parser.description, parser.epilog = command.DESCRIPTION, command.EXAMPLES
+    command.add_arguments(parser)
+    parser.set_defaults(run=_report)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from rankwise.report import command
+
+    _require_extras()
+    return command.main(args)
 
 
 def _fill_show(parser: argparse.ArgumentParser) -> None:

@@ -81,6 +81,7 @@ class Rows:
 
     def on_host(self) -> np.ndarray:
         """Return the rows of this rank in host memory: themselves, if they are there."""
+        self._require_own()
         return self.rank.device.to_host(self.own)
 
     def per_block(self, *shape: int) -> Any:
@@ -118,6 +119,7 @@ class Rows:
         out : (blocks of this rank, ...) array
             From `per_block`.
         """
+        self._require_own()
         staging.run(self.rank, kernel, self.own, out, self.block)
 
     def sum_to_root(self, parts: Any) -> Any:
@@ -168,6 +170,10 @@ class Rows:
                 every = np.empty((self.shape[0], *values.shape[1:]), values.dtype)
         collectives.gather(rank.comm, values, self.counts, every, rank.clock)
         return every
+
+    def _require_own(self) -> None:
+        if self.own is None:
+            raise RuntimeError("no rows are here yet: call scatter(source) or each(source) first")
 
     def _to_host(self, parts: Any) -> np.ndarray:
         with self.rank.phase("to_host"):

@@ -48,6 +48,8 @@ def summary(record: Record) -> dict[str, Any]:
             for name, result in record.results.items()
             if result.values.ndim == 0
         },
+        "git": facts["git"],
+        "start": facts["start"],
         "checks": record.checks,
         "unchecked": facts["unchecked"],
         "work": facts["work"],
@@ -124,6 +126,7 @@ def text(facts: dict[str, Any], path: Path) -> str:
         f"{counted(facts['threads'], 'thread')} per rank",
         f"  variant   {facts['variant']}{chosen}, on {', '.join(facts['devices'])}",
         f"  MPI       {facts['mpi']}",
+        f"  code      commit {_short(facts['git'])}, started {facts['start'][:19]} UTC",
         *(f"  {name:<9} {value!r}" for name, value in facts["results"].items()),
         *(
             f"  check     off by {check['error']:.3g}, bound {check['bound']:.3g}: {check['why']}"
@@ -152,6 +155,11 @@ def show(facts: dict[str, Any], path: Path, as_json: bool, warned: bool = False)
     line = json.dumps({**facts, "record": str(path)})
     shown = facts | {"warnings": []} if warned else facts
     print(line if as_json else printable(text(shown, path)), flush=True)
+
+
+def _short(commit: str) -> str:
+    name, dash, dirty = commit.partition("-")
+    return name[:12] + dash + dirty
 
 
 def _speed(facts: dict[str, Any]) -> str:

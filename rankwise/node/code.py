@@ -36,7 +36,7 @@ def git_commit(program: Path | None) -> str:
     -------
     str
         Ends with ``-dirty`` if Python files there differ from it, or are not in it. ``unknown`` if
-        there is no such file, Git does not track it, or Git cannot be asked.
+        there is no such file, or Git cannot be asked, or does not track a file that is no Python.
     """
     if program is None:
         return "unknown"
@@ -44,7 +44,8 @@ def git_commit(program: Path | None) -> str:
     program = program.resolve()
     # Python files alone, but all of them: data and records lie about in many clones.
     every = ["--porcelain=v2", "--branch", "--untracked-files=all", "--", ":(top)*.py"]
-    if not _git(program.parent, "ls-files", "--", f":(literal){program.name}"):
+    tracked = _git(program.parent, "ls-files", "--", f":(literal){program.name}")
+    if not tracked and (program.suffix != ".py" or not program.is_file()):
         return "unknown"
     lines = _git(program.parent, "status", *every)
     headers = [line for line in lines if line.startswith("# ")]
@@ -52,7 +53,8 @@ def git_commit(program: Path | None) -> str:
     # Before the first commit it is "(initial)".
     if not commit.isalnum():
         return "unknown"
-    return commit if len(headers) == len(lines) else f"{commit}-dirty"
+    clean = tracked and len(headers) == len(lines)
+    return commit if clean else f"{commit}-dirty"
 
 
 def _git(folder: Path, *words: str) -> list[str]:

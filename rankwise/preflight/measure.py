@@ -50,7 +50,7 @@ class Memory:
         wanted = max(_LEAST_BYTES, _CACHES * _cache_bytes())
         octets = min(wanted, int(_SHARE_OF_MEMORY * _free_bytes() / 2)) // node.size
         # The same on every rank, whatever each finds to be free.
-        elements = node.allreduce(octets, min) // 8
+        elements = min(node.allgather(octets)) // 8
         self.node = node
         # Too little memory for more: then the figures are those of caches.
         self.cached = 8 * elements * node.size < _CACHES * _cache_bytes()
@@ -93,8 +93,8 @@ class Memory:
             self.node.Barrier()
             start = time.perf_counter()
             self._each(work)
-            best = min(best, self.node.allreduce(time.perf_counter() - start, max))
-        return self.node.allreduce(self.octets) / best / 1e9
+            best = min(best, max(self.node.allgather(time.perf_counter() - start)))
+        return sum(self.node.allgather(self.octets)) / best / 1e9
 
 
 def _cache_bytes() -> int:

@@ -100,7 +100,7 @@ class Preflight:
         """Say how busy the nodes are with something else."""
         # Asleep, since ranks that wait in MPI keep cores busy.
         sleep_until_all(self.comm)
-        busy, all_cores = self.comm.allreduce((busy_cores(), os.cpu_count()), max)
+        busy, all_cores = max(self.comm.allgather((busy_cores(), os.cpu_count() or 1)))
         text = f"{busy:.2g} of {all_cores} cores are busy with something else, on the busiest node"
         problem = "figures are too low; ask for whole nodes (--exclusive)"
         other = busy > max(BUSY_CORES, BUSY_SHARE * all_cores)
@@ -118,7 +118,7 @@ class Preflight:
             self.findings.add("GPU", "none is used")
             return
         works = device_buffers.work(device.variant) if self.node.rank == 0 else True
-        works = self.comm.allreduce(works, min)
+        works = min(self.comm.allgather(works))
         self.findings.add("GPU", f"{len(device.gpus)} in sight of rank 0")
         text = f"--device-buffers {'works' if works else 'fails'}"
         problem = "data pass through host memory; load an MPI built for GPUs if the site has one"
@@ -134,7 +134,7 @@ class Preflight:
                     read = max(read, memory.read())
                 copied = max(copied, memory.copy())
         figures = np.array(measure.of_nodes(comm, self.node, (read, copied))).reshape(-1, 2).T
-        cached = comm.allreduce(memory.cached, max)
+        cached = max(comm.allgather(memory.cached))
         if comm.rank == 0:
             read, copied = figures.min(axis=1)
             problems = out_of_step(figures[0], self.hosts)
@@ -144,8 +144,8 @@ class Preflight:
                 )
             text = f"all ranks of a node read {read:.3g} GB/s and copy {copied:.3g} GB/s"
             self.findings.add("memory", text, *problems)
-        self.octets = comm.allreduce(memory.octets) * measure.SAMPLES
-        self.wrong += comm.allreduce(memory.wrong())
+        self.octets = sum(comm.allgather(memory.octets)) * measure.SAMPLES
+        self.wrong += sum(comm.allgather(memory.wrong()))
         self.results |= {
             "read_bandwidth": (figures[0], "GB/s", "of each node's memory, all ranks at once"),
             "copy_bandwidth": (figures[1], "GB/s", "the same, bytes read and written"),
@@ -180,7 +180,7 @@ class Preflight:
 
     def look_at_imports(self) -> None:
         """Say how long Python and its libraries took to load."""
-        imports = self.comm.allreduce(self.run.clock.total("import"), max)
+        imports = max(self.comm.allgather(self.run.clock.total("import")))
         problem = "slow; keep the environment on a local disk, or in a container image"
         text = f"{imports:.3g} s, the slowest rank"
         self.findings.add("imports", text, problem if imports > SLOW_IMPORT else None)

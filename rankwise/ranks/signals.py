@@ -90,6 +90,12 @@ def ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def heed() -> None:
+    """Let each signal end the process at once, as it does to any program."""
+    for number in STATUS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def undone(action: Callable[[], object]) -> Iterator[None]:
     """Do ``action`` if a signal ends the process inside."""

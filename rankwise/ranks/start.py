@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
+# The runs of this process that have begun and not been finished.
+unfinished: list[str] = []
+# All ranks know how the run ended, and have nothing left to do.
+_PATIENCE_SECONDS = 10.0
+
+
 def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     """Start MPI, run ``main(COMM_WORLD, arguments)`` and exit with one status on every rank.
 
@@ -54,6 +60,7 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     try:
         refuse_copies(comm)
         main(comm, sys.argv[1:])
+        _require_finish(comm)
         sys.stdout.flush()
     except Stop as stop:
         if str(stop) and (comm.rank == 0 or not stop.agreed):
@@ -72,7 +79,7 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
         _tell(f"rank {comm.rank} of {comm.size} on {host} failed:\n{lines}")
         abort(1)
     signals.ignore()
-    comm.Barrier()
+    _wait_for_all(comm)
     try:
         # None where it is closed.
         if sys.stderr is not None:
@@ -81,6 +88,23 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
         # Python tries again at its end, and would turn the status into 120.
         sys.stderr = None
     sys.exit(status)
+
+
+def _require_finish(comm: "MPI.Comm") -> None:
+    """Stop if a run has begun and not been finished: others may wait for this rank in its end."""
+    if unfinished:
+        # If rank 0 has left out its end, too, the message is rank 0's.
+        time.sleep(0.0 if comm.rank == 0 else 1.0)
+        raise Stop(f"main ended without run.finish on rank {comm.rank}: no record is written", 1)
+
+
+def _wait_for_all(comm: "MPI.Comm") -> None:
+    """Wait for the end of all ranks. A signal ends this one if it takes unusually long."""
+    arrived, patience = comm.Ibarrier(), time.monotonic() + _PATIENCE_SECONDS
+    while not arrived.Test():
+        time.sleep(0.0005)
+        if time.monotonic() > patience:
+            signals.heed()
 
 
 def _tell(text: str) -> None:

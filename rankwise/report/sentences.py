@@ -54,7 +54,7 @@ _PHASES = {
     "exchange": "Every rank sends to every other: send less, or less often, or give each rank more "
     "work.",
     "queue": "Ranks ask for their next task: cut the work into fewer, larger tasks.",
-    "wait": "All ranks wait, in turn: balance the load between one exchange and the next.",
+    "wait": "In each exchange another rank is late: give all of them the same work.",
     "reduce": "Values of all ranks are combined: combine fewer, or less often, or give each rank "
     "more work.",
     "gather": "Results are collected on one rank: send less, or combine them on the way.",

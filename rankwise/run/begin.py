@@ -10,6 +10,7 @@ from rankwise.disk import record
 from rankwise.node import device, placement, shared_memory, variants
 from rankwise.node.code import git_commit
 from rankwise.node.rank import Rank
+from rankwise.ranks import start
 from rankwise.ranks.agreement import Stop, agreement
 from rankwise.ranks.clock import Clock
 from rankwise.run import options as command_line
@@ -87,6 +88,8 @@ class Begun(Rank):
         )
         options(parser)
         self.args = args = command_line.parse(comm, parser, argv, weak=grow is not None)
+        if isinstance(grow, str) and not hasattr(args, grow):
+            raise TypeError(f"grow={grow!r} is no option of this job")
         if grow is not None and args.weak:
             with agreement(comm):
                 _grow(args, grow, comm.size)
@@ -99,6 +102,7 @@ class Begun(Rank):
         if place.is_gpu:
             clock.synchronize = place.synchronize
         super().__init__(comm, clock, place)
+        start.unfinished.append(self.job)
         if place.node.rank == 0:
             shared_memory.remove_stale()
         self.errors, self.warnings = placement.look(comm, place, args.variant, there)

@@ -43,7 +43,7 @@ def collect(
 
     comm, device = run.comm, run.device
     used = memory.peak()
-    node_memory = device.node.allreduce(used - memory.counted_by_others())
+    node_memory = sum(device.node.allgather(used - memory.counted_by_others()))
     host = MPI.Get_processor_name()
     row = (comm.rank, host, ranges(device.cores), device.threads, device.name, used)
     rows = comm.gather((row, node_memory))

@@ -13,6 +13,7 @@ from rankwise.data.rows import Rows
 from rankwise.disk import record, summary
 from rankwise.disk.record import SNAPSHOT
 from rankwise.node import compilation, variants
+from rankwise.ranks import start
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.words import printable
 from rankwise.run import provenance
@@ -67,7 +68,7 @@ class Run(Begun):
     def source(
         self,
         make: Fill,
-        shape: Sequence[int],
+        shape: int | Sequence[int],
         dtypes: tuple[Any, ...] = (np.float64,),
         largest: float | None = None,
         least: int = 0,
@@ -183,6 +184,7 @@ class Run(Begun):
         path : Path
             Where the record is.
         """
+        start.unfinished.clear()
         snapshots = np.empty(0, SNAPSHOT)
         if self._loop is not None:
             self._loop.checkpoint.require_owner()
@@ -209,8 +211,8 @@ class Run(Begun):
 
     def _problems_of_the_clock(self, figures: dict[str, Any]) -> list[str]:
         """Return what is wrong with the times. Collective."""
-        whole_repeats = self.comm.allreduce(self.clock.complete, min)
-        in_kernel = self.comm.allreduce(self.clock.total("kernel"), max) > 0
+        whole_repeats = min(self.comm.allgather(self.clock.complete))
+        in_kernel = max(self.comm.allgather(self.clock.total("kernel"))) > 0
         moved = figures["kernel_bytes"] or figures["kernel_flops"]
         problems = {
             "not all repeats were run to their end, so there are no seconds: "

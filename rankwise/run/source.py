@@ -84,7 +84,7 @@ class Source:
         self,
         run: Begun,
         make: Fill,
-        shape: Sequence[int],
+        shape: int | Sequence[int],
         dtypes: tuple[Any, ...],
         largest: float | None = None,
         least: int = 0,
@@ -93,7 +93,8 @@ class Source:
         args = run.args
         self._data: Dataset | None = None
         self.made, self._fill = getattr(args, "input", None) is None, make
-        facts = tuple(shape), np.dtype(dtypes[0])
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        facts = shape, np.dtype(dtypes[0])
         with agreement(run.comm):
             for name in sizes:
                 if not self.made and getattr(args, name) is not None:
@@ -101,6 +102,7 @@ class Source:
         if not self.made:
             facts = self._open(run, len(shape), dtypes, largest)
         self.shape, self.dtype = facts
+        self._tried = False
         self.nbytes = math.prod(self.shape) * self.dtype.itemsize
         with agreement(run.comm):
             if self.shape[0] < least or (least and 0 in self.shape):
@@ -129,9 +131,26 @@ class Source:
         Raises
         ------
         Stop
-            The file is damaged there, or an element is too large or not finite.
+            The file is damaged there, or an element is too large or not finite; or rows that are
+            made depend on where a rank begins, which is looked at once.
         """
         self._fill(start, rows)
+        if self.made and not self._tried and len(rows) > 1:
+            self._tried = True
+            self._require_place(start, rows)
+
+    def _require_place(self, start: int, rows: np.ndarray) -> None:
+        """Stop unless rows that are made are the same wherever a rank begins to make them."""
+        middle = len(rows) // 2
+        kept = rows[middle : middle + 4].copy()
+        again = np.empty_like(kept)
+        self._fill(start + middle, again)
+        if again.tobytes() != kept.tobytes():
+            raise Stop(
+                f"row {start + middle} of the data that are made depends on where a rank begins: "
+                "make(start, rows) must fill rows[i] with row start + i",
+                status=1,
+            )
 
     def sha256(self) -> str | None:
         """Return the SHA-256 of the elements of an input; None of made data. On rank 0."""

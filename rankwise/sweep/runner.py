@@ -90,8 +90,13 @@ class Runner:
                     self.finished.append(run)
                 outcomes[point] = run.outcome
                 _tell(progress, run)
-                if OK not in outcomes.values() and tried == round_of_all < len(rest):
-                    progress.say(f"none of the first {tried} runs succeeded; the rest is not tried")
+                # Status 2: a job has refused its command line, which is the same in all runs.
+                refused = self.command.job and run.reason == "exit status 2"
+                enough = refused or tried == round_of_all
+                if OK not in outcomes.values() and enough and tried < len(rest):
+                    what = "the first run was" if tried == 1 else f"none of the first {tried} runs"
+                    how = " refused" if tried == 1 else " succeeded"
+                    progress.say(f"{what}{how}; the rest is not tried")
                     progress.say(run.output_end)
                     break
         return int(any(outcome != OK for outcome in self._outcomes().values()))

@@ -2,11 +2,11 @@
 
 import argparse
 
-from rankwise.report import page
+from rankwise.report import command
 
 
 def make_report(folder, *options):
     """Make the report of a folder, and return the exit status."""
     parser = argparse.ArgumentParser()
-    page.add_arguments(parser)
-    return page.main(parser.parse_args([str(folder), *options]))
+    command.add_arguments(parser)
+    return command.main(parser.parse_args([str(folder), *options]))
