@@ -58,12 +58,17 @@ def test_a_link_to_a_program_stands_for_it(git, tmp_path, tmp_path_factory):
     assert code.git_commit(link) == git("rev-parse", "HEAD")
 
 
-def test_commit_is_unknown_where_it_does_not_hold_the_program(git, tmp_path, monkeypatch):
+def test_a_program_that_no_commit_holds_is_a_change(git, tmp_path):
+    # Of Python only: what a compiler has made is of no commit at all.
     (tmp_path / ".gitignore").write_text("mine.py\nresults/\n")
     (tmp_path / "results").mkdir()
-    for name in ("mine.py", "jobs/new.py", "results/job.py"):
+    for name in ("mine.py", "results/job.py", "jobs/new.py", "jobs/a.out"):
         (tmp_path / name).touch()
-        assert code.git_commit(tmp_path / name) == "unknown"
+        dirty = f"{git('rev-parse', 'HEAD')}-dirty"
+        assert code.git_commit(tmp_path / name) == (dirty if name[-3:] == ".py" else "unknown")
+
+
+def test_commit_is_unknown_where_there_is_no_program_or_git(git, tmp_path, monkeypatch):
     assert code.git_commit(tmp_path / "no" / "job.py") == "unknown"
     assert code.git_commit(None) == "unknown"
     monkeypatch.setenv("PATH", "")

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -552,3 +553,65 @@ def test_a_kernel_without_variants_is_one_sentence(door, begin, tmp_path, monkey
     with pytest.raises(door.Stop, match=r"no folder with a variant: one of numpy_\.py") as caught:
         begin(kernel=importlib.import_module(name))
     assert caught.value.status == 2
+
+
+@pytest.mark.mpi
+def test_rows_that_depend_on_where_a_rank_begins_are_found(comm, door, begin):
+    def draw(start, rows):
+        # Three numbers a row, and the stream is moved by one.
+        np.random.Generator(np.random.PCG64(0).advance(start)).random(out=rows)
+
+    run = begin()
+    x = run.rows(run.source(draw, (100, 3)))
+    for bring in (x.scatter, x.each):
+        with pytest.raises(door.Stop, match="depends on where a rank begins") as caught:
+            bring(run.source(draw, (100, 3)))
+        assert caught.value.status == 1
+
+
+@pytest.mark.mpi
+def test_rows_that_have_not_arrived_are_told(begin):
+    run = begin()
+    x = run.rows(run.source(lambda start, rows: rows.fill(1.0), 10))
+    with pytest.raises(RuntimeError, match="call scatter"):
+        x.compute(lambda rows, out: None, x.per_block())
+
+
+@pytest.mark.mpi
+def test_a_size_that_grows_is_an_option(begin):
+    with pytest.raises(TypeError, match="grow='m' is no option of this job"):
+        begin(grow="m")
+
+
+@pytest.mark.parametrize("ends", ["nowhere", "on rank 0", "on rank 1"])
+def test_a_job_that_is_not_finished_ends_with_1_and_hangs_nobody(start, tmp_path, ends):
+    (tmp_path / "job.py").write_text(
+        "from rankwise.job import Run, launch\n"
+        "def main(comm, argv):\n"
+        "    run = Run(comm, argv, __file__, '', lambda parser: None)\n"
+        "    run.on_root(run.check, 0, 0, 'exact')\n"
+        f"    if f'on rank {{comm.rank}}' == {ends!r}:\n"
+        "        run.finish({}, work=1, kernel_bytes=0)\n"
+        "launch(main)\n"
+    )
+    done = start(2, "job.py", "--variant", "numpy")
+    assert done.returncode == 1
+    assert done.stderr.count("main ended without run.finish on rank ") == 1
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_a_rank_that_waits_for_the_end_of_others_hears_a_signal_in_time(start, tmp_path):
+    (tmp_path / "job.py").write_text(
+        "from rankwise.job import launch\n"
+        "import os, signal, threading, time\n"
+        "from rankwise.ranks import start\n"
+        "start._PATIENCE_SECONDS = 1.0\n"
+        "def main(comm, argv):\n"
+        "    if comm.rank == 1:\n"
+        "        time.sleep(50)\n"
+        "    threading.Timer(2, os.kill, [os.getpid(), signal.SIGTERM]).start()\n"
+        "launch(main)\n"
+    )
+    begin = time.monotonic()
+    assert start(2, "job.py").returncode != 0
+    assert time.monotonic() - begin < 15

@@ -434,6 +434,14 @@ def test_gives_up_when_nothing_works(rankwise, tmp_path):
     assert len(load(only_folder(tmp_path)).runs) == 3
 
 
+def test_a_command_that_a_job_refuses_is_tried_once(rankwise, tmp_path):
+    done = rankwise("sweep", "--ranks", "1,2", "--launches", "2", "--", JOB, "--m", "5")
+    assert done.returncode == 1
+    assert "the first run was refused; the rest is not tried" in done.stdout
+    assert "unrecognized arguments: --m 5" in done.stdout
+    assert len(list(only_folder(tmp_path).glob("runs/*"))) == 1
+
+
 def test_job_that_says_no(rankwise, tmp_path):
     done = rankwise("sweep", *STRONG, "--ranks", "1", "--launches", "1", "--", JOB, "--n", "x")
     assert done.returncode == 1
