@@ -1,6 +1,6 @@
 """Run every test stage, each under a time limit, and close with one summary.
 
-    python tests/stages.py                  # all stages, those that mostly wait beside the longest
+    python tests/stages.py                  # all stages, in two lanes, then one after the other
     python tests/stages.py bare 'mpi 2'     # some of them, one after the other
 
 A stage fails if a test fails or is skipped, if none runs, or if the time limit is reached. Where
@@ -71,7 +71,8 @@ STAGES = {
     "slurm": bare("slurm", limit=SLURM_SECONDS),
     "chromium": bare("chromium", limit=CHROMIUM_SECONDS),
 }
-# Beside the first stage, on the core that it leaves: for most of their time they wait.
+# Two lanes, a core each: what is one process, and what for most of its time waits.
+ALONE = ("bare", "mpi 1", "cudasim")
 BESIDE = ("faults", "slurm", "chromium", "scaling")
 OPTIONAL = () if os.environ.get("CI") else ("faults", "slurm", "chromium")
 
@@ -157,12 +158,12 @@ def stop(number, frame):
 
 
 def run_all(folder):
-    """Run all stages, `BESIDE` beside the first one, and return their rows."""
-    first, *others = (name for name in STAGES if name not in BESIDE)
+    """Run all stages, `BESIDE` beside `ALONE`, and return their rows."""
+    others = [name for name in STAGES if name not in (*ALONE, *BESIDE)]
     with ThreadPoolExecutor() as pool:
         try:
             beside = pool.submit(lambda: [run(n, folder) for n in BESIDE if not ended.is_set()])
-            rows = [run(first, folder), *beside.result()]
+            rows = [*(run(name, folder) for name in ALONE), *beside.result()]
         except BaseException:
             # The other lane, too.
             ended.set()

@@ -214,6 +214,14 @@ launch(main)
 """
 
 
+def size_of(path):
+    """Return the size of a file, 0 if it has just been removed: one tries whether it can write."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_write_leaves_no_record(comm, tmp_path, number):
     script = tmp_path / "writer.py"
@@ -222,7 +230,7 @@ def test_an_interrupted_write_leaves_no_record(comm, tmp_path, number):
     folder.mkdir()
     writer = subprocess.Popen([sys.executable, script, "--output", folder / "a.h5"])
     give_up = time.monotonic() + 30
-    while not any(file.stat().st_size > 10**8 for file in folder.iterdir()):
+    while not any(size_of(file) > 10**8 for file in folder.iterdir()):
         assert time.monotonic() < give_up
         assert writer.poll() is None
         time.sleep(0.002)

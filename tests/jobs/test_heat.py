@@ -314,7 +314,8 @@ def test_progress_in_a_log_and_json_apart(start, tmp_path):
         "import runpy, sys; from rankwise.ranks import progress; progress._LOG_SECONDS = 0.01\n"
         f"sys.argv[0] = {str(JOB)!r}; runpy.run_path({str(JOB)!r}, run_name='__main__')"
     )
-    done = start(2, script, "--n", "500", "--steps", "200", "--variant", "numpy", "--json")
+    options = ["--n", "500", "--steps", "200", "--variant", "numpy", "--json"]
+    done = start(2, script, *options, env={"PYTHONPATH": str(JOB.parents[1])})
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["results"]["hottest"] < 1

@@ -313,7 +313,7 @@ def test_what_is_printed(start):
     facts = json.loads(line)
     assert facts["results"]["iterations"] == 4
     assert facts["kernel_gflops"] > 0
-    assert len(facts["checks"]) == 5
+    assert len(facts["checks"]) == 6
 
 
 WARNINGS = {

@@ -38,7 +38,8 @@ def odd_one(start, tmp_path):
     def run(change):
         script = tmp_path / "wrap.py"
         script.write_text(WRAP.format(change=change, job=str(JOB)))
-        return start(3, script, *SMALL)
+        # A program elsewhere has no kernels beside it.
+        return start(3, script, *SMALL, env={"PYTHONPATH": str(ROOT)})
 
     return run
 

@@ -62,9 +62,7 @@ def test_bottleneck_is_the_phase_that_loses_most():
     assert sentences.bottleneck(series).startswith(
         "`wait` holds the scaling back: at 32 ranks the busiest rank spends 58.8 %"
     )
-    assert sentences.bottleneck(series).endswith(
-        "balance the load between one exchange and the next."
-    )
+    assert sentences.bottleneck(series).endswith("give all of them the same work.")
     assert by_ranks(series)[4].phases["scatter"] == pytest.approx(0.025)
 
 

@@ -79,7 +79,7 @@ def make_clone(folder):
     root = Path(__file__).resolve().parents[2]
     folder.mkdir(exist_ok=True)
     shutil.copytree(root / "slurm", folder / "slurm")
-    for name in ("jobs", ".venv"):
+    for name in ("jobs", "kernels", ".venv"):
         (folder / name).symlink_to(root / name)
     (folder / "held.py").write_text(HELD)
     return folder
