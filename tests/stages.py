@@ -1,7 +1,7 @@
 """Run every test stage, each under a time limit, and close with one summary.
 
-    python tests/stages.py                  # all stages, in two lanes, then one after the other
-    python tests/stages.py bare 'mpi 2'     # some of them, one after the other
+    python tests/stages.py                 # all stages, in two lanes, then one after the other
+    python tests/stages.py bare 'mpi 2'    # some of them, one after the other
 
 A stage fails if a test fails or is skipped, if none runs, or if the time limit is reached. Where
 there is no Slurm or no Chromium, and the variable CI is not set, the tests that need them are
