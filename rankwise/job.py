@@ -7,19 +7,20 @@ A job has a `Run`, which knows the command line, the ranks and the device. The r
 
 from rankwise.ranks import guard  # noqa: I001  # before anything that may fail
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from rankwise.data.halo import HaloRows
 from rankwise.data.rows import Rows
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.start import launch
-from rankwise.run.loop import Loop, add_loop
-from rankwise.run.options import count, positive
+from rankwise.run.options import add_loop, count, positive
 from rankwise.run.run import Run
 from rankwise.run.source import Source, add_input
 
 if TYPE_CHECKING:
+    from rankwise.data.halo import HaloRows
     from rankwise.preflight.preflight import Preflight
+    from rankwise.run.loop import Loop
 
 __all__ = [
     "HaloRows",
@@ -37,11 +38,16 @@ __all__ = [
     "positive",
 ]
 
+# What some jobs need, and import by this name: every import counts on every rank.
+_LATER = {
+    "HaloRows": "rankwise.data.halo",
+    "Loop": "rankwise.run.loop",
+    "Preflight": "rankwise.preflight.preflight",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import what one job alone needs when it asks for it: every import counts on every rank."""
-    if name != "Preflight":
+    """Import what was not imported at once."""
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rankwise.preflight.preflight import Preflight
-
-    return Preflight
+    return getattr(importlib.import_module(_LATER[name]), name)

@@ -44,10 +44,10 @@ def git_commit(program: Path | None) -> str:
     program = program.resolve()
     # Python files alone, but all of them: data and records lie about in many clones.
     every = ["--porcelain=v2", "--branch", "--untracked-files=all", "--", ":(top)*.py"]
-    tracked = _git(program.parent, "ls-files", "--", f":(literal){program.name}")
+    names = ["ls-files", "--", f":(literal){program.name}"]
+    tracked, lines = _git(program.parent, names, ["status", *every])
     if not tracked and (program.suffix != ".py" or not program.is_file()):
         return "unknown"
-    lines = _git(program.parent, "status", *every)
     headers = [line for line in lines if line.startswith("# ")]
     commit = headers[0].split()[2] if headers else ""
     # Before the first commit it is "(initial)".
@@ -57,18 +57,26 @@ def git_commit(program: Path | None) -> str:
     return commit if clean else f"{commit}-dirty"
 
 
-def _git(folder: Path, *words: str) -> list[str]:
-    """Return the lines that Git prints, none if it fails."""
+def _git(folder: Path, *commands: list[str]) -> list[list[str]]:
+    """Return the lines that Git prints for each command, none if it fails."""
     # Rank 0 alone needs it, and every import counts while all ranks start.
     import subprocess
 
+    answers, asked = [], []
     try:
-        done = subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
-        )
+        # At the same time, since the other ranks wait.
+        for words in commands:
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+            asked.append(subprocess.Popen(["git", *words], cwd=folder, **pipes))  # type: ignore[call-overload]
+        for process in asked:
+            lines = process.communicate(timeout=10)[0].splitlines()
+            answers.append(lines if process.returncode == 0 else [])
     except (OSError, ValueError, subprocess.SubprocessError):
-        return []
-    return done.stdout.splitlines()
+        for process in asked:
+            process.kill()
+            process.communicate()
+        return [[] for _ in commands]
+    return answers
 
 
 def versions(*names: str) -> dict[str, str]:

@@ -63,7 +63,8 @@ def agreement(comm: "MPI.Comm", *mistakes: type[Exception]) -> Iterator[None]:
             stop_all(*first)
 
 
-def stop_all(message: str, status: int) -> NoReturn:
+def stop_all(message: str, status: int = USAGE) -> NoReturn:
+    """Raise `Stop` where all ranks raise it by themselves, since they know the same."""
     stop = Stop(message, status)
     stop.agreed = True
     raise stop

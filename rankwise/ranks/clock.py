@@ -127,11 +127,6 @@ class Clock:
         """Whether this is the untimed warm-up."""
         return self._repeat == -1
 
-    @property
-    def complete(self) -> bool:
-        """Whether all timed repeats were run to their end."""
-        return not np.isnan(self.seconds[:, PHASES.index("other")]).any()
-
     def total(self, name: str) -> float:
         """Return the seconds of a phase of this rank so far, over all repeats [s]."""
         return float(np.nansum(self.seconds[:, PHASES.index(name)]))

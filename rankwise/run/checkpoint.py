@@ -6,7 +6,6 @@ A third file, ``.FILE.owner``, names the run that writes them. A run that finds 
 there stops: a requeued job may meet what is left of itself on a node that was thought down.
 """
 
-import argparse
 import glob
 import json
 import os
@@ -26,24 +25,11 @@ from rankwise.node.slurm import slurm_ids
 from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop, agreement
 from rankwise.run.begin import Begun
-from rankwise.run.options import count, positive
+from rankwise.run.options import CHECKPOINT_SECONDS
 
-# Where neither interval is given: what a failing node may cost.
-_DEFAULT_SECONDS = 600.0
 # How often the ranks ask each other whether one has received a signal: often enough for the grace
 # of half a minute that batch systems give, seldom enough to cost nothing.
 _LOOK_SECONDS = 0.1
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a job that can go on from a checkpoint."""
-    add = parser.add_argument
-    meaning = "go on from this file if it exists, and keep the state in it"
-    add("--checkpoint", type=Path, metavar="FILE.h5", help=meaning)
-    meaning = "write a checkpoint after every K steps"
-    add("--checkpoint-every", type=lambda text: count(text, 1), metavar="K", help=meaning)
-    meaning = f"write one every S seconds (default: {_DEFAULT_SECONDS:g}, without the other)"
-    add("--checkpoint-seconds", type=positive, metavar="S", help=meaning)
 
 
 class Checkpoint:
@@ -52,7 +38,7 @@ class Checkpoint:
     Parameters
     ----------
     run : Begun
-        Its parser had `add_options`. Receives where it goes on. Collective.
+        Its parser had `add_loop`. Receives where it goes on. Collective.
     problem : dict
         What the state depends on, in plain numbers and text; not the ranks or the variant.
         Significant on rank 0.
@@ -114,7 +100,7 @@ class Checkpoint:
         if self.run.path.resolve() in names:
             raise Stop("--checkpoint and --output name the same file, or that of the one before")
         if self.every is None and self.seconds is None:
-            self.seconds = _DEFAULT_SECONDS
+            self.seconds = CHECKPOINT_SECONDS
 
     def _open(self, path: Path, octets: int) -> None:
         """Find where to go on. Nothing is changed yet: the start may fail. On rank 0."""

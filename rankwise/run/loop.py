@@ -1,6 +1,5 @@
 """The steps of a long run, with what goes with them: checkpoints, signals, snapshots, progress."""
 
-import argparse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -11,39 +10,12 @@ from rankwise.disk.record import Result
 from rankwise.ranks.progress import Progress
 from rankwise.run.begin import Begun
 from rankwise.run.checkpoint import Checkpoint
-from rankwise.run.checkpoint import add_options as add_checkpoint_options
-from rankwise.run.options import count
 from rankwise.run.results import results
 from rankwise.run.snapshots import Snapshots
 from rankwise.run.source import Source
 
 # State that is kept: value, unit and description by name. Significant on rank 0.
 State = Mapping[str, tuple[Any, str, str]]
-
-
-def add_loop(
-    parser: argparse.ArgumentParser, steps: int, meaning: str, snapshots: bool = False
-) -> None:
-    """Add ``--steps`` and the options of checkpoints and, if wanted, of snapshots.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-    steps : int
-        Default of ``--steps``.
-    meaning : str
-        What a step is.
-    snapshots : bool
-    """
-
-    def number(text: str) -> int:
-        return count(text, 1)
-
-    parser.add_argument("--steps", type=number, default=steps, help=f"{meaning} (default: {steps})")
-    if snapshots:
-        text = "write the state to a file of its own after every K steps"
-        parser.add_argument("--snapshot-every", type=number, metavar="K", help=text)
-    add_checkpoint_options(parser)
 
 
 class Loop:

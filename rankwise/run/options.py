@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # More than any node has; far beyond it, thread libraries crash.
 MOST_THREADS = 1024
+# Where neither interval of checkpoints is given: what a failing node may cost.
+CHECKPOINT_SECONDS = 600.0
 
 
 def parse(
@@ -129,3 +131,34 @@ def positive(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
+
+
+def add_loop(
+    parser: argparse.ArgumentParser, steps: int, meaning: str, snapshots: bool = False
+) -> None:
+    """Add ``--steps`` and the options of checkpoints and, if wanted, of snapshots.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    steps : int
+        Default of ``--steps``.
+    meaning : str
+        What a step is.
+    snapshots : bool
+    """
+
+    def number(text: str) -> int:
+        return count(text, 1)
+
+    parser.add_argument("--steps", type=number, default=steps, help=f"{meaning} (default: {steps})")
+    if snapshots:
+        text = "write the state to a file of its own after every K steps"
+        parser.add_argument("--snapshot-every", type=number, metavar="K", help=text)
+    add = parser.add_argument
+    text = "go on from this file if it exists, and keep the state in it"
+    add("--checkpoint", type=Path, metavar="FILE.h5", help=text)
+    text = "write a checkpoint after every K steps"
+    add("--checkpoint-every", type=number, metavar="K", help=text)
+    text = f"write one every S seconds (default: {CHECKPOINT_SECONDS:g}, without the other)"
+    add("--checkpoint-seconds", type=positive, metavar="S", help=text)

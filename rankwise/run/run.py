@@ -4,30 +4,34 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankwise.data.halo import HaloRows
 from rankwise.data.rows import Rows
-from rankwise.disk import record, summary
+from rankwise.disk import record
 from rankwise.disk.record import SNAPSHOT
 from rankwise.node import compilation, variants
 from rankwise.ranks import start
 from rankwise.ranks.agreement import Stop
+from rankwise.ranks.clock import PHASES
 from rankwise.ranks.words import printable
 from rankwise.run import provenance
 from rankwise.run.begin import Begun
-from rankwise.run.loop import Loop
 from rankwise.run.results import results as checked_results
 from rankwise.run.results import whole
 from rankwise.run.source import Fill, Source
 
+if TYPE_CHECKING:
+    from rankwise.data.halo import HaloRows
+    from rankwise.run.loop import Loop
 
+
+# What some jobs need, or rank 0 alone, is imported where it is needed: imports count on all ranks.
 class Run(Begun):
     """A run, and what a job does with it. Parameters and attributes: see `Begun`."""
 
-    _loop: Loop | None = None
+    _loop: "Loop | None" = None
     _first_value: bytes | None = None
 
     def kernel(self, function: str, **constants: Any) -> Callable[..., None]:
@@ -81,12 +85,16 @@ class Run(Begun):
         """Return rows of the shape of a source, in whole blocks. See `Rows`."""
         return Rows(self, source.shape, source.dtype, block)
 
-    def halo_rows(self, source: Source) -> HaloRows:
+    def halo_rows(self, source: Source) -> "HaloRows":
         """Return the rows of a 2-D source, with halo. See `HaloRows`. Collective."""
+        from rankwise.data.halo import HaloRows
+
         return HaloRows(self, *source.shape)
 
-    def loop(self, problem: dict[str, Any], nbytes: int, source: Source | None = None) -> Loop:
+    def loop(self, problem: dict[str, Any], nbytes: int, source: Source | None = None) -> "Loop":
         """Return the steps of this run; it has one loop at most. See `Loop`. Collective."""
+        from rankwise.run.loop import Loop
+
         self._loop = Loop(self, problem, nbytes, source)
         return self._loop
 
@@ -167,6 +175,8 @@ class Run(Begun):
         figures = {"work": work, "kernel_bytes": kernel_bytes, "kernel_flops": kernel_flops}
         facts, path = self.keep(results, figures)
         if self.comm.rank == 0:
+            from rankwise.disk import summary
+
             summary.show(facts, path, self.args.json, warned=True)
         if self._loop is not None:
             self._loop.checkpoint.remove()
@@ -193,7 +203,6 @@ class Run(Begun):
         for name, value in figures.items():
             figures[name], more = whole(name, value)
             problems += more
-        problems += self._problems_of_the_clock(figures)
         problems += [
             f"the check failed: {check['why']}"
             for check in self.checks
@@ -201,25 +210,34 @@ class Run(Begun):
         ]
         if not self.checks:
             problems.append("no check was made: run.check(error, bound, why) on rank 0")
-        figures["unchecked"] = "; ".join(problems)
-        made = provenance.collect(self, kept, figures, snapshots)
-        # Before there is a file: this fails where a record lacks what its reader needs.
+        made = provenance.collect(self, kept, figures | {"unchecked": ""}, snapshots)
         if made is not None:
-            summary.summary(made)
+            problems += _problems_of_the_clock(made)
+            made.attributes["unchecked"] = "; ".join(problems)
+        # Before there is a file: this fails where a record lacks what its reader needs.
+        _summary(made)
         path = record.write(self.comm, self.path, made, self.args.force)
-        return {} if made is None else summary.summary(made), path
+        return _summary(made), path
 
-    def _problems_of_the_clock(self, figures: dict[str, Any]) -> list[str]:
-        """Return what is wrong with the times. Collective."""
-        whole_repeats = min(self.comm.allgather(self.clock.complete))
-        in_kernel = max(self.comm.allgather(self.clock.total("kernel"))) > 0
-        moved = figures["kernel_bytes"] or figures["kernel_flops"]
-        problems = {
-            "not all repeats were run to their end, so there are no seconds: "
-            "for repeat in run.repeats()": not whole_repeats,
-            "no rank was in the phase 'kernel'": moved and not in_kernel,
-        }
-        return [text for text, true in problems.items() if true]
+
+def _problems_of_the_clock(made: record.Record) -> list[str]:
+    """Return what is wrong with the times of all ranks."""
+    other, kernel = (made.timings[:, PHASES.index(name)] for name in ("other", "kernel"))
+    moved = made.attributes["kernel_bytes"] or made.attributes["kernel_flops"]
+    problems = {
+        "not all repeats were run to their end, so there are no seconds: "
+        "for repeat in run.repeats()": np.isnan(other).any(),
+        "no rank was in the phase 'kernel'": moved and not np.nansum(kernel) > 0,
+    }
+    return [text for text, true in problems.items() if true]
+
+
+def _summary(made: record.Record | None) -> dict[str, Any]:
+    if made is None:
+        return {}
+    from rankwise.disk import summary
+
+    return summary.summary(made)
 
 
 def _refuse_unchecked(facts: dict[str, Any], path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rankwise.disk.dataset import Dataset
-from rankwise.ranks.agreement import Stop, agreement
+from rankwise.ranks.agreement import Stop, agreement, stop_all
 from rankwise.run.begin import Begun
 
 Fill = Callable[[int, np.ndarray], None]
@@ -95,20 +95,19 @@ class Source:
         self.made, self._fill = getattr(args, "input", None) is None, make
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         facts = shape, np.dtype(dtypes[0])
-        with agreement(run.comm):
-            for name in sizes:
-                if not self.made and getattr(args, name) is not None:
-                    raise Stop(f"--{name} is for made data; the size of an --input is fixed")
         if not self.made:
+            for name in sizes:
+                if getattr(args, name) is not None:
+                    stop_all(f"--{name} is for made data; the size of an --input is fixed")
             facts = self._open(run, len(shape), dtypes, largest)
         self.shape, self.dtype = facts
         self._tried = False
         self.nbytes = math.prod(self.shape) * self.dtype.itemsize
-        with agreement(run.comm):
-            if self.shape[0] < least or (least and 0 in self.shape):
-                where = "the data" if self.made else args.input
-                rows = "one row is" if least == 1 else f"{least} rows are"
-                raise Stop(f"{where}: the shape is {self.shape}, and {rows} needed at least")
+        # All ranks know the same, and need not ask each other.
+        if self.shape[0] < least or (least and 0 in self.shape):
+            where = "the data" if self.made else args.input
+            rows = "one row is" if least == 1 else f"{least} rows are"
+            stop_all(f"{where}: the shape is {self.shape}, and {rows} needed at least")
 
     def _open(
         self, run: Begun, ndim: int, dtypes: tuple[Any, ...], largest: float | None

@@ -259,16 +259,3 @@ def test_what_is_added_inside_a_phase_counts_once():
     read, kernel = (watch.total(name) for name in ("read", "kernel"))
     assert kernel == 0.03
     assert 0.015 < read < 0.03 + 0.02
-
-
-def test_repeats_are_complete_when_all_have_come_to_their_end():
-    watch = Clock(2)
-    for repeat in watch.repeats():
-        assert not watch.complete
-        if repeat == 1:
-            break
-    assert not watch.complete
-    watch = Clock(2)
-    for _ in watch.repeats():
-        pass
-    assert watch.complete
