@@ -72,9 +72,9 @@ def test_figures_are_near_what_numpy_measures(start, tmp_path):
     shown = subprocess.check_output([sys.executable, "-c", by_hand], env=env, text=True)
     read, copied = (float(figure) / 1e9 for figure in shown.split())
     results = record.read(tmp_path / "p.h5").results
-    # A factor of two, since other programs may run meanwhile: enough to find a wrong unit.
-    assert 0.5 < results["read_bandwidth"].values[0] / read < 2
-    assert 0.5 < results["copy_bandwidth"].values[0] / copied < 2
+    # A factor of four, since other programs run meanwhile: enough to find bits taken for bytes.
+    assert 0.25 < results["read_bandwidth"].values[0] / read < 4
+    assert 0.25 < results["copy_bandwidth"].values[0] / copied < 4
 
 
 def test_json_is_one_line_for_other_tools(start):
