@@ -5,7 +5,6 @@ import math
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from rankwise import job as door
 from rankwise.disk import record
+from tests.copies import copy_clone
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "your-own-job.md").read_text()
@@ -32,13 +32,7 @@ COMMANDS = [commands for excuse, commands, _ in BLOCK.findall(PAGE) if not excus
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory):
     """Do what the page says in a copy of the clone; return it and what each block printed."""
-    clone = tmp_path_factory.mktemp("clone")
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    names = subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")
-    # What is listed may have been removed.
-    for name in filter(lambda name: (ROOT / name).is_file(), names):
-        (clone / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, clone / name)
+    clone = copy_clone(tmp_path_factory.mktemp("clone"))
     for name, text in FILES.items():
         assert not (clone / name).exists()
         (clone / name).parent.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rankwise.disk import record
+from tests.copies import copy_clone
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,13 +54,7 @@ def commit(folder):
 @pytest.fixture
 def second(tmp_path):
     """A second clone, without an environment of its own, which has a job `jobs/whose.py` more."""
-    clone = tmp_path / "second"
-    listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-    for name in filter(None, listed.split("\0")):
-        # What is listed may have been removed.
-        if (ROOT / name).is_file():
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, clone / name)
+    clone = copy_clone(tmp_path / "second")
     write(clone / "jobs" / "whose.py", WHOSE)
     git(tmp_path, "init", "--quiet", clone)
     return clone

@@ -2,12 +2,13 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.copies import copy_clone
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -22,14 +23,7 @@ RUN = [(commands, shown) for excuse, commands, shown in BLOCKS if not excuse]
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """Copy the files that git knows, so that nothing the commands write stays here."""
-    folder = tmp_path_factory.mktemp("clone")
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    names = subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")
-    # What is listed may have been removed.
-    for name in filter(lambda name: (ROOT / name).is_file(), names):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    return folder
+    return copy_clone(tmp_path_factory.mktemp("clone"))
 
 
 def test_blocks_are_found():

@@ -17,6 +17,7 @@ from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES
 from rankwise.ranks.progress import Progress
+from tests.jobs.mistakes import make_in_process, make_under_mpirun
 
 JOB = Path(__file__).parents[2] / "jobs" / "heat.py"
 
@@ -402,38 +403,12 @@ def inputs(tmp_path_factory):
 @pytest.mark.mpi
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_told_and_changes_nothing(comm, job, inputs, mistake, monkeypatch, capsys):
-    arguments, message = MISTAKES[mistake]
-    before = {path.name: path.stat().st_mtime_ns for path in inputs.iterdir()}
-    # No GPU, wherever the test runs.
-    monkeypatch.setattr("rankwise.node.device.visible_gpus", list)
-    monkeypatch.chdir(inputs)
-    with pytest.raises(Stop) as caught:
-        job.main(comm, completed(arguments))
-    printed = capsys.readouterr()
-    assert caught.value.status == 2
-    # Either argparse has told it, on one rank, or the caller is going to.
-    assert printed.err.count("usage:") == (not str(caught.value) and comm.rank == 0)
-    assert message in printed.err + str(caught.value) or (comm.rank and not str(caught.value))
-    assert printed.out == ""
-    assert {path.name: path.stat().st_mtime_ns for path in inputs.iterdir()} == before
-
-
-def completed(arguments):
-    """Return the options, with a record and a variant if they name none."""
-    output = [] if "--output" in arguments else ["--output", "r.h5"]
-    return [*arguments, *output, *([] if "--variant" in arguments else ["--variant", "numpy"])]
+    make_in_process(comm, job, inputs, MISTAKES[mistake], monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("mistake", ["not stable", "input with NaN", "checkpoint is no such file"])
 def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
-    arguments, message = MISTAKES[mistake]
-    done = start(3, JOB, *completed(arguments), cwd=inputs, env={"CUDA_VISIBLE_DEVICES": ""})
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("heat.py: error: ") == 1
-    assert done.stderr.count("usage:") <= 1
-    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
-    assert message in done.stderr
-    assert done.stdout == ""
+    make_under_mpirun(start, JOB, inputs, MISTAKES[mistake])
 
 
 def test_help_shows_examples(start):

@@ -17,6 +17,7 @@ from rankwise.node import device
 from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES
+from tests.jobs.mistakes import make_in_process, make_under_mpirun
 
 ROOT = Path(__file__).parents[2]
 JOB = ROOT / "jobs" / "k_means.py"
@@ -375,23 +376,12 @@ def inputs(tmp_path_factory):
 @pytest.mark.mpi
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_told_and_changes_nothing(comm, job, inputs, mistake, monkeypatch, capsys):
-    arguments, message = MISTAKES[mistake]
-    before = {path.name for path in inputs.iterdir()}
-    monkeypatch.chdir(inputs)
-    with pytest.raises(Stop) as caught:
-        run(job, comm, "r.h5", *arguments)
-    printed = capsys.readouterr()
-    assert caught.value.status == 2
-    assert message in printed.err + str(caught.value) or (comm.rank and not str(caught.value))
-    assert printed.out == ""
-    assert {path.name for path in inputs.iterdir()} == before
+    make_in_process(comm, job, inputs, MISTAKES[mistake], monkeypatch, capsys)
 
 
-def test_a_mistake_gives_one_message_and_status_2(start, inputs):
-    done = start(3, JOB, "--input", "x.h5:/nan", "--variant", "numpy", cwd=inputs)
-    assert done.returncode == 2
-    (line,) = (line for line in done.stderr.splitlines() if "warning" not in line)
-    assert line.startswith("k_means.py: error: element (2, 1) of x.h5:/nan is nan")
+@pytest.mark.parametrize("mistake", ["another start", "input with NaN", "and in an input"])
+def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
+    make_under_mpirun(start, JOB, inputs, MISTAKES[mistake])
 
 
 def test_help_shows_examples(start):

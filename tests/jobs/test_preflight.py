@@ -55,8 +55,10 @@ def test_every_line_has_a_verdict_and_the_record_the_figures(start, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["p.h5"]
 
 
-def test_figures_are_near_what_numpy_measures(start, tmp_path):
-    done = start(1, JOB, "--variant", "numpy", "--threads", "1", "--output", "p.h5")
+def ratios_to_numpy(start, path):
+    """Return the bandwidths of reading and copying over those that NumPy has by hand."""
+    options = ["--variant", "numpy", "--threads", "1", "--output", path, "--force"]
+    done = start(1, JOB, *options)
     assert done.returncode == 0, done.stderr
     # The same by hand, on twice 256 MiB.
     by_hand = (
@@ -70,11 +72,16 @@ def test_figures_are_near_what_numpy_measures(start, tmp_path):
     )
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     shown = subprocess.check_output([sys.executable, "-c", by_hand], env=env, text=True)
-    read, copied = (float(figure) / 1e9 for figure in shown.split())
-    results = record.read(tmp_path / "p.h5").results
-    # A factor of four, since other programs run meanwhile: enough to find bits taken for bytes.
-    assert 0.25 < results["read_bandwidth"].values[0] / read < 4
-    assert 0.25 < results["copy_bandwidth"].values[0] / copied < 4
+    results = record.read(path).results
+    figures = [results[f"{what}_bandwidth"].values[0] for what in ("read", "copy")]
+    return [1e9 * own / float(other) for own, other in zip(figures, shown.split(), strict=True)]
+
+
+def test_figures_are_near_what_numpy_measures(start, tmp_path):
+    # A factor of two is enough to find a wrong unit. Other programs may run during one of the two
+    # and not during the other: then both are measured again.
+    tries = (ratios_to_numpy(start, tmp_path / "p.h5") for _ in range(4))
+    assert any(all(0.5 < ratio < 2 for ratio in ratios) for ratios in tries)
 
 
 def test_json_is_one_line_for_other_tools(start):

@@ -15,6 +15,7 @@ from kernels.sum_squares import BLOCK
 from rankwise.disk import record
 from rankwise.node import device
 from rankwise.ranks.agreement import Stop
+from tests.jobs.mistakes import make_in_process, make_under_mpirun
 
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
 SIZES = [0, 1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 20 * BLOCK + 5]
@@ -384,38 +385,12 @@ def inputs(tmp_path_factory):
 @pytest.mark.mpi
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_told_and_changes_nothing(comm, job, inputs, mistake, monkeypatch, capsys):
-    arguments, message = MISTAKES[mistake]
-    before = {path.name: path.stat().st_mtime_ns for path in inputs.iterdir()}
-    # No GPU, wherever the test runs.
-    monkeypatch.setattr("rankwise.node.device.visible_gpus", list)
-    monkeypatch.chdir(inputs)
-    with pytest.raises(Stop) as caught:
-        job.main(comm, completed(arguments))
-    printed = capsys.readouterr()
-    assert caught.value.status == 2
-    # Either argparse has told it, on one rank, or the caller is going to.
-    assert printed.err.count("usage:") == (not str(caught.value) and comm.rank == 0)
-    assert message in printed.err + str(caught.value) or (comm.rank and not str(caught.value))
-    assert printed.out == ""
-    assert {path.name: path.stat().st_mtime_ns for path in inputs.iterdir()} == before
-
-
-def completed(arguments):
-    """Return the options, with a record and a variant if they name none."""
-    output = [] if "--output" in arguments else ["--output", "r.h5"]
-    return [*arguments, *output, *([] if "--variant" in arguments else ["--variant", "numpy"])]
+    make_in_process(comm, job, inputs, MISTAKES[mistake], monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("mistake", ["unknown variant", "input damaged", "output exists"])
 def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
-    arguments, message = MISTAKES[mistake]
-    done = start(3, JOB, *completed(arguments), cwd=inputs, env={"CUDA_VISIBLE_DEVICES": ""})
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("sum_squares.py: error: ") == 1
-    assert done.stderr.count("usage:") <= 1
-    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
-    assert message in done.stderr
-    assert done.stdout == ""
+    make_under_mpirun(start, JOB, inputs, MISTAKES[mistake])
 
 
 @pytest.mark.parametrize("variant", ["numpy", "numba"])
