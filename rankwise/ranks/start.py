@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # The runs of this process that have begun and not been finished.
 unfinished: list[str] = []
-# All ranks know how the run ended, and have nothing left to do.
+# How long a rank that is done waits for the others before a signal ends it again [s].
 _PATIENCE_SECONDS = 10.0
 
 
