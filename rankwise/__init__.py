@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from stat import S_IWOTH
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def _program() -> str | None:

@@ -20,7 +20,7 @@ EXAMPLES = """examples:
 rankwise COMMAND --help says more of each.
 """
 
-# Of the extra `scaling`. Looked for before the first run: hours of measuring precede the report.
+# Looked for before the first run: hours of measuring precede the report.
 NEEDED = ("jinja2", "matplotlib", "scipy")
 
 
@@ -50,7 +50,7 @@ def _main(argv: list[str]) -> int:
     if sweeping:
         from rankwise.sweep import sweep
 
-        _require_extras()
+        _require_libraries()
         return sweep.main(args, rest + argv[where:], _report_of)
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -110,7 +110,7 @@ def _fill_report(parser: argparse.ArgumentParser) -> None:
 def _report(args: argparse.Namespace) -> int:
     from rankwise.report import command
 
-    _require_extras()
+    _require_libraries()
     return command.main(args)
 
 
@@ -140,12 +140,12 @@ _COMMANDS = {
 }
 
 
-def _require_extras() -> None:
+def _require_libraries() -> None:
     """Leave with one sentence unless there is what a report needs."""
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         print(
             f"rankwise: error: no {', '.join(missing)}: is the environment active (source "
-            ".venv/bin/activate)? Else make scaling, or pip install -e '.[scaling]'",
+            ".venv/bin/activate)? Else make run, or pip install -e .",
             file=sys.stderr,
         )
         sys.exit(2)

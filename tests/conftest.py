@@ -1,7 +1,8 @@
 """Fixtures for all tests, and what keeps a test run under MPI from hanging.
 
-The same test files run bare and under ``mpirun``. Tests marked ``mpi`` run on every rank at once,
-take ``comm`` and hold for any number of ranks; the others start their programs themselves.
+Tests marked ``mpi`` take ``comm`` and hold for any number of ranks: they run in one process, which
+is rank 0 of 1, and under ``mpirun`` on all ranks at once. The others start their programs
+themselves.
 """
 
 import os
@@ -22,7 +23,11 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "4")
 # The simulator's scheduler spins, so that a thread which computes for more than the 5 ms that
 # Python gives it at a time waits for seconds. So blocks are shorter there, before a variant is
 # imported.
+# Threads on several cores hand on Python's lock far more slowly than those of one: seconds became
+# minutes.
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
+    _cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_cores[int(os.environ.get("PMI_RANK", 0)) % len(_cores)]})
     kernels.sum_squares.BLOCK //= kernels.sum_squares.ROWS // 16
     kernels.sum_squares.ROWS = 16
 
@@ -35,16 +40,20 @@ def _world():
     return MPI.COMM_WORLD
 
 
+def _size(config):
+    return _world().size if config.getoption("--with-mpi", default=False) else 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    if not config.getoption("--with-mpi", default=False):
+    size = _size(config)
+    # Without this, four copies of "rank 0 of 1" would pass for a run on four ranks.
+    if size != int(os.environ.get("EXPECTED_RANKS", size)):
+        pytest.exit(f"{size} ranks were started, not as expected", returncode=3)
+    if size == 1:
         # So that the fixtures end what the tests have started.
         signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
         return
-    expected = os.environ.get("EXPECTED_RANKS")
-    # Without this, four copies of "rank 0 of 1" would pass for a run on four ranks.
-    if expected is not None and _world().size != int(expected):
-        pytest.exit(f"{_world().size} ranks were started, not {expected}", returncode=3)
     if _world().rank > 0:
         config.option.xmlpath = None
     # Ranks that share pytest's folder for temporary files remove it under each other's feet.
@@ -56,7 +65,7 @@ def pytest_configure(config):
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session):
     config = session.config
-    if config.getoption("--with-mpi", default=False) and _world().rank > 0:
+    if _size(config) > 1 and _world().rank > 0:
         terminal = config.pluginmanager.get_plugin("terminalreporter")
         terminal._tw._file = open(os.devnull, "w")
 

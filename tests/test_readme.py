@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import long
 from tests.copies import copy_clone
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +32,11 @@ def test_blocks_are_found():
     assert len(RUN) == 5
 
 
-@pytest.mark.parametrize(("commands", "shown"), RUN, ids=range(len(RUN)))
+# Preflight takes seconds.
+CASES = [case if "preflight" in case[0] else long(*case) for case in RUN]
+
+
+@pytest.mark.parametrize(("commands", "shown"), CASES, ids=range(len(RUN)))
 def test_commands_run_and_print_what_is_shown(clone, commands, shown):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(

@@ -357,7 +357,8 @@ def _simulated() -> bool:
 
 def _require(rank: int, variant: str, gpus: list[str]) -> None:
     if not _installed(variant):
-        raise Stop(f"--variant {variant}: its library is missing on rank {rank}; {_INSTALL}")
+        install = "pip install -e '.[jobs]'" if variant == "numba" else _INSTALL
+        raise Stop(f"--variant {variant}: its library is missing on rank {rank}; {install}")
     if variant in GPU_VARIANTS and not gpus:
         raise Stop(
             f"--variant {variant}: rank {rank} sees no NVIDIA GPU; ask for one (in Slurm "

@@ -36,7 +36,10 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     """
     clock.startup["import"] = clock.since_process_start()
     start = time.perf_counter()
-    import mpi4py
+    try:
+        import mpi4py
+    except ModuleNotFoundError:
+        sys.exit("error: no mpi4py: is the environment active? Else pip install -e '.[jobs]'")
 
     # Here, since it changes the process: a program that only reads records has no use for it.
     from rankwise.ranks.guard import abort

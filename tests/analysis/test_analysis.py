@@ -456,6 +456,7 @@ def test_a_law_that_does_not_describe_the_data_gives_no_numbers():
     assert fit.curve
 
 
+@pytest.mark.long
 def test_noise_alone_does_not_refute_a_law():
     refuted = 0
     for seed in range(40):

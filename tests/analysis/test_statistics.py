@@ -79,6 +79,7 @@ def noisy(random, seconds, launches, outliers):
     return np.asarray(seconds)[:, np.newaxis] * noise
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("launches", "outliers"), [(6, False), (6, True), (10, True), (20, False)])
 def test_intervals_cover_the_true_figures(monkeypatch, launches, outliers):
     """The docstring of `interval` has the same with more sweeps and all resamples."""

@@ -12,7 +12,7 @@ from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES, Clock
 from tests.data.pretended import DeviceArray, running_clock
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.sizes]
 
 SHAPES = [(0,), (1,), (1000,), (7, 5), (64, 3, 2)]
 # Of a message: one row at a time, several messages, all at once.

@@ -34,6 +34,7 @@ SHAPES = [(1, 1), (2, 3), (3, 2), (7, 5), (20, 1), (100, 33)]
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_is_scattered_is_gathered(comm, shape):
     rows = make(comm, *shape)
@@ -59,6 +60,7 @@ def expect_halo(comm, rows, u, shape):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 @pytest.mark.parametrize("shape", SHAPES)
 def test_halo_rows_are_those_of_the_neighbours(comm, shape):
     rows = make(comm, *shape)
@@ -115,6 +117,7 @@ class Pretended(device.Device):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 @pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize("shape", [(2, 3), (7, 5)])
 def test_halo_rows_in_memory_of_a_device(comm, shape, direct, monkeypatch):
@@ -148,6 +151,7 @@ def test_halo_rows_in_memory_of_a_device(comm, shape, direct, monkeypatch):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_waiting_for_the_slowest_rank_is_told_apart(comm):
     rows = make(comm, 20, 3)
     u, _ = rows.scatter(fill(20, 3) if comm.rank == 0 else None)
@@ -161,6 +165,7 @@ def test_waiting_for_the_slowest_rank_is_told_apart(comm):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_the_room_for_another_part_is_never_the_part_itself(comm):
     rows = make(comm, 10, 4)
     u, room = rows.scatter(fill(10, 4) if comm.rank == 0 else None)
@@ -174,12 +179,14 @@ def test_the_room_for_another_part_is_never_the_part_itself(comm):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_too_little_memory_is_told(comm):
     with pytest.raises(Stop, match="Unable to allocate"):
         make(comm, 10**7 * comm.size, 10**7)
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_a_second_scatter_starts_anew(comm):
     rows = make(comm, 12, 3)
     for _ in range(2):

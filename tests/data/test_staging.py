@@ -47,6 +47,7 @@ def test_pieces_have_the_bits_of_the_whole(comm, monkeypatch, n, pieces):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_rows_of_the_host_need_no_copy(comm):
     place, clock, x = device.choose(comm, "numpy"), running_clock(), np.ones(3 * BLOCK)
     out = np.empty(3)
@@ -92,6 +93,7 @@ class Event:
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 @pytest.mark.parametrize("pieces", [1, 2, 100])
 @pytest.mark.parametrize("n", SIZES)
 def test_cupy_is_asked_for_all_that_is_needed(comm, monkeypatch, n, pieces):

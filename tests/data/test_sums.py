@@ -116,6 +116,7 @@ def own_blocks(rows, every):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 @pytest.mark.parametrize("shape", [(), (3, 4), (0,)])
 @pytest.mark.parametrize("n", [0, 1, 16, 33, 5000])
 def test_sums_of_all_ranks_have_the_bits_of_the_definition(comm, n, shape):
@@ -132,6 +133,7 @@ def test_sums_of_all_ranks_have_the_bits_of_the_definition(comm, n, shape):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_sums_of_integers_are_exact(comm):
     rows = Rows(rank_of(comm), (1000,), np.float64, block=1)
     # Neither a float64 nor the sum of some holds them exactly.
@@ -141,6 +143,7 @@ def test_sums_of_integers_are_exact(comm):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_a_sum_is_this_rank_s_own(comm):
     rows = Rows(rank_of(comm), (1,), np.float64, block=1)
     parts = np.ones(rows.blocks[comm.rank])
@@ -150,6 +153,7 @@ def test_a_sum_is_this_rank_s_own(comm):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_the_phases_of_sums_are_counted(comm):
     rank = rank_of(comm)
     rows = Rows(rank, (10**4,), np.float64, block=1)
@@ -167,6 +171,7 @@ def test_the_phases_of_sums_are_counted(comm):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 @pytest.mark.parametrize("nodes", ["one", "many"])
 @pytest.mark.parametrize("how", ["array", "source", "each"])
 @pytest.mark.parametrize("block", [1, 4])
@@ -197,6 +202,7 @@ def test_an_array_travels_to_the_ranks_and_back(comm, shape, block, how, nodes):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_waiting_for_a_late_rank_is_waiting(comm):
     rank = rank_of(comm)
     rows = Rows(rank, (100,), np.float64, block=1)
@@ -209,6 +215,7 @@ def test_waiting_for_a_late_rank_is_waiting(comm):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_a_row_may_have_more_than_two_gigabytes(comm):
     rows = Rows(rank_of(comm), (0, 2**28 + 1, 2), np.float64, block=1)
     assert rows.scatter(np.empty((0, 2**28 + 1, 2))).shape[0] == 0

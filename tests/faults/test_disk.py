@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from rankwise.disk import record
+from tests.cases import long
 
 GATED = Path(__file__).with_name("gated_heat.py")
 MPIRUN = Path(sys.executable).parent / "mpirun"
@@ -222,6 +223,7 @@ def warned(step, reason):
     return f"heat.py: warning: cannot write the checkpoint c.h5: {reason}; that of step {step} is"
 
 
+@pytest.mark.long
 def test_full_for_a_while(disk, expected):
     with disk.run(until=20):
         assert disk.checkpoints() == [20, 10]
@@ -269,6 +271,7 @@ def test_full_at_the_record(disk, expected):
     finish(disk, expected)
 
 
+@pytest.mark.long
 def test_full_at_a_snapshot(disk, expected):
     options = [*KEEP, "--snapshot-every", "25"]
     with disk.run(*options, until=49):
@@ -284,6 +287,7 @@ def test_full_at_a_snapshot(disk, expected):
     finish(disk, expected, *options, snapshots=snapshots)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM], ids=["USR1", "TERM"])
 def test_stopped_by_a_signal_on_a_full_disk(disk, expected, number):
     with disk.run(until=30):
@@ -301,6 +305,7 @@ def test_stopped_by_a_signal_on_a_full_disk(disk, expected, number):
     finish(disk, expected)
 
 
+@pytest.mark.long
 def test_full_with_the_log_on_it(disk, expected):
     with disk.run(until=30, log=disk.files / "log.txt"):
         disk.fill()
@@ -313,6 +318,7 @@ def test_full_with_the_log_on_it(disk, expected):
     finish(disk, expected)
 
 
+@pytest.mark.long
 def test_full_for_a_while_with_the_log_on_it(disk, expected):
     # Without a launcher: it is the job that cannot write what it has to tell.
     with disk.run(until=20, log=disk.files / "log.txt", ranks=1):
@@ -356,6 +362,7 @@ def test_a_limit_for_the_size_of_files(disk, expected):
     finish(disk, expected)
 
 
+@pytest.mark.long
 def test_read_only_from_the_start(disk):
     disk.mount("ro")
     with disk.run():
@@ -377,7 +384,7 @@ def test_read_only_on_its_way(disk, expected):
     finish(disk, expected)
 
 
-@pytest.mark.parametrize("names", ["relative", "absolute"])
+@pytest.mark.parametrize("names", ["relative", long("absolute")])
 def test_the_folder_is_removed(disk, names):
     # The one in which it was started, or another.
     here, folder = disk.files, "."
@@ -394,6 +401,7 @@ def test_the_folder_is_removed(disk, names):
     assert not here.exists()
 
 
+@pytest.mark.long
 def test_a_checkpoint_is_removed(disk, expected):
     with disk.run(until=30):
         for name in ("c.h5", "c-previous.h5"):
@@ -405,6 +413,7 @@ def test_a_checkpoint_is_removed(disk, expected):
     finish(disk, expected)
 
 
+@pytest.mark.long
 def test_the_input_is_locked_or_changed_when_it_goes_on(disk):
     with h5py.File(disk.files / "x.h5", "w") as file:
         file["x"] = np.random.default_rng(3).normal(size=(N, N))

@@ -16,11 +16,11 @@ import pytest
 from rankwise.disk import files, record, summary
 from rankwise.disk.dataset import Dataset
 from rankwise.ranks.agreement import Stop
+from tests.cases import long
 from tests.faults.seed import SEED
 
 ROOT = Path(__file__).parents[2]
 JOB = ROOT / "jobs" / "sum_squares.py"
-MUTATIONS = 5000
 RECORD = "a record"
 # Of address space; the libraries themselves map one GiB.
 LIMIT_BYTES = 4 * 2**30
@@ -77,7 +77,7 @@ def read_all(path, name):
         data.read(0, np.empty(min(data.shape[0], 1000), data.dtype))
 
 
-def mutate(folder, seed):
+def mutate(folder, seed, mutations):
     """Read many damaged files in this process, where what is not refused as it should be ends it.
 
     Prints how many were refused.
@@ -86,7 +86,7 @@ def mutate(folder, seed):
     inputs = [(path, name, path.read_bytes()) for path, name in make_inputs(folder)]
     whole = (folder / "r.h5").read_bytes()
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
-    for number in range(MUTATIONS):
+    for number in range(mutations):
         # Records take longer to read.
         path, name, whole_file = (
             rng.choice(inputs) if number % 5 else (folder / "r.h5", RECORD, whole)
@@ -106,13 +106,14 @@ def mutate(folder, seed):
     print(refused)
 
 
-def test_damaged_at_random(comm, tmp_path):
+@pytest.mark.parametrize("mutations", [500, long(5000)])
+def test_damaged_at_random(comm, tmp_path, mutations):
     (tmp_path / "r.h5").write_bytes(files.hdf5_image(lambda file: record._fill(file, example())))
-    command = [sys.executable, "-m", "tests.faults.test_input", tmp_path, SEED]
+    command = [sys.executable, "-m", "tests.faults.test_input", tmp_path, SEED, str(mutations)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"FAULTS_SEED={SEED}\n{done.stderr[-2000:]}"
     # Of the others some change what is read, which nobody can see, and some change nothing.
-    assert int(done.stdout) > MUTATIONS / 10
+    assert int(done.stdout) > mutations / 10
 
 
 def example():
@@ -184,7 +185,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+QUICK = ("group/link", "packed", "short")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else long(n) for n in REFUSED])
 def test_made_to_do_harm(start, hostile, name):
     before = sorted(path.name for path in hostile.iterdir())
     done = run(start, hostile, name)
@@ -194,7 +198,10 @@ def test_made_to_do_harm(start, hostile, name):
     assert sorted(path.name for path in hostile.iterdir()) == before
 
 
-@pytest.mark.parametrize("name", ["link", "group/link", "raw", "view"])
+@pytest.mark.parametrize(
+    "name",
+    ["view", *(long(n) for n in ("link", "group/link", "raw"))],
+)
 def test_other_files_are_read_if_that_is_wanted(start, hostile, name):
     done = run(start, hostile, name, "--allow-external", "--json")
     assert done.returncode == 0, done.stderr
@@ -221,4 +228,4 @@ def run(start, folder, name, *options, file="a.h5"):
 
 
 if __name__ == "__main__":
-    mutate(Path(sys.argv[1]), sys.argv[2])
+    mutate(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

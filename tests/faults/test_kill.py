@@ -15,6 +15,7 @@ import pytest
 
 from rankwise.disk import record
 from rankwise.node import shared_memory
+from tests.cases import long
 from tests.faults.seed import SEED
 
 SLOW = Path(__file__).with_name("slow_heat.py")
@@ -134,10 +135,10 @@ def temporaries(folder):
     return list(folder.glob(".*record-tmp"))
 
 
-@pytest.mark.parametrize("chain", range(4))
-def test_random_ranks_at_random_moments(tmp_path, expected, chain):
+@pytest.mark.parametrize(("chain", "most"), [(0, 3), *(long(chain, 8) for chain in (1, 2, 3, 4))])
+def test_random_ranks_at_random_moments(tmp_path, expected, chain, most):
     rng, kills, newest, left = random.Random(f"{SEED} {chain}"), 0, 0, set()
-    while kills < 8 - chain % 2:
+    while kills < most:
         before, ranks = segments(), rng.choice([2, 3])
         with Life(tmp_path, ranks) as life:
             time.sleep(rng.uniform(0.2, 1.2))
@@ -187,7 +188,14 @@ RECORD = [
 DONE = ["link r.h5 1 after", "unlink .r.h5. 2 before", "unlink c.h5 1 after"]
 
 
-@pytest.mark.parametrize("faults", [CHECKPOINT, RECORD], ids=["checkpoint", "record"])
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param(["write .c.h5. 1 half", "replace c.h5 1 before"], id="checkpoint"),
+        long(CHECKPOINT, id="every call of a checkpoint"),
+        long(RECORD, id="every call of a record"),
+    ],
+)
 def test_inside_a_write(tmp_path, expected, faults):
     newest = 0
     for number, fault in enumerate(faults):
@@ -206,7 +214,7 @@ def test_inside_a_write(tmp_path, expected, faults):
     require_finished(tmp_path, expected)
 
 
-@pytest.mark.parametrize("fault", DONE)
+@pytest.mark.parametrize("fault", [DONE[0], *map(long, DONE[1:])])
 def test_after_the_record_has_its_name(tmp_path, expected, fault):
     with Life(tmp_path, 2, fault) as life:
         assert life.end()[0] in (9, 137)
@@ -221,8 +229,11 @@ def test_after_the_record_has_its_name(tmp_path, expected, fault):
 
 @pytest.mark.parametrize(
     ("number", "status"),
-    [(signal.SIGUSR1, 75), (signal.SIGTERM, 143), (signal.SIGINT, 130)],
-    ids=["USR1", "TERM", "INT"],
+    [
+        pytest.param(signal.SIGUSR1, 75, id="USR1"),
+        long(signal.SIGTERM, 143, id="TERM"),
+        long(signal.SIGINT, 130, id="INT"),
+    ],
 )
 def test_a_signal_leads_to_a_checkpoint(tmp_path, expected, number, status):
     with Life(tmp_path, 3) as life:
@@ -242,6 +253,7 @@ def test_a_signal_leads_to_a_checkpoint(tmp_path, expected, number, status):
     require_finished(tmp_path, expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
 def test_a_signal_after_the_last_step_waits_for_the_record(tmp_path, expected, number):
     with Life(tmp_path, 2, "fsync .r.h5. 1 wait") as life:
@@ -274,7 +286,7 @@ def handles_usr1(process):
     return False
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.3])
+@pytest.mark.parametrize("seconds", [0.0, long(0.3)])
 def test_a_signal_in_the_imports(tmp_path, seconds):
     with Life(tmp_path, 2) as life:
         # From the first import on; what comes before belongs to Python.
@@ -286,6 +298,7 @@ def test_a_signal_in_the_imports(tmp_path, seconds):
     assert steps_of(tmp_path)
 
 
+@pytest.mark.long
 def test_without_a_checkpoint_usr1_is_a_warning(tmp_path):
     with Life(tmp_path, 2, options=["--output", "r.h5"]) as life:
         life.wait_until(life.ranks)
@@ -296,6 +309,7 @@ def test_without_a_checkpoint_usr1_is_a_warning(tmp_path):
     assert output.count("warning: SIGUSR1 does nothing to a run without --checkpoint") == 1
 
 
+@pytest.mark.long
 def test_a_run_that_was_thought_dead_ends_when_it_wakes_up(tmp_path, expected):
     with Life(tmp_path, 2) as first:
         first.wait_until((tmp_path / "c-previous.h5").exists)
@@ -316,6 +330,7 @@ def test_a_run_that_was_thought_dead_ends_when_it_wakes_up(tmp_path, expected):
     require_finished(tmp_path, expected)
 
 
+@pytest.mark.long
 def test_memory_of_a_live_run_is_left_alone(tmp_path):
     if os.readlink("/proc/self/ns/pid") != shared_memory._WHOLE_SYSTEM:
         pytest.skip("in a container nothing is removed from shared memory")
@@ -337,6 +352,7 @@ def test_memory_of_a_live_run_is_left_alone(tmp_path):
         assert live.end()[0] == 0, live.end()[1]
 
 
+@pytest.mark.long
 def test_it_goes_on_with_another_variant(tmp_path, expected):
     with Life(tmp_path, 2) as life:
         life.wait_until((tmp_path / "c.h5").exists)

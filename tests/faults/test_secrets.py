@@ -180,16 +180,19 @@ def made(tmp_path_factory):
     return SimpleNamespace(folder=folder, outputs=outputs)
 
 
+@pytest.mark.long
 def test_no_secret_in_any_output(made):
     print("FAULTS_SEED", SEED)
     assert {name: found for name, text in made.outputs.items() if (found := leaks(text))} == {}
 
 
+@pytest.mark.long
 def test_no_secret_in_any_file(made):
     print("FAULTS_SEED", SEED)
     assert leaks_below(made.folder) == {}
 
 
+@pytest.mark.long
 def test_all_was_searched(made):
     """The secrets were there, and so are the files of which the tests above speak."""
     assert b"ValueError: on purpose, without []" in made.outputs["failing"]

@@ -68,6 +68,23 @@ def test_the_bits_are_those_of_every_version(comm, job, mpi_tmp_path):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
+@pytest.mark.parametrize(("variant", "threads"), [("numpy", "1"), ("numba", "1"), ("numba", "2")])
+def test_the_bits_are_those_of_every_run(comm, job, mpi_tmp_path, variant, threads):
+    path = mpi_tmp_path / "r.h5"
+    size = ["--n", "101", "--rows", "64", "--steps", "30", "--snapshot-every", "15"]
+    job.main(comm, [*size, "--variant", variant, "--threads", threads, "--output", str(path)])
+    if comm.rank == 0:
+        run = record.read(path)
+        found = [run.attributes["results_sha256"], *map(bytes.decode, run.snapshots["sha256"])]
+        assert [digest[:16] for digest in found] == [
+            "546c2bfcd33d274f",
+            "f05013778f9d458d",
+            "ba79f00ffce1eb8b",
+        ]
+
+
+@pytest.mark.mpi
 @pytest.mark.parametrize("form", ["x.npy", "x.h5:/group/x"])
 def test_a_state_from_a_file(comm, job, mpi_tmp_path, form):
     u = np.random.default_rng(5).normal(size=(23, 9))
@@ -279,6 +296,7 @@ def test_cuda_has_the_bits_of_the_reference(comm, job, mpi_tmp_path):
     assert len(set(digests)) <= 1
 
 
+@pytest.mark.long
 def test_same_bits_for_every_rank_count_thread_count_and_variant(start, tmp_path):
     digests = {}
     on_gpu = [v for v in ("cuda", "cupy") if device.visible_gpus() and device._installed(v)]
@@ -298,6 +316,7 @@ def test_same_bits_for_every_rank_count_thread_count_and_variant(start, tmp_path
     assert len(set(digests.values())) == 1
 
 
+@pytest.mark.long
 def test_more_ranks_than_rows_and_cores(start, tmp_path):
     digests = set()
     for ranks in (1, 16):
@@ -400,10 +419,9 @@ def inputs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.mpi
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_and_changes_nothing(comm, job, inputs, mistake, monkeypatch, capsys):
-    make_in_process(comm, job, inputs, MISTAKES[mistake], monkeypatch, capsys)
+def test_a_mistake_is_told_and_changes_nothing(job, inputs, mistake, monkeypatch, capsys):
+    make_in_process(job, inputs, MISTAKES[mistake], monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("mistake", ["not stable", "input with NaN", "checkpoint is no such file"])

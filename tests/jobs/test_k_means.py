@@ -77,6 +77,17 @@ def test_iris(comm, job, mpi_tmp_path, variant):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
+@pytest.mark.parametrize(("variant", "threads"), [("numpy", 1), ("numba", 1), ("numba", 2)])
+def test_the_bits_are_those_of_every_run(comm, job, mpi_tmp_path, variant, threads):
+    options = ["--variant", variant, "--threads", threads]
+    size = ["--n", 12345, "--k", 7, "--start", "random", "--steps", 9]
+    runs = [run(job, comm, mpi_tmp_path / "r.h5", *options, *o) for o in (["--input", IRIS], size)]
+    if comm.rank == 0:
+        assert [digest(found)[:16] for found in runs] == ["07776d69f87c8dbb", "f2e658ece4d82440"]
+
+
+@pytest.mark.mpi
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 @pytest.mark.parametrize("form", ["x.npy", "x.h5:/a/x"])
 def test_digits(comm, job, mpi_tmp_path, dtype, form):
@@ -285,6 +296,7 @@ def test_cuda_has_the_bits_of_the_reference(comm, job, mpi_tmp_path, n):
         assert digest(runs[0]) == digest(runs[1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "source", [["--input", IRIS], ["--n", 12345, "--k", 7, "--start", "random", "--steps", 9]]
 )
@@ -373,10 +385,9 @@ def inputs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.mpi
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_and_changes_nothing(comm, job, inputs, mistake, monkeypatch, capsys):
-    make_in_process(comm, job, inputs, MISTAKES[mistake], monkeypatch, capsys)
+def test_a_mistake_is_told_and_changes_nothing(job, inputs, mistake, monkeypatch, capsys):
+    make_in_process(job, inputs, MISTAKES[mistake], monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("mistake", ["another start", "input with NaN", "and in an input"])

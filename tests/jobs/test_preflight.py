@@ -16,6 +16,8 @@ from rankwise.preflight import device_buffers, measure, preflight
 from rankwise.preflight.measure import Connection
 from rankwise.preflight.preflight import Preflight
 from rankwise.ranks.agreement import Stop
+from rankwise.sweep.folder import load
+from tests.analysis import examples
 
 JOB = Path(__file__).parents[2] / "jobs" / "preflight.py"
 SMALL = {"_LEAST_BYTES": 2**22, "_CACHES": 0, "_ROUND_TRIP_SECONDS": 0.02, "_FILE_BYTES": 2**20}
@@ -84,8 +86,21 @@ def test_figures_are_near_what_numpy_measures(start, tmp_path):
     assert any(all(0.5 < ratio < 2 for ratio in ratios) for ratios in tries)
 
 
-def test_json_is_one_line_for_other_tools(start):
-    done = start(2, JOB, "--json", "--variant", "numpy")
+@pytest.fixture
+def quick(tmp_path):
+    """Return the path of the program, changed so that it measures with little."""
+    path = tmp_path / "program" / "preflight.py"
+    path.parent.mkdir()
+    path.write_text(
+        "import runpy, sys; from rankwise.preflight import measure\n"
+        f"vars(measure).update({SMALL})\n"
+        f"sys.argv[0] = {str(JOB)!r}; runpy.run_path({str(JOB)!r}, run_name='__main__')"
+    )
+    return path
+
+
+def test_json_is_one_line_for_other_tools(start, quick):
+    done = start(2, quick, "--json", "--variant", "numpy")
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     facts = json.loads(line)
@@ -96,9 +111,9 @@ def test_json_is_one_line_for_other_tools(start):
     assert facts["record"].startswith("results/preflight-")
 
 
-def test_ranks_on_one_core_are_wrong_and_the_rest_is_measured(start, tmp_path):
+def test_ranks_on_one_core_are_wrong_and_the_rest_is_measured(start, tmp_path, quick):
     bind = f"import os, sys; os.sched_setaffinity(0, [{CORES[0]}]); os.execv(sys.executable, "
-    wrapped = ["-c", f"{bind}[sys.executable, *sys.argv[1:]])", JOB, "--variant", "numpy"]
+    wrapped = ["-c", f"{bind}[sys.executable, *sys.argv[1:]])", quick, "--variant", "numpy"]
     done = start(2, *wrapped, "--output", "p.h5")
     assert done.returncode == 1
     assert done.stderr == "preflight.py: error: 1 of 9 checks failed: launch\n"
@@ -308,16 +323,13 @@ def test_a_node_out_of_step_is_named():
     assert text.startswith("c has 15 GB/s, the fastest 31")
 
 
-def test_the_limit_beside_a_sweep_is_what_preflight_writes(start, tmp_path):
-    # Here, since the stages under MPI have no libraries of the report.
-    from rankwise.sweep.folder import load
-    from tests.analysis.examples import plan, run, write_sweep
-
-    write_sweep(tmp_path / "sweep", plan([1]), [run()])
-    done = start(2, JOB, "--variant", "numpy", "--output", tmp_path / "sweep" / "preflight.h5")
+def test_the_limit_beside_a_sweep_is_what_preflight_writes(start, tmp_path, quick):
+    examples.write_sweep(tmp_path / "sweep", examples.plan([1]), [examples.run()])
+    path = tmp_path / "sweep" / "preflight.h5"
+    done = start(2, quick, "--variant", "numpy", "--output", path)
     assert done.returncode == 0, done.stderr
     limit = load(tmp_path / "sweep").limit
-    results = record.read(tmp_path / "sweep" / "preflight.h5").results
+    results = record.read(path).results
     assert limit.read_gbs == results["read_bandwidth"].values[0]
     assert limit.copy_gbs == results["copy_bandwidth"].values[0]
     assert (limit.ranks, limit.nodes) == (2, 1)

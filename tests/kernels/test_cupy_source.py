@@ -15,6 +15,8 @@ from kernels.sum_squares import BLOCK
 from tests.kernels.cuda_cases import Case, every_case, need, plates
 from tests.kernels.cuda_on_cpu import RawKernel
 
+pytestmark = pytest.mark.cuda_compile
+
 GPU = importlib.util.find_spec("cupy") is not None and need("cupy").cuda.is_available()
 
 

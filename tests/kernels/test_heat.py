@@ -195,6 +195,32 @@ def test_bound_is_tight(r):
     assert 1 / 30 < distance(walk(start, r, 300), start, r, 300) <= 1
 
 
+@pytest.mark.parametrize("r", [STABLE, 0.1, 1e-6])
+@pytest.mark.parametrize(("ny", "nx"), [(1, 1), (10, 13), (1024, 700)])
+@pytest.mark.parametrize("steps", [0, 1, 30, 10**4, 10**6])
+def test_bounds_are_no_more_than_their_terms(ny, nx, r, steps):
+    """The errors of the steps added up one by one, as the kernel's docstring lists them.
+
+    In their place the bounds have the smaller one of the number of steps and the sum without an
+    end: at most 1.6 times as much, where these are the same.
+    """
+
+    def terms(p, q, a_step):
+        f = factor(ny, nx, (p, q), r)
+        last, made = abs(f) ** steps, 19 * (1 - f) + abs(f)
+        predicted = steps * abs(f) ** max(steps - 1, 0) * made + 3 * last
+        return a_step(f) * (abs(f) ** np.arange(steps)).sum() + predicted, last
+
+    expected, _ = terms(*MODES, lambda f: 8 * r + 2 * (1 - f) + abs(f))
+    found = heat.error_bound(ny, nx, r, steps) / UNIT / (expected + 12)
+    assert 1 - 1e-9 < found < 1.6
+
+    found = heat.amplitude_bound(ny, nx, r, steps, 3.0) / (3 * nx * ny * UNIT)
+    for index, each in np.ndenumerate(found):
+        expected, last = terms(*(LOW[i] for i in index), lambda f: 24 * r + 1)
+        assert 1 - 1e-9 < each / (expected + (ny + nx + 5) * (1 + last)) < 1.6
+
+
 @pytest.mark.parametrize(("ny", "nx", "steps"), [(10, 13, 40), (64, 48, 300), (150, 120, 300)])
 def test_bounds_notice_a_step_more_or_less(ny, nx, steps):
     start, other = plate(ny, nx), random_plate(ny, nx)

@@ -149,6 +149,7 @@ def test_cuda_goes_on_with_later_points(monkeypatch):
     )
 
 
+@pytest.mark.cuda_compile
 @pytest.mark.parametrize("reverse", [False, True])
 def test_cupy_goes_on_with_later_points(monkeypatch, reverse):
     monkeypatch.setattr(need("cupy"), "RawKernel", functools.partial(RawKernel, reverse=reverse))

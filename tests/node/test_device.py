@@ -135,10 +135,11 @@ def test_arrays_go_to_the_device_and_back(comm, variant):
 
 
 @pytest.mark.parametrize(
-    ("variant", "module"), [("cuda", "numba_cuda"), ("cupy", "cupy"), ("numba", "numba")]
+    ("variant", "module", "extra"),
+    [("cuda", "numba_cuda", "cuda13"), ("cupy", "cupy", "cuda13"), ("numba", "numba", "jobs")],
 )
-def test_a_missing_library_is_named(monkeypatch, variant, module):
+def test_a_missing_library_is_named(monkeypatch, variant, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
-    with pytest.raises(Stop, match=r"library is missing on rank 5; pip install"):
+    with pytest.raises(Stop, match=rf"missing on rank 5; pip install -e '.\[{extra}\]'"):
         device._require(5, variant, ["A GPU"])

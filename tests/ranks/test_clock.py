@@ -35,23 +35,27 @@ def seconds(watch, repeat=0):
 
 
 def test_process_start_is_before_now():
+    outside = time.monotonic()
     first = clock.since_process_start()
+    inside = time.monotonic()
     time.sleep(0.05)
-    assert clock.since_process_start() - first == pytest.approx(0.05, abs=0.03)
+    inside = time.monotonic() - inside
+    found = clock.since_process_start() - first
+    outside = time.monotonic() - outside
+    assert inside - 1e-3 <= found <= outside + 1e-3
 
 
-def test_samples_fall_to_their_repeat_and_the_warm_up_to_none():
+def test_samples_fall_to_their_repeat_and_the_warm_up_to_none(sleep):
     watch = Clock(3)
     seen = []
     for repeat in watch.repeats():
         seen.append(repeat)
         with watch.phase("kernel"):
-            time.sleep(0.01 if repeat >= 0 else 0.2)
+            sleep(2 + repeat)
     with watch.phase("write"):
         pass
     assert seen == [-1, 0, 1, 2]
-    kernel = watch.seconds[:, PHASES.index("kernel")]
-    assert ((kernel >= 0.01) & (kernel < 0.2)).all()
+    assert watch.seconds[:, PHASES.index("kernel")].tolist() == [2, 3, 4]
     assert np.isfinite(watch.seconds[:, PHASES.index("write")]).tolist() == [True, False, False]
 
 
@@ -248,14 +252,11 @@ def test_total_adds_the_repeats():
     assert clock.total("kernel") == 3.5
 
 
-def test_what_is_added_inside_a_phase_counts_once():
-    watch = Clock(1)
-    for repeat in watch.repeats():
-        if repeat == 0:
-            with watch.phase("read"):
-                time.sleep(0.05)
-                # As a device measures its kernel.
-                watch.add("kernel", 0.03)
-    read, kernel = (watch.total(name) for name in ("read", "kernel"))
-    assert kernel == 0.03
-    assert 0.015 < read < 0.03 + 0.02
+def test_what_is_added_inside_a_phase_counts_once(sleep):
+    def body(watch):
+        with watch.phase("read"):
+            sleep(5)
+            # As a device measures its kernel.
+            watch.add("kernel", 3)
+
+    assert seconds(timed(body)) == {"read": 2, "kernel": 3, "other": 0}

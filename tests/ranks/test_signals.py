@@ -25,13 +25,12 @@ SEEN = "time.sleep(0.3); print(signals.weight(), flush=True)\n"
 
 
 def run(script, *numbers):
-    """Start a script, send it signals once it is ready; return status, output and seconds."""
+    """Start a script, send it signals once it is ready; return its status and its output."""
     command = [sys.executable, "-c", START + script]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             assert process.stdout.readline() == "ready\n", process.stderr.read()
-            begin = time.monotonic()
             for number in numbers:
                 process.send_signal(number)
                 # Two of the same that are pending at once are one.
@@ -40,21 +39,19 @@ def run(script, *numbers):
         finally:
             process.kill()
     assert errors == ""
-    return process.returncode, output, time.monotonic() - begin
+    return process.returncode, output
 
 
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"]
 )
 def test_ends_at_once_also_in_c(number, status):
-    ended, output, seconds = run("in_c(30)", number)
-    assert (ended, output) == (status, "")
-    assert seconds < 10
+    # Not after half an hour: `run` waits for 20 s.
+    assert run("in_c(1800)", number) == (status, "")
 
 
 def test_usr1_is_remembered_and_interrupts_nothing():
-    status, output, _ = run("in_c(1)\n" + SEEN, signal.SIGUSR1)
-    assert (status, output) == (0, "over\n1\n")
+    assert run("in_c(1)\n" + SEEN, signal.SIGUSR1) == (0, "over\n1\n")
 
 
 @pytest.mark.parametrize(
@@ -71,28 +68,26 @@ def test_usr1_is_remembered_and_interrupts_nothing():
 def test_inside_kept_the_heaviest_counts(numbers, weight):
     script = f"with signals.kept():\n    in_c(1)\n    {SEEN}"
     script += "    os._exit(7)"
-    assert run(script, *numbers)[:2] == (7, f"over\n{weight}\n")
+    assert run(script, *numbers) == (7, f"over\n{weight}\n")
 
 
 @pytest.mark.parametrize("first", [[], [signal.SIGUSR1]])
 def test_a_second_sigint_ends_at_once(first):
-    script = "with signals.kept():\n    in_c(30)\n"
-    status, output, seconds = run(script, *first, signal.SIGINT, signal.SIGINT)
-    assert (status, output) == (130, "")
-    assert seconds < 10
+    script = "with signals.kept():\n    in_c(1800)\n"
+    assert run(script, *first, signal.SIGINT, signal.SIGINT) == (130, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_what_was_not_answered_inside_kept_is_forgotten(number):
     script = "with signals.kept(): in_c(1)\nprint('after', flush=True)"
-    assert run(script, number)[:2] == (0, "over\nafter\n")
+    assert run(script, number) == (0, "over\nafter\n")
 
 
 def test_what_an_exception_answers_does_not_end():
     script = "with contextlib.suppress(ValueError), signals.kept():\n"
     script += "    in_c(1)\n    raise ValueError\n"
     script += "print('after', flush=True)"
-    assert run(script, signal.SIGTERM)[:2] == (0, "over\nafter\n")
+    assert run(script, signal.SIGTERM) == (0, "over\nafter\n")
 
 
 @pytest.mark.parametrize("inside", [True, False])

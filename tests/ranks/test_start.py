@@ -28,33 +28,55 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def launch(start, tmp_path):
-    """Return a function that runs a program whose main function is ``body`` on so many ranks."""
+    """Return a function that runs a program whose main function is ``body`` on so many ranks.
+
+    Ranks that were left waiting would reach the limit of ``start``.
+    """
 
     def run(ranks, body):
         path = tmp_path / "job.py"
         path.write_text(PROGRAM.format(body=body))
-        begin = time.monotonic()
-        done = start(ranks, path)
-        return done, time.monotonic() - begin
+        return start(ranks, path)
 
     return run
 
 
 @pytest.mark.parametrize("ranks", [None, 1, 2, 4])
 def test_launch_ends_well(launch, ranks):
-    done, _ = launch(ranks, "pass")
+    done = launch(ranks, "pass")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_start_up_is_a_part_of_the_life_of_the_process(launch):
+    # In one piece, since both ranks print at once.
+    body = "from rankwise.ranks import clock; print('{import} {init}\\n'.format(**clock.startup), end='')"
+    begin = time.monotonic()
+    done = launch(2, body)
+    life = time.monotonic() - begin
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [list(map(float, line.split())) for line in done.stdout.splitlines()]
+    assert len(lines) == 2
+    for each in lines:
+        assert min(each) > 0
+        assert sum(each) < life
+
+
+def test_without_mpi4py_there_is_one_sentence(start):
+    script = f"import runpy, sys; sys.modules['mpi4py'] = None; sys.argv[1:] = ['--n', '5']\n"
+    script += f"runpy.run_path({str(JOB)!r}, run_name='__main__')"
+    done = start(None, "-c", script)
+    assert (done.returncode, done.stdout) == (1, "")
+    said = "error: no mpi4py: is the environment active? Else pip install -e '.[jobs]'\n"
+    assert done.stderr == said
+
+
 @pytest.mark.parametrize("culprit", [0, 1, 2])
-def test_an_exception_on_one_rank_ends_all_within_five_seconds(launch, culprit):
-    done, seconds = launch(3, f"if comm.rank == {culprit}: raise ValueError('wrong turn')")
+def test_an_exception_on_one_rank_ends_all(launch, culprit):
+    done = launch(3, f"if comm.rank == {culprit}: raise ValueError('wrong turn')")
     assert done.returncode == 1
     assert f"rank {culprit} of 3" in done.stderr
     assert "ValueError: wrong turn" in done.stderr
     assert done.stderr.count("Traceback") == 1
-    # Two of them are the start of Python and MPI.
-    assert seconds < 7
 
 
 @pytest.mark.parametrize(
@@ -65,24 +87,22 @@ def test_an_exception_on_one_rank_ends_all_within_five_seconds(launch, culprit):
     ],
 )
 def test_a_mistake_gives_one_message_and_status_2(launch, body):
-    done, _ = launch(3, body)
+    done = launch(3, body)
     assert done.returncode == 2
     assert done.stderr == "job.py: error: that is missing\n"
     assert done.stdout == ""
 
 
 def test_a_mistake_that_one_rank_keeps_to_itself_hangs_nobody(launch):
-    done, seconds = launch(2, "if comm.rank == 1: raise Stop('only I know')")
+    done = launch(2, "if comm.rank == 1: raise Stop('only I know')")
     assert done.returncode == 2
     assert "job.py: error: only I know" in done.stderr
     assert "Traceback" not in done.stderr
-    assert seconds < 7
 
 
 def test_a_killed_rank_ends_the_others(launch):
-    done, seconds = launch(2, "if comm.rank == 1: os.kill(os.getpid(), signal.SIGKILL)")
+    done = launch(2, "if comm.rank == 1: os.kill(os.getpid(), signal.SIGKILL)")
     assert done.returncode != 0
-    assert seconds < 7
 
 
 def test_a_rank_that_cannot_import_numpy_ends_the_others(start, tmp_path):
@@ -90,13 +110,11 @@ def test_a_rank_that_cannot_import_numpy_ends_the_others(start, tmp_path):
     (tmp_path / "numpy.py").write_text(
         "import os, time\n"
         f"if {rank} == '1': raise ImportError('broken')\n"
-        "import mpi4py.MPI  # which waits for rank 1\ntime.sleep(60)\n"
+        "import mpi4py.MPI  # which waits for rank 1\ntime.sleep(600)\n"
     )
-    begin = time.monotonic()
     done = start(2, JOB, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1
     assert "ImportError: broken" in done.stderr
-    assert time.monotonic() - begin < 7
 
 
 @pytest.mark.parametrize(
@@ -120,10 +138,8 @@ def test_a_full_disk_behind_the_output_ends_all_ranks(start, tmp_path, stream, b
         f"os.dup2(os.open('/dev/full', os.O_WRONLY), {stream})\n"
         f"sys.argv = [{str(job)!r}]; runpy.run_path({str(job)!r}, run_name='__main__')"
     )
-    begin = time.monotonic()
     done = start(2, wrap, env={"PYTHONUNBUFFERED": ""})
     assert done.returncode == status
-    assert time.monotonic() - begin < 7
 
 
 @pytest.mark.parametrize("name", ["USR1", "TERM", "INT"])
@@ -172,10 +188,9 @@ def test_reading_records_changes_nothing_in_the_process(start, tmp_path):
 
 
 def test_a_rank_that_leaves_on_its_own_ends_the_others(launch):
-    done, seconds = launch(2, "if comm.rank == 1: sys.exit(0)")
+    done = launch(2, "if comm.rank == 1: sys.exit(0)")
     assert done.returncode != 0
     assert "SystemExit" in done.stderr
-    assert seconds < 7
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def written(comm, folder, *steps):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_goes_on_where_it_was(comm, mpi_tmp_path):
     first = make(comm, mpi_tmp_path)
     assert (first.step, first.run.first_step, first.run.restarts) == (0, 0, 0)
@@ -168,6 +169,7 @@ def test_none_that_is_whole_is_a_mistake_that_changes_nothing(comm, tmp_path):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 @pytest.mark.parametrize(
     ("other", "message"),
     [
@@ -238,12 +240,14 @@ def test_a_file_that_is_none_is_never_lost(comm, tmp_path, name):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_every_so_many_steps(comm, mpi_tmp_path):
     checkpoint = make(comm, mpi_tmp_path, checkpoint_every=30, last=120)
     assert [step for step in range(-1, 121) if checkpoint.due(step)] == [30, 60, 90]
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_every_so_many_seconds(comm, mpi_tmp_path):
     checkpoint = make(comm, mpi_tmp_path, checkpoint_seconds=1e-9)
     assert checkpoint.due(1)
@@ -257,6 +261,7 @@ def test_every_so_many_seconds(comm, mpi_tmp_path):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_looks_are_seldom_where_steps_are_quick(comm, mpi_tmp_path):
     checkpoint = make(comm, mpi_tmp_path, last=10**6)
     looks = set()
@@ -273,6 +278,7 @@ def test_looks_are_seldom_where_steps_are_quick(comm, mpi_tmp_path):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 @pytest.mark.parametrize(("weight", "name", "status"), [(1, "SIGUSR1", 75), (2, "SIGTERM", 143)])
 def test_a_signal_to_one_rank_stops_all_at_one_step(
     comm, mpi_tmp_path, monkeypatch, weight, name, status
@@ -292,6 +298,7 @@ def test_a_signal_to_one_rank_stops_all_at_one_step(
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_a_run_without_a_checkpoint_says_so_and_goes_on(comm, mpi_tmp_path, monkeypatch):
     checkpoint = make(comm, mpi_tmp_path, checkpoint=None)
     monkeypatch.setattr(signals, "_weight", 1)
@@ -304,6 +311,7 @@ def test_a_run_without_a_checkpoint_says_so_and_goes_on(comm, mpi_tmp_path, monk
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_signals_are_kept_inside_only(comm, mpi_tmp_path):
     checkpoint = make(comm, mpi_tmp_path)
     with checkpoint.answering_signals():
@@ -314,6 +322,7 @@ def test_signals_are_kept_inside_only(comm, mpi_tmp_path):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 @pytest.mark.parametrize("when", ["at a checkpoint", "at the end"])
 def test_another_run_has_taken_over(comm, mpi_tmp_path, when):
     first = make(comm, mpi_tmp_path)
@@ -347,6 +356,7 @@ def test_an_owner_file_that_was_cleaned_away_stops_nobody(comm, tmp_path):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 @pytest.mark.parametrize("when", ["at a checkpoint", "at the end"])
 def test_another_run_has_ended_meanwhile(comm, mpi_tmp_path, when):
     first = make(comm, mpi_tmp_path)
@@ -362,6 +372,7 @@ def test_another_run_has_ended_meanwhile(comm, mpi_tmp_path, when):
 
 
 @pytest.mark.mpi
+@pytest.mark.sizes
 def test_a_start_that_fails_later_disturbs_nobody(comm, mpi_tmp_path):
     running = make(comm, mpi_tmp_path)
     running.write(10, state(10), NONE)

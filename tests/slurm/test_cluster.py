@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import long
+
 ROOT = Path(__file__).resolve().parents[2]
 LISTENING = "0A"
 LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
@@ -75,7 +77,13 @@ def test_listens_on_loopback_only_and_has_no_other_network(cluster, tmp_path):
 
 
 @pytest.mark.slurm
-@pytest.mark.parametrize("end", ["fail", "SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "SIGKILL",
+        *(long(end) for end in ("fail", "SIGINT", "SIGTERM")),
+    ],
+)
 def test_leaves_nothing_behind(cluster, tmp_path, end):
     held, test, temporary = (tmp_path / name for name in ("held", "test_held.py", "tmp"))
     test.write_text(HELD)

@@ -5,12 +5,12 @@ import re
 import shlex
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from rankwise.disk import record
+from tests.cases import long
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((ROOT / "slurm").glob("*.sh"))
@@ -77,6 +77,7 @@ def test_job_on_two_nodes(submit, clone):
     assert len({rank["host"] for rank in found.ranks}) == 2
 
 
+@pytest.mark.long
 def test_preflight_on_two_nodes(submit, clone):
     (clone / "out").mkdir()
     words = ["--nodes=2", "--ntasks=4", "slurm/job.sh", "jobs/preflight.py"]
@@ -92,7 +93,7 @@ def test_preflight_on_two_nodes(submit, clone):
     assert [path.name for path in (clone / "out").iterdir()] == ["p.h5"]
 
 
-@pytest.mark.parametrize("job", ["preflight.py", "sum_squares.py", "heat.py"])
+@pytest.mark.parametrize("job", ["heat.py", long("preflight.py"), long("sum_squares.py")])
 def test_a_wrong_mpi_type_is_refused_once(submit, job):
     words = ["--nodes=2", "--ntasks=4", "--export=ALL,SLURM_MPI_TYPE=none", "slurm/job.sh"]
     tasks, (output,) = submit(*words, f"jobs/{job}")
@@ -103,7 +104,9 @@ def test_a_wrong_mpi_type_is_refused_once(submit, job):
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("start", ["python", "mpirun -n 1 python", "mpirun -n 3 python"])
+@pytest.mark.parametrize(
+    "start", ["mpirun -n 3 python", long("python"), long("mpirun -n 1 python")]
+)
 def test_what_a_batch_script_of_four_tasks_starts_itself_is_not_refused(cluster, clone, start):
     command = f". .venv/bin/activate; {start} {' '.join(SUM)} --output out.h5"
     job = cluster.sbatch("--ntasks=4", "--output=out.txt", f"--wrap={command}", cwd=clone)
@@ -113,6 +116,7 @@ def test_what_a_batch_script_of_four_tasks_starts_itself_is_not_refused(cluster,
     assert record.read(clone / "out.h5").attributes["ranks"] == (3 if "3" in start else 1)
 
 
+@pytest.mark.long
 def test_gpus_that_no_rank_sees_are_warned_of(submit, clone):
     words = ["--gpus-per-node=2", "slurm/job.sh", "jobs/sum_squares.py", "--n", "1e5"]
     tasks, (output,) = submit(*words, "--output", "out.h5")
@@ -208,14 +212,14 @@ def test_usage_error_of_the_job_is_the_exit_code(submit):
     assert output.count("usage:") == 1
 
 
+@pytest.mark.long
 def test_rank_that_dies_ends_the_job(submit, clone):
     (clone / "die.py").write_text(
         "import os, signal, time\n"
         "if os.environ['SLURM_PROCID'] == '1':\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "time.sleep(50)\n"
+        "time.sleep(900)\n"
     )
-    start = time.monotonic()
     tasks, _ = submit("--nodes=2", "slurm/job.sh", "die.py")
+    # And not when the other ranks end by themselves, which is waited for by nobody.
     assert tasks[0]["JobState"] == "FAILED"
-    assert time.monotonic() - start < 30

@@ -116,7 +116,7 @@ def test_package_alone_imports_nothing(rankwise):
 
 
 @pytest.mark.parametrize("words", [["sweep", "--", "true"], ["report", "."]], ids=lambda w: w[0])
-def test_extras_are_looked_for_before_anything_runs(rankwise, tmp_path, words):
+def test_libraries_are_looked_for_before_anything_runs(rankwise, tmp_path, words):
     hide = "import sys, importlib.util as u; find = u.find_spec\n"
     hide += "u.find_spec = lambda name: None if name in ('scipy', 'jinja2') else find(name)\n"
     hide += "from rankwise.__main__ import run; run()"
@@ -124,7 +124,7 @@ def test_extras_are_looked_for_before_anything_runs(rankwise, tmp_path, words):
     assert (done.returncode, done.stdout) == (2, "")
     (said,) = done.stderr.splitlines()
     assert said.startswith("rankwise: error: no jinja2, scipy: ")
-    assert said.endswith("make scaling, or pip install -e '.[scaling]'")
+    assert said.endswith("make run, or pip install -e .")
     assert list(tmp_path.iterdir()) == []
 
 
