@@ -19,8 +19,13 @@ from rankwise.ranks.start import launch
 
 
 def proportional_memory():
+    """Return the bytes of this process, those of shared memory divided by all that share them.
+
+    Not those of files: what libraries take depends on who else has loaded them.
+    """
     with open("/proc/self/smaps_rollup") as rollup:
-        return 1024 * int(next(line for line in rollup if line.startswith("Pss:")).split()[1])
+        kibibytes = dict(line.split()[:2] for line in rollup if " kB" in line)
+    return 1024 * sum(int(kibibytes[f"Pss_{kind}:"]) for kind in ("Anon", "Shmem"))
 
 
 def draw(start, rows):

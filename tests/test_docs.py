@@ -64,6 +64,7 @@ def test_the_page_has_the_files_of_a_job():
     assert (PAGE.count("```bash"), len(COMMANDS)) == (5, 4)
 
 
+@pytest.mark.long
 def test_any_ranks_and_variants_give_the_same_bits(worked):
     runs = [record.read(worked[0] / f"{name}.h5") for name in ("one", "three", "numba")]
     assert [run.attributes["ranks"] for run in runs] == [1, 3, 2]
@@ -75,6 +76,7 @@ def test_any_ranks_and_variants_give_the_same_bits(worked):
     assert runs[0].results["error"].values == pytest.approx(error, rel=0.01)
 
 
+@pytest.mark.long
 def test_both_runs_print_what_is_shown(worked):
     (shown,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
     for line in shown.splitlines():
@@ -82,10 +84,12 @@ def test_both_runs_print_what_is_shown(worked):
         assert worked[1][0].count(f"{line}\n") == 3
 
 
+@pytest.mark.long
 def test_its_tests_run(worked):
     assert "2 passed" in worked[1][1]
 
 
+@pytest.mark.long
 def test_it_is_swept(worked):
     files = (worked[0] / "scaling" / "runs").glob("*/run.json")
     runs = [json.loads(file.read_text()) for file in files]

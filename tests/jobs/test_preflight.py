@@ -3,8 +3,6 @@
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,33 +55,18 @@ def test_every_line_has_a_verdict_and_the_record_the_figures(start, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["p.h5"]
 
 
-def ratios_to_numpy(start, path):
-    """Return the bandwidths of reading and copying over those that NumPy has by hand."""
-    options = ["--variant", "numpy", "--threads", "1", "--output", path, "--force"]
-    done = start(1, JOB, *options)
-    assert done.returncode == 0, done.stderr
-    # The same by hand, on twice 256 MiB.
-    by_hand = (
-        "import time, numpy as np; x = np.ones(2**25); y = np.zeros(2**25)\n"
-        "def best(f):\n"
-        "    times = []\n"
-        "    for _ in range(7):\n"
-        "        start = time.perf_counter(); f(); times.append(time.perf_counter() - start)\n"
-        "    return min(times)\n"
-        "print(2**28 / best(lambda: np.dot(x, x)), 2**29 / best(lambda: np.copyto(y, x)))"
-    )
-    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    shown = subprocess.check_output([sys.executable, "-c", by_hand], env=env, text=True)
-    results = record.read(path).results
-    figures = [results[f"{what}_bandwidth"].values[0] for what in ("read", "copy")]
-    return [1e9 * own / float(other) for own, other in zip(figures, shown.split(), strict=True)]
-
-
-def test_figures_are_near_what_numpy_measures(start, tmp_path):
-    # A factor of two is enough to find a wrong unit. Other programs may run during one of the two
-    # and not during the other: then both are measured again.
-    tries = (ratios_to_numpy(start, tmp_path / "p.h5") for _ in range(4))
-    assert any(all(0.5 < ratio < 2 for ratio in ratios) for ratios in tries)
+@pytest.mark.mpi
+def test_figures_of_memory_are_those_that_were_measured(
+    comm, job, mpi_tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(measure.Memory, "read", lambda self: 12.5)
+    monkeypatch.setattr(measure.Memory, "_best", lambda self, work: self._each(work) or 11.0)
+    path = mpi_tmp_path / "r.h5"
+    job.main(comm, ["--variant", "numpy", "--output", str(path)])
+    if comm.rank == 0:
+        assert "read 12.5 GB/s and copy 11 GB/s" in capsys.readouterr().out
+        results = record.read(path).results
+        assert [results[f"{what}_bandwidth"].values for what in ("read", "copy")] == [12.5, 11.0]
 
 
 @pytest.fixture

@@ -290,7 +290,7 @@ def test_text_says_what_a_user_wants_to_know(start, tmp_path):
 def test_the_vector_is_there_once_and_no_rank_holds_another_ones_block(
     start, tmp_path, variant, source
 ):
-    ranks, n = 4, 3 * 10**7
+    ranks, n = 4, 4 * 10**7
     if source == "h5":
         with h5py.File(tmp_path / "x.h5", "w") as file:
             # Packed, in chunks; what is not written takes no space.
@@ -315,7 +315,8 @@ def test_the_vector_is_there_once_and_no_rank_holds_another_ones_block(
 
     # What the imports, the compiler and MPI itself take is in both runs.
     large, small = run(n), run(1)
-    beside = 96 * 2**20
+    # Pieces on their way, and what HDF5 keeps.
+    beside = 144 * 2**20
     used = large.ranks["peak_memory"] - small.ranks["peak_memory"]
     # Rank 0 sees the blocks of all, in memory that it shares with their ranks.
     assert (used[1:] <= 8 * n / ranks + beside).all()
@@ -394,10 +395,9 @@ def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
     make_under_mpirun(start, JOB, inputs, MISTAKES[mistake])
 
 
-@pytest.mark.parametrize("variant", ["numpy", "numba"])
-def test_odd_places(start, tmp_path, variant):
+def test_odd_places(start, tmp_path):
     path = os.fsencode(tmp_path) + b"/r\xe9.h5"
-    arguments = ["--n", "10", "--variant", variant, "--output", os.fsdecode(path)]
+    arguments = ["--n", "10", "--variant", "numba", "--output", os.fsdecode(path)]
     folder = str(tmp_path / "none" / "yet")
     environment = {"NUMBA_CACHE_DIR": folder, "PYTHONIOENCODING": "utf-8:strict"}
     done = start(2, JOB, *arguments, env=environment)

@@ -34,26 +34,59 @@ def test_memory_is_read_and_copied(comm, small, threads):
     assert len(set(comm.allgather(memory.read()))) == 1
 
 
+@pytest.fixture
+def now(monkeypatch):
+    """The seconds of a clock on which nothing takes time by itself, as a list of one."""
+    seconds = [1000.0]
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: seconds[0])
+    return seconds
+
+
 @pytest.mark.mpi
-def test_bandwidth_is_all_bytes_over_the_slowest_rank(comm, small, monkeypatch):
+def test_bandwidth_is_all_bytes_over_the_slowest_rank(comm, small, now):
     memory = Memory(comm, 1)
 
     def slow_on_the_last_rank(part):
-        time.sleep(0.05 if comm.rank == comm.size - 1 else 0)
+        now[0] += 0.05 if comm.rank == comm.size - 1 else 0.01
 
     expected = comm.allreduce(memory.octets) / 0.05 / 1e9
-    assert memory._best(slow_on_the_last_rank) == pytest.approx(expected, rel=0.2)
+    assert memory._best(slow_on_the_last_rank) == pytest.approx(expected)
+
+
+@pytest.mark.mpi
+def test_bandwidths_are_in_gigabytes_a_second(comm, small, now, monkeypatch):
+    """Each rank reads 8 GB/s, and copies 4 GB/s, half of them read and half of them written."""
+    dot, copyto = np.dot, np.copyto
+
+    def read(x, y):
+        now[0] += x.nbytes / 8e9
+        return dot(x, y)
+
+    def copy(to, x):
+        now[0] += 2 * x.nbytes / 4e9
+        copyto(to, x)
+
+    memory = Memory(comm, 1)
+    monkeypatch.setattr(measure.np, "dot", read)
+    monkeypatch.setattr(measure.np, "copyto", copy)
+    assert memory.read() == pytest.approx(8 * comm.size)
+    assert memory.copy() == pytest.approx(4 * comm.size)
 
 
 def test_arrays_are_larger_than_the_caches(comm, monkeypatch):
-    monkeypatch.setattr(measure, "_cache_bytes", lambda: 2**26)
-    assert Memory(comm, 1).source.nbytes == 2**28
-    monkeypatch.setattr(measure, "_cache_bytes", lambda: 2**27)
-    assert Memory(comm, 1).source.nbytes == 2**29
-    assert not Memory(comm, 1).cached
-    monkeypatch.setattr(measure, "_free_bytes", lambda: 2**26)
+    monkeypatch.setattr(measure, "_LEAST_BYTES", 2**22)
+    monkeypatch.setattr(measure, "_cache_bytes", lambda: 2**20 - 2**10)
+    assert Memory(comm, 1).source.nbytes == 2**22
+    monkeypatch.setattr(measure, "_cache_bytes", lambda: 2**21)
     assert Memory(comm, 1).source.nbytes == 2**23
+    assert not Memory(comm, 1).cached
+    monkeypatch.setattr(measure, "_free_bytes", lambda: 2**20)
+    assert Memory(comm, 1).source.nbytes == 2**17
     assert Memory(comm, 1).cached
+
+
+def test_arrays_are_not_small_where_caches_are():
+    assert measure._LEAST_BYTES == 2**28
 
 
 def test_sizes_are_those_of_the_machine():

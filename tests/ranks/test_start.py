@@ -49,7 +49,8 @@ def test_launch_ends_well(launch, ranks):
 
 def test_start_up_is_a_part_of_the_life_of_the_process(launch):
     # In one piece, since both ranks print at once.
-    body = "from rankwise.ranks import clock; print('{import} {init}\\n'.format(**clock.startup), end='')"
+    told = "'{import} {init}\\n'.format(**clock.startup)"
+    body = f"from rankwise.ranks import clock; print({told}, end='')"
     begin = time.monotonic()
     done = launch(2, body)
     life = time.monotonic() - begin
@@ -62,7 +63,7 @@ def test_start_up_is_a_part_of_the_life_of_the_process(launch):
 
 
 def test_without_mpi4py_there_is_one_sentence(start):
-    script = f"import runpy, sys; sys.modules['mpi4py'] = None; sys.argv[1:] = ['--n', '5']\n"
+    script = "import runpy, sys; sys.modules['mpi4py'] = None; sys.argv[1:] = ['--n', '5']\n"
     script += f"runpy.run_path({str(JOB)!r}, run_name='__main__')"
     done = start(None, "-c", script)
     assert (done.returncode, done.stdout) == (1, "")
