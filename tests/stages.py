@@ -60,7 +60,7 @@ PARALLEL = folders("jobs", "ranks", "node", "disk", "data", "run", "preflight")
 PLAIN = "not cudasim and not cuda_compile and not faults and not slurm and not chromium"
 REST = [f"--ignore={folder}" for folder in (*JOBS, *SCALING)]
 
-# In two lanes, a core each, in this order.
+# In three lanes, in this order: two cores are busy then, though many tests wait.
 IN_LANES = {
     "faults": bare("faults and not long"),
     "jobs": bare(f"{PLAIN} and not long", *JOBS),
@@ -188,8 +188,8 @@ def stop(number, frame):
 
 
 def run_all(in_lanes, alone, folder):
-    """Run some stages in two lanes, then others one after the other; return their rows."""
-    with ThreadPoolExecutor(2) as lanes:
+    """Run some stages in three lanes, then others one after the other; return their rows."""
+    with ThreadPoolExecutor(3) as lanes:
         rows = list(lanes.map(lambda name: run(name, folder), in_lanes))
     return rows + [run(name, folder) for name in alone]
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # What `use_private_cache` has chosen; the variants that have no such cache need no lock.
 _folder: str | None = None
+# How long a job waits for another one before it says so.
+_TELL_SECONDS = 5.0
 
 
 def use_private_cache(node: "MPI.Comm") -> None:
@@ -123,7 +125,7 @@ def _locked(folder: Path) -> Iterator[None]:
     with open(folder / "lock", "w") as lock:
         begin, told = time.monotonic(), False
         while not _acquire(lock):
-            if time.monotonic() - begin > 5 and not told:
+            if time.monotonic() - begin > _TELL_SECONDS and not told:
                 print(f"waiting for the job that compiles into {folder}", file=sys.stderr)
                 told = True
             time.sleep(0.05)

@@ -19,6 +19,7 @@ from rankwise.ranks.clock import PHASES
 from rankwise.ranks.words import numbers, ranges
 from rankwise.run import provenance
 from rankwise.run.begin import Begun
+from tests.cases import long
 
 RESULTS = {
     "total": Result(np.float64(2.5), "1", "a sum"),
@@ -222,7 +223,7 @@ def size_of(path):
         return 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, long(signal.SIGINT), signal.SIGKILL])
 def test_an_interrupted_write_leaves_no_record(comm, tmp_path, number):
     script = tmp_path / "writer.py"
     script.write_text(SLOW_WRITER)

@@ -76,11 +76,17 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
+# The figures of the examples, each drawn once.
+DRAWN = {}
+
+
 def html(result, **changes):
     """Return the page of an analysis."""
     planned = {**plan([1, 2], ("strong", "weak")), **changes}
-    drawn = {name: figures.svg(f, name, "shown") for name, f in figures.draw(result).items()}
-    return report.page(result, Sweep(Path(), planned, [run()], []), drawn)
+    if repr(result) not in DRAWN:
+        drawn = figures.draw(result).items()
+        DRAWN[repr(result)] = {name: figures.svg(f, name, "shown") for name, f in drawn}
+    return report.page(result, Sweep(Path(), planned, [run()], []), DRAWN[repr(result)])
 
 
 def with_failures():
