@@ -60,16 +60,16 @@ PARALLEL = folders("jobs", "ranks", "node", "disk", "data", "run", "preflight")
 PLAIN = "not cudasim and not cuda_compile and not faults and not slurm and not chromium"
 REST = [f"--ignore={folder}" for folder in (*JOBS, *SCALING)]
 
-# In three lanes, in this order: two cores are busy then, though many tests wait.
+# In three lanes, the longest first: two cores are busy then, though many tests wait.
 IN_LANES = {
-    "faults": bare("faults and not long"),
-    "jobs": bare(f"{PLAIN} and not long", *JOBS),
     "rooms": bare(f"{PLAIN} and not long", *REST),
     "scaling": bare(f"{PLAIN} and not long", *SCALING),
-    "cudasim": bare("cudasim and not mpi", variables=SIMULATOR, environment=CUDA),
-    "cuda": bare("cuda_compile", environment=CUDA),
+    "jobs": bare(f"{PLAIN} and not long", *JOBS),
+    "faults": bare("faults and not long"),
     "slurm": bare("slurm and not long"),
     "chromium": bare("chromium and not long"),
+    "cuda": bare("cuda_compile", environment=CUDA),
+    "cudasim": bare("cudasim and not mpi", variables=SIMULATOR, environment=CUDA),
 }
 # Alone, since their ranks take all cores.
 ALONE = {

@@ -36,9 +36,14 @@ def state(run):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("variant", ["numpy", "numba"])
-@pytest.mark.parametrize("shape", [(1, 1), (2, 5), (3, 3), (5, 40), (61, 17)])
-@pytest.mark.parametrize("steps", [1, 2, 25])
+@pytest.mark.parametrize(
+    ("shape", "steps", "variant"),
+    [
+        *[((1, 1), 1, "numpy"), ((1, 1), 25, "numba"), ((2, 5), 2, "numpy"), ((2, 5), 1, "numba")],
+        *[((3, 3), 25, "numpy"), ((3, 3), 2, "numba"), ((5, 40), 1, "numpy")],
+        *[((5, 40), 25, "numba"), ((61, 17), 2, "numba"), ((61, 17), 25, "numpy")],
+    ],
+)
 def test_built_in_state_decays_by_the_known_factor(comm, job, mpi_tmp_path, shape, steps, variant):
     ny, nx = shape
     path = mpi_tmp_path / "r.h5"

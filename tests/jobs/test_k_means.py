@@ -88,8 +88,9 @@ def test_the_bits_are_those_of_every_run(comm, job, mpi_tmp_path, variant, threa
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
-@pytest.mark.parametrize("form", ["x.npy", "x.h5:/a/x"])
+@pytest.mark.parametrize(
+    ("form", "dtype"), [("x.npy", "float32"), ("x.h5:/a/x", "uint8"), ("x.h5:/a/x", "float64")]
+)
 def test_digits(comm, job, mpi_tmp_path, dtype, form):
     x = np.load(DIGITS).astype(dtype)
     if comm.rank == 0:

@@ -1,6 +1,7 @@
 """The job as a user runs it, and its main function on the ranks of this test run."""
 
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from kernels.sum_squares import BLOCK
 from rankwise.disk import record
 from rankwise.node import device
 from rankwise.ranks.agreement import Stop
+from tests.cases import long
 from tests.jobs.mistakes import make_in_process, make_under_mpirun
 
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
@@ -35,8 +37,7 @@ def exact(x):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("variant", ["numpy", "numba"])
-@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize(("n", "variant"), zip(SIZES, itertools.cycle(["numpy", "numba"])))
 def test_drawn_elements(comm, job, mpi_tmp_path, n, variant):
     path = mpi_tmp_path / "r.h5"
     job.main(comm, ["--n", str(n), "--seed", "7", "--variant", variant, "--output", str(path)])
@@ -285,7 +286,7 @@ def test_text_says_what_a_user_wants_to_know(start, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("variant", "source"), [("numpy", "drawn"), ("numpy", "h5"), ("numba", "npy")]
+    ("variant", "source"), [("numpy", "drawn"), ("numpy", "h5"), long("numba", "npy")]
 )
 def test_the_vector_is_there_once_and_no_rank_holds_another_ones_block(
     start, tmp_path, variant, source
@@ -395,9 +396,10 @@ def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
     make_under_mpirun(start, JOB, inputs, MISTAKES[mistake])
 
 
-def test_odd_places(start, tmp_path):
+@pytest.mark.parametrize("variant", ["numpy", long("numba")])
+def test_odd_places(start, tmp_path, variant):
     path = os.fsencode(tmp_path) + b"/r\xe9.h5"
-    arguments = ["--n", "10", "--variant", "numba", "--output", os.fsdecode(path)]
+    arguments = ["--n", "10", "--variant", variant, "--output", os.fsdecode(path)]
     folder = str(tmp_path / "none" / "yet")
     environment = {"NUMBA_CACHE_DIR": folder, "PYTHONIOENCODING": "utf-8:strict"}
     done = start(2, JOB, *arguments, env=environment)

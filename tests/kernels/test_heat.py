@@ -197,7 +197,7 @@ def test_bound_is_tight(r):
 
 @pytest.mark.parametrize("r", [STABLE, 0.1, 1e-6])
 @pytest.mark.parametrize(("ny", "nx"), [(1, 1), (10, 13), (1024, 700)])
-@pytest.mark.parametrize("steps", [0, 1, 30, 10**4, 10**6])
+@pytest.mark.parametrize("steps", [0, 1, 30, 10**5])
 def test_bounds_are_no_more_than_their_terms(ny, nx, r, steps):
     """The errors of the steps added up one by one, as the kernel's docstring lists them.
 

@@ -178,9 +178,14 @@ def test_a_job_without_a_kernel_has_no_kernel_phase(comm, begin, capsys):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("name", ["work", "kernel_bytes", "kernel_flops"])
 @pytest.mark.parametrize(
-    "value", ["many", -1, 1.5, None, math.nan, math.inf, 2**63, 10**400, np.arange(2)], ids=repr
+    ("name", "value"),
+    [
+        *[("work", "many"), ("work", -1), ("work", math.nan), ("work", 2**63)],
+        *[("kernel_bytes", 1.5), ("kernel_bytes", math.inf), ("kernel_bytes", np.arange(2))],
+        *[("kernel_flops", None), ("kernel_flops", 10**400), ("kernel_flops", -1)],
+    ],
+    ids=repr,
 )
 def test_a_figure_that_is_no_count_loses_no_answer(comm, door, begin, name, value):
     run = begin()
