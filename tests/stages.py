@@ -56,7 +56,13 @@ def folders(*names):
 
 JOBS = folders("jobs", "kernels")
 SCALING = folders("sweep", "analysis", "report")
+# Where the tests with these marks are: to look for them everywhere takes longer than to run some.
 PARALLEL = folders("jobs", "ranks", "node", "disk", "data", "run", "preflight")
+SIZES = folders("jobs", "data", "run")
+FAULTS = folders("faults", "slurm")
+SLURM = folders("slurm")
+PAGE = folders("report")
+KERNELS = folders("kernels")
 PLAIN = "not cudasim and not cuda_compile and not faults and not slurm and not chromium"
 REST = [f"--ignore={folder}" for folder in (*JOBS, *SCALING)]
 
@@ -65,22 +71,22 @@ IN_LANES = {
     "rooms": bare(f"{PLAIN} and not long", *REST),
     "scaling": bare(f"{PLAIN} and not long", *SCALING),
     "jobs": bare(f"{PLAIN} and not long", *JOBS),
-    "faults": bare("faults and not long"),
-    "slurm": bare("slurm and not long"),
-    "chromium": bare("chromium and not long"),
-    "cuda": bare("cuda_compile", environment=CUDA),
-    "cudasim": bare("cudasim and not mpi", variables=SIMULATOR, environment=CUDA),
+    "faults": bare("faults and not long", *FAULTS),
+    "slurm": bare("slurm and not long", *SLURM),
+    "chromium": bare("chromium and not long", *PAGE),
+    "cuda": bare("cuda_compile", *KERNELS, environment=CUDA),
+    "cudasim": bare("cudasim and not mpi", *KERNELS, variables=SIMULATOR, environment=CUDA),
 }
 # Alone, since their ranks take all cores.
 ALONE = {
     "mpi 3": mpi(3, "mpi and not cudasim and not long", *PARALLEL),
-    "mpi 2": mpi(2, "sizes", *PARALLEL),
-    "mpi 4": mpi(4, "sizes", *PARALLEL),
+    "mpi 2": mpi(2, "sizes", *SIZES),
+    "mpi 4": mpi(4, "sizes", *SIZES),
     "cudasim mpi 2": mpi(2, "cudasim and mpi", *PARALLEL, variables=SIMULATOR, environment=CUDA),
 }
 LONG_IN_LANES = {
-    "long faults": bare("faults and long"),
-    "long slurm": bare("slurm and long"),
+    "long faults": bare("faults and long", *FAULTS),
+    "long slurm": bare("slurm and long", *SLURM),
     "long rest": bare(f"{PLAIN} and long"),
 }
 LONG_ALONE = {

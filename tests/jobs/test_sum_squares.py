@@ -37,7 +37,9 @@ def exact(x):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize(("n", "variant"), zip(SIZES, itertools.cycle(["numpy", "numba"])))
+@pytest.mark.parametrize(
+    ("n", "variant"), list(zip(SIZES, itertools.cycle(["numpy", "numba"]), strict=False))
+)
 def test_drawn_elements(comm, job, mpi_tmp_path, n, variant):
     path = mpi_tmp_path / "r.h5"
     job.main(comm, ["--n", str(n), "--seed", "7", "--variant", variant, "--output", str(path)])
