@@ -20,7 +20,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("mark", PLACES)
+@pytest.mark.parametrize("mark", PLACES, ids="of {}".format)
 def test_tests_with_a_mark_are_where_their_stage_looks(mark):
     marked = [path for path, text in FILES.items() if f"pytest.mark.{mark}" in text]
     places = [ROOT / folder for folder in PLACES[mark]]
