@@ -1,12 +1,22 @@
 """The command in this process, where it need not start Python once more."""
 
+import os
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from rankwise.__main__ import main
 from rankwise.sweep import interrupts
+
+
+@pytest.fixture(autouse=True)
+def first_on_the_path(monkeypatch):
+    """The launcher of this environment, also where the machine has one of another MPI."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    monkeypatch.setenv("PATH", path)
 
 
 @pytest.fixture
