@@ -159,6 +159,12 @@ def test_sine_is_as_exact_as_it_says(n, mode):
         assert abs(Fraction(value) - exact) <= Fraction(2.4 * UNIT)
 
 
+def test_sine_is_kept_and_not_to_be_changed():
+    assert sine(7, 2) is sine(7, 2)
+    with pytest.raises(ValueError, match="read-only"):
+        sine(7, 2)[0] = 1
+
+
 @given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([1, 2, 3]), st.floats(0, STABLE))
 def test_factor_is_as_exact_as_the_bounds_say(ny, nx, p, r):
     q = MODES[0]
