@@ -111,8 +111,9 @@ def test_the_first_rank_of_a_node_compiles_alone(comm, tmp_path, monkeypatch):
         assert at_once or all(begin >= ends[0] for begin in begins[1:])
 
 
-def test_jobs_of_one_node_compile_one_after_the_other(place, capsys, monkeypatch):
-    monkeypatch.setattr(compilation, "_TELL_SECONDS", 0.1)
+@pytest.mark.parametrize("patience", [0.1, 60.0])
+def test_jobs_of_one_node_compile_one_after_the_other(place, capsys, monkeypatch, patience):
+    monkeypatch.setattr(compilation, "_TELL_SECONDS", patience)
     script = (
         "import pathlib, time; from rankwise.node import compilation\n"
         f"with compilation._locked(pathlib.Path({str(place)!r})):\n"
@@ -123,6 +124,7 @@ def test_jobs_of_one_node_compile_one_after_the_other(place, capsys, monkeypatch
     with compilation._locked(place):
         # The other one has come to the end of its part.
         assert select.select([other.stdout], [], [], 0)[0]
-    assert "waiting for the job that compiles" in capsys.readouterr().err
+    told = capsys.readouterr().err.count(f"waiting for the job that compiles into {place}\n")
+    assert told == (1 if patience < 1 else 0)
     assert other.wait() == 0
     other.stdout.close()
