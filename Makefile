@@ -21,7 +21,7 @@ RANKS = $$(.venv/bin/python -c 'from rankwise.sweep.launchers import resources; 
 .NOTPARALLEL:
 
 run: .venv/.editable
-	@ranks=$(RANKS); set -x; \
+	@ranks=$(RANKS) && set -x && \
 	    $(TIMEOUT) 300 .venv/bin/mpirun -n $$ranks .venv/bin/python jobs/sum_squares.py
 	@echo
 	@echo "Next:  source .venv/bin/activate"

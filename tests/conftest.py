@@ -22,9 +22,8 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "4")
 
 # The simulator's scheduler spins, so that a thread which computes for more than the 5 ms that
 # Python gives it at a time waits for seconds. So blocks are shorter there, before a variant is
-# imported.
-# Threads on several cores hand on Python's lock far more slowly than those of one: seconds became
-# minutes.
+# imported. With threads on several cores it takes minutes instead of seconds, since they pass
+# Python's lock on slowly. So each rank is bound to one core.
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     _cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {_cores[int(os.environ.get("PMI_RANK", 0)) % len(_cores)]})
@@ -60,6 +59,15 @@ def pytest_configure(config):
     root = Path(tempfile.gettempdir()) / f"pytest-{os.getuid()}-rank-{_world().rank}"
     root.mkdir(mode=0o700, exist_ok=True)
     os.environ["PYTEST_DEBUG_TEMPROOT"] = str(root)
+
+
+def pytest_itemcollected(item):
+    """Refuse marks with which no stage of `tests/stages.py` would run a test."""
+    marks = {mark.name for mark in item.iter_markers()}
+    apart = {"long": {"mpi", "chromium", "cudasim", "cuda_compile"}, "sizes": {"cudasim"}}
+    wrong = any(mark in marks and marks & others for mark, others in apart.items())
+    if wrong or ("sizes" in marks and "mpi" not in marks):
+        raise pytest.UsageError(f"{item.nodeid}: no stage runs tests with these marks: {marks}")
 
 
 @pytest.hookimpl(trylast=True)

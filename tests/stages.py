@@ -63,10 +63,11 @@ FAULTS = folders("faults", "slurm")
 SLURM = folders("slurm")
 PAGE = folders("report")
 KERNELS = folders("kernels")
+ON_GPU = folders("kernels", "jobs")
 PLAIN = "not cudasim and not cuda_compile and not faults and not slurm and not chromium"
 REST = [f"--ignore={folder}" for folder in (*JOBS, *SCALING)]
 
-# In three lanes, the longest first: two cores are busy then, though many tests wait.
+# In three lanes, the longest first. Many tests wait, so that two lanes would leave cores idle.
 IN_LANES = {
     "rooms": bare(f"{PLAIN} and not long", *REST),
     "scaling": bare(f"{PLAIN} and not long", *SCALING),
@@ -74,7 +75,7 @@ IN_LANES = {
     "faults": bare("faults and not long", *FAULTS),
     "slurm": bare("slurm and not long", *SLURM),
     "chromium": bare("chromium and not long", *PAGE),
-    "cuda": bare("cuda_compile", *KERNELS, environment=CUDA),
+    "cuda": bare("cuda_compile", *ON_GPU, environment=CUDA),
     "cudasim": bare("cudasim and not mpi", *KERNELS, variables=SIMULATOR, environment=CUDA),
 }
 # Alone, since their ranks take all cores.
@@ -100,7 +101,8 @@ LONG_ALONE = {
     ),
 }
 STAGES = {**IN_LANES, **ALONE, **LONG_IN_LANES, **LONG_ALONE}
-OPTIONAL = () if os.environ.get("CI") else ("faults", "slurm", "chromium")
+NEED_MORE = ("faults", "slurm", "chromium", "long faults", "long slurm")
+OPTIONAL = () if os.environ.get("CI") else NEED_MORE
 
 
 ended = threading.Event()
@@ -122,14 +124,15 @@ def execute(command, variables, log):
         problem = "terminated" if ended.is_set() else f"killed at its limit of {LIMIT_SECONDS} s"
         # TERM first: mpirun then ends its ranks, and pytest what its tests have started, which are
         # in groups of their own.
-        process.terminate()
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
         used = reap(process, 10, give_up=False)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     used = used or reap(process, 10, give_up=False)
     if not problem and process.returncode:
         problem = f"exit status {process.returncode}"
-    return problem, used.ru_utime + used.ru_stime
+    return problem, used.ru_utime + used.ru_stime if used else 0.0
 
 
 def reap(process, seconds, give_up=True):

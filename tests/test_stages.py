@@ -15,7 +15,7 @@ PLACES = {
     "faults": STAGES["FAULTS"],
     "slurm": STAGES["SLURM"],
     "chromium": STAGES["PAGE"],
-    "cuda_compile": STAGES["KERNELS"],
+    "cuda_compile": STAGES["ON_GPU"],
     "cudasim": [*STAGES["KERNELS"], *STAGES["PARALLEL"]],
 }
 

@@ -14,7 +14,6 @@ import pytest
 
 from kernels.sum_squares import BLOCK
 from rankwise.disk import record
-from rankwise.node import device
 from rankwise.ranks.agreement import Stop
 from tests.cases import long
 from tests.jobs.mistakes import make_in_process, make_under_mpirun
@@ -246,9 +245,8 @@ def test_cuda_has_the_bits_of_the_reference(comm, job, mpi_tmp_path, n):
 @pytest.mark.long
 def test_same_bits_for_every_rank_count_thread_count_and_variant(start, tmp_path):
     digests = {}
-    on_gpu = [v for v in ("cuda", "cupy") if device.visible_gpus() and device._installed(v)]
     cases = [("numpy", 1, 1), ("numba", 1, 2), ("numba", 2, 1), ("numpy", 3, 1), ("numba", 4, 2)]
-    cases += [("numba", 7, 1), *((variant, ranks, 1) for variant in on_gpu for ranks in (1, 3))]
+    cases += [("numba", 7, 1)]
     for variant, ranks, t in cases:
         path = tmp_path / f"{variant}-{ranks}.h5"
         arguments = ["--n", "1234567", "--variant", variant, "--threads", t, "--output", path]

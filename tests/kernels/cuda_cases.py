@@ -167,4 +167,6 @@ def need(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        pytest.fail(f"{error}: these tests need `pip install -e '.[cuda13]'`", pytrace=False)
+        pytest.fail(
+            f"{error}: run these tests with .venv-cuda, which `make test` makes", pytrace=False
+        )

@@ -15,7 +15,7 @@ def gpu() -> bool:
     return not config.ENABLE_CUDASIM and cuda.is_available()
 
 
-pytestmark = [] if gpu() else [pytest.mark.cudasim]
+pytestmark = pytest.mark.cuda_compile if gpu() else pytest.mark.cudasim
 
 
 @every_case

@@ -5,6 +5,8 @@ import pytest
 
 from tests.kernels.cuda_on_cpu import RawKernel
 
+pytestmark = pytest.mark.cuda_compile
+
 ORDERS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reversed"])
 
 BLOCK_SUM = r"""

@@ -1,3 +1,4 @@
+import itertools
 import os
 import select
 import subprocess
@@ -111,20 +112,32 @@ def test_the_first_rank_of_a_node_compiles_alone(comm, tmp_path, monkeypatch):
         assert at_once or all(begin >= ends[0] for begin in begins[1:])
 
 
-@pytest.mark.parametrize("patience", [0.1, 60.0])
-def test_jobs_of_one_node_compile_one_after_the_other(place, capsys, monkeypatch, patience):
+@pytest.mark.parametrize(("patience", "told"), [(0.0, 1), (60.0, 0)])
+def test_jobs_of_one_node_compile_one_after_the_other(place, capsys, monkeypatch, patience, told):
     monkeypatch.setattr(compilation, "_TELL_SECONDS", patience)
     script = (
-        "import pathlib, time; from rankwise.node import compilation\n"
+        "import pathlib; from rankwise.node import compilation\n"
         f"with compilation._locked(pathlib.Path({str(place)!r})):\n"
-        "    print('locked', flush=True); time.sleep(1); print('still', flush=True)"
+        "    print('locked', flush=True); input(); print('still', flush=True)"
     )
-    other = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    other = subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, text=True)
     assert other.stdout.readline() == "locked\n"
+    right, looks = compilation._acquire, itertools.count(1)
+
+    def acquire(lock):
+        if next(looks) == 3:
+            other.stdin.write("\n")
+            other.stdin.flush()
+        return right(lock)
+
+    monkeypatch.setattr(compilation, "_acquire", acquire)
     with compilation._locked(place):
         # The other one has come to the end of its part.
         assert select.select([other.stdout], [], [], 0)[0]
-    told = capsys.readouterr().err.count(f"waiting for the job that compiles into {place}\n")
-    assert told == (1 if patience < 1 else 0)
+    assert next(looks) > 3
+    said = f"waiting for the job that compiles into {place}\n"
+    assert capsys.readouterr().err.count(said) == told
     assert other.wait() == 0
+    other.stdin.close()
     other.stdout.close()

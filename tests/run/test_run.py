@@ -616,5 +616,5 @@ def test_a_rank_that_waits_for_the_end_of_others_hears_a_signal_in_time(start, t
         "    threading.Timer(2, os.kill, [os.getpid(), signal.SIGTERM]).start()\n"
         "launch(main)\n"
     )
-    # And not when rank 1 ends, for which `start` does not wait.
+    # `start` gives up long before rank 1 ends by itself.
     assert start(2, "job.py").returncode != 0

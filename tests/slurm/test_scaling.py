@@ -92,7 +92,7 @@ def test_sweep_over_nodes_to_a_report(cluster, clone):
     assert output.splitlines()[-1] == f"sweep: {sweep.folder.relative_to(clone)}"
 
 
-# That one waits meanwhile.
+# The job of `limited` waits for its time limit while this test runs.
 @pytest.mark.long
 @pytest.mark.usefixtures("limited")
 def test_environment_of_the_login_node_left_behind(cluster, clone):

@@ -221,5 +221,5 @@ def test_rank_that_dies_ends_the_job(submit, clone):
         "time.sleep(900)\n"
     )
     tasks, _ = submit("--nodes=2", "slurm/job.sh", "die.py")
-    # And not when the other ranks end by themselves, which is waited for by nobody.
+    # `submit` gives up long before the other ranks would end by themselves.
     assert tasks[0]["JobState"] == "FAILED"

@@ -29,6 +29,8 @@ def rankwise(tmp_path, monkeypatch, capfd):
             for name, value in (env or {}).items():
                 patch.setenv(name, value)
             before = {number: signal.getsignal(number) for number in interrupts._NUMBERS}
+            received = []
+            patch.setattr(interrupts, "_received", received)
             capfd.readouterr()
             try:
                 status = main([str(word) for word in words])
@@ -38,6 +40,9 @@ def rankwise(tmp_path, monkeypatch, capfd):
                 # What ignores a signal hands that on to all that it starts.
                 for number, handler in before.items():
                     signal.signal(number, handler)
+            if received:
+                # Meant for pytest.
+                pytest.exit("terminated", returncode=128 + received[0])
         shown = capfd.readouterr()
         return subprocess.CompletedProcess(words, status, shown.out, shown.err)
 

@@ -128,6 +128,16 @@ def test_libraries_are_looked_for_before_anything_runs(rankwise, tmp_path, words
     assert list(tmp_path.iterdir()) == []
 
 
+def test_other_programs_need_no_mpi_for_python(rankwise, tmp_path):
+    """What the base install brings sweeps a program, and reports."""
+    hide = "import sys; sys.modules.update(dict.fromkeys(['mpi4py', 'numba', 'llvmlite']))\n"
+    hide += "from rankwise.__main__ import run; run()"
+    words = ["--ranks", "1,2", "--launches", "1", "--folder", "s", "--report", "--", "true"]
+    done = rankwise("sweep", *words, before=("-c", hide))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "s" / "report.html").exists()
+
+
 def test_show(rankwise, tmp_path):
     examples.write_limit(tmp_path / "p.h5")
     done = rankwise("show", "p.h5")
