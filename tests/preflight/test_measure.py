@@ -229,6 +229,16 @@ def test_no_locks_are_noticed(tmp_path, monkeypatch):
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("measured", [messages_within, messages_between])
+def test_who_sends_nothing_sleeps_meanwhile(comm, small, monkeypatch, measured):
+    slept = []
+    right = measure.sleep_until_all
+    monkeypatch.setattr(measure, "sleep_until_all", lambda c: slept.append(c) or right(c))
+    measured(comm, comm.Split(comm.rank))
+    assert slept == [comm]
+
+
+@pytest.mark.mpi
 def test_waiting_takes_no_core(comm):
     comm.Barrier()
     begin, used = time.monotonic(), time.process_time()
