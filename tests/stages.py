@@ -118,7 +118,8 @@ def execute(command, variables, log):
     try:
         process = Popen(command, stdin=DEVNULL, stdout=log, stderr=STDOUT, **options)
     except FileNotFoundError as error:
-        return f"not installed: {error.filename}", 0.0
+        made = "make test-long" if str(OPENMPI) in error.filename else "make test"
+        return f"not installed: {error.filename}, which `{made}` installs", 0.0
     used, problem = reap(process, LIMIT_SECONDS), ""
     if not used:
         problem = "terminated" if ended.is_set() else f"killed at its limit of {LIMIT_SECONDS} s"
@@ -205,12 +206,16 @@ def run_all(in_lanes, alone, folder):
 
 def main(words):
     """Run the named stages, or all that are long, or all others; return the exit status."""
-    if unknown := set(words) - {"--long", *STAGES}:
-        sys.exit(f"no stage {', '.join(unknown)}: choose from {', '.join(STAGES)}, or --long")
+    if words == ["--help"]:
+        print(__doc__)
+        return 0
+    long = words == ["--long"]
+    if unknown := [] if long else [word for word in words if word not in STAGES]:
+        sys.exit(f"no stage {', '.join(unknown)}: choose from {', '.join(STAGES)}")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     with tempfile.TemporaryDirectory() as folder:
-        if "--long" in words:
+        if long:
             rows = run_all(LONG_IN_LANES, LONG_ALONE, Path(folder))
         elif words:
             rows = run_all([], words, Path(folder))

@@ -26,6 +26,12 @@ unfinished: list[str] = []
 _PATIENCE_SECONDS = 10.0
 
 
+def _refuse(why: str) -> NoReturn:
+    """Leave where there is no MPI, so that each process has to say why."""
+    print(f"{Path(sys.argv[0]).name}: error: {why}", file=sys.stderr)
+    sys.exit(2)
+
+
 def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     """Start MPI, run ``main(COMM_WORLD, arguments)`` and exit with one status on every rank.
 
@@ -39,7 +45,9 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     try:
         import mpi4py
     except ModuleNotFoundError:
-        sys.exit("error: no mpi4py: is the environment active? Else pip install -e '.[jobs]'")
+        _refuse(
+            "no mpi4py: is the environment active? Else, in the clone, pip install -e '.[jobs]'"
+        )
 
     # Here, since it changes the process: a program that only reads records has no use for it.
     from rankwise.ranks.guard import abort
@@ -52,7 +60,11 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
         warnings.filterwarnings("ignore", "suspicious MPI", RuntimeWarning)
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        sys.exit(f"error: no MPI library: load the site's module, or install '.[laptop]' ({error})")
+        why = str(error).partition("\n")[0]
+        _refuse(
+            "no MPI library: load the site's module, or, in the clone, pip install -e '.[laptop]' "
+            f"({why})"
+        )
     if not MPI.Is_initialized():
         MPI.Init_thread()
     clock.startup["init"] = time.perf_counter() - start

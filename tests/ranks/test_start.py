@@ -62,13 +62,20 @@ def test_start_up_is_a_part_of_the_life_of_the_process(launch):
         assert sum(each) < life
 
 
-def test_without_mpi4py_there_is_one_sentence(start):
-    script = "import runpy, sys; sys.modules['mpi4py'] = None; sys.argv[1:] = ['--n', '5']\n"
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("sys.modules['mpi4py']", "no mpi4py: is the environment active? Else, in the clone, pip "),
+        ("sys.modules['mpi4py.MPI']", "no MPI library: load the site's module, or, in the clone, "),
+    ],
+)
+def test_without_mpi_there_is_one_sentence(start, missing, said):
+    script = f"import runpy, sys; {missing} = None; sys.argv = [{str(JOB)!r}, '--n', '5']\n"
     script += f"runpy.run_path({str(JOB)!r}, run_name='__main__')"
     done = start(None, "-c", script)
-    assert (done.returncode, done.stdout) == (1, "")
-    said = "error: no mpi4py: is the environment active? Else pip install -e '.[jobs]'\n"
-    assert done.stderr == said
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"sum_squares.py: error: {said}")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("culprit", [0, 1, 2])
