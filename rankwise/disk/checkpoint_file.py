@@ -24,7 +24,6 @@ from rankwise.disk import files, hdf5
 from rankwise.ranks.agreement import Stop
 
 VERSION = 1
-_HEADER_BYTES = 512
 _MAGIC = b"rankwise checkpoint "
 _BLOCK_BYTES = 16 * 2**20
 
@@ -91,9 +90,7 @@ def image(fill: Callable[[Any], None]) -> memoryview:
     MemoryError
         There is too little for them.
     """
-    octets = files.hdf5_image(fill, _HEADER_BYTES)
-    octets[:_HEADER_BYTES] = _header(hashlib.sha256(octets[_HEADER_BYTES:]))
-    return octets
+    return files.hdf5_image(fill, lambda rest: _header(hashlib.sha256(rest)))
 
 
 def read(path: Path, job: str, problem: dict[str, Any]) -> Found:
@@ -139,7 +136,7 @@ def require_magic(path: Path) -> None:
 
 def _header(digest: Any) -> bytes:
     text = b"%s%d\nsha256 %s\n" % (_MAGIC, VERSION, digest.hexdigest().encode())
-    return text.ljust(_HEADER_BYTES, b"\0")
+    return text.ljust(files.HEADER_BYTES, b"\0")
 
 
 def _verify(stream: BinaryIO) -> None:
@@ -150,7 +147,7 @@ def _verify(stream: BinaryIO) -> None:
     Unusable
         It is not, or of another version.
     """
-    header = stream.read(_HEADER_BYTES)
+    header = stream.read(files.HEADER_BYTES)
     if not header.startswith(_MAGIC):
         raise Unusable("is no checkpoint, or damaged")
     version = header.split(maxsplit=3)[2:3]

@@ -17,6 +17,9 @@ from typing import Any
 from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop
 
+# The least that HDF5 leaves to others at the beginning of a file.
+HEADER_BYTES = 512
+
 
 def require_writable(
     path: Path, force: bool, kind: str, is_one: Callable[[Path], bool], option: str = "--output"
@@ -64,7 +67,9 @@ def remove_temporaries(folder: Path, pattern: str) -> None:
             temporary.unlink()
 
 
-def hdf5_image(fill: Callable[[Any], None], header: int = 0) -> memoryview:
+def hdf5_image(
+    fill: Callable[[Any], None], header: Callable[[memoryview], bytes] | None = None
+) -> memoryview:
     """Return the bytes of an HDF5 file.
 
     In memory, since HDF5 does not survive a disk that fills up while it writes.
@@ -73,15 +78,20 @@ def hdf5_image(fill: Callable[[Any], None], header: int = 0) -> memoryview:
     ----------
     fill : callable
         ``fill(file)`` puts the content into an open `h5py.File`.
-    header : int
-        Bytes at the beginning that HDF5 leaves to others; none, or 512.
+    header : callable
+        ``header(rest)`` returns the first `HEADER_BYTES`, which HDF5 leaves to others, from all
+        bytes that follow.
     """
     import h5py
 
     image = io.BytesIO()
-    with h5py.File(image, "w", userblock_size=header) as file:
+    with h5py.File(image, "w", userblock_size=HEADER_BYTES if header else 0) as file:
         fill(file)
-    return image.getbuffer()
+    if header:
+        with image.getbuffer() as whole, whole[HEADER_BYTES:] as rest:
+            whole[:HEADER_BYTES] = header(rest)
+    # No copy. No view of `image`: from Python 3.13 on it must not be freed before its views.
+    return memoryview(image.getvalue())
 
 
 def write(

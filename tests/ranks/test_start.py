@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rankwise.ranks.agreement import Stop, agreement
+from rankwise.ranks.mpi import mpi_library
 from rankwise.run.options import count, parse
 
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
@@ -76,6 +77,20 @@ def test_without_mpi_there_is_one_sentence(start, missing, said):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"sum_squares.py: error: {said}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("MPICH Version:      5.0.2\nMPICH Release date: today\n\0", "MPICH Version: 5.0.2"),
+        ("Open MPI v5.0.11, package: X\0\0", "Open MPI v5.0.11, package: X"),
+    ],
+)
+def test_the_library_is_told_in_its_first_line(monkeypatch, text, said):
+    from mpi4py import MPI
+
+    monkeypatch.setattr(MPI, "Get_library_version", lambda: text)
+    assert mpi_library() == said
 
 
 @pytest.mark.parametrize("culprit", [0, 1, 2])
