@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
 
 from rankwise.ranks import clock
 from rankwise.report import figures
@@ -145,6 +146,19 @@ def test_points_without_interval_have_no_bar():
     axes = figures.efficiency(series, 0.7).axes[0]
     assert [s for c in axes.collections for s in c.get_segments()] == []
     assert "median" in lines(figures.efficiency(series, 0.7))
+
+
+@pytest.mark.parametrize("kind", ["speedup", "efficiency"])
+def test_band_is_that_of_the_fit(kind):
+    series = strong()
+    ranks, value, low, high = np.array(series.fits[0].curve).T
+    assert (low < value).any() and (value < high).any()
+    figure = figures.speedup(series) if kind == "speedup" else figures.efficiency(series, 0.7)
+    factor = 1 if kind == "speedup" else 1 / ranks
+    (band,) = [each for each in figure.axes[0].collections if isinstance(each, PolyCollection)]
+    drawn = band.get_paths()[0].vertices[:, 1]
+    for expected in (low * factor, high * factor):
+        assert all(np.isclose(drawn, each, rtol=1e-12).any() for each in expected)
 
 
 def test_law_that_the_data_do_not_determine_says_so_and_has_no_band():
