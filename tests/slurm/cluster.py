@@ -95,7 +95,7 @@ class Cluster:
         lines = self.run("scontrol", "--oneliner", "show", "job", job).stdout.splitlines()
         return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines]
 
-    def wait(self, job, limit=60, states=OVER):
+    def wait(self, job, limit=120, states=OVER):
         """Wait until all tasks of a job are in one of the states, and return `show`."""
         end = time.monotonic() + limit
         while True:
