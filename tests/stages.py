@@ -74,13 +74,13 @@ IN_LANES = {
     "jobs": bare(f"{PLAIN} and not long", *JOBS),
     "faults": bare("faults and not long", *FAULTS),
     "slurm": bare("slurm and not long", *SLURM),
-    "chromium": bare("chromium and not long", *PAGE),
+    "chromium": bare("chromium", *PAGE),
     "cuda": bare("cuda_compile", *ON_GPU, environment=CUDA),
     "cudasim": bare("cudasim and not mpi", *KERNELS, variables=SIMULATOR, environment=CUDA),
 }
 # Alone, since their ranks take all cores.
 ALONE = {
-    "mpi 3": mpi(3, "mpi and not cudasim and not long", *PARALLEL),
+    "mpi 3": mpi(3, "mpi and not cudasim", *PARALLEL),
     "mpi 2": mpi(2, "sizes", *SIZES),
     "mpi 4": mpi(4, "sizes", *SIZES),
     "cudasim mpi 2": mpi(2, "cudasim and mpi", *PARALLEL, variables=SIMULATOR, environment=CUDA),

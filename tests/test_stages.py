@@ -2,8 +2,11 @@
 
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from tests import conftest
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = runpy.run_path(str(ROOT / "tests" / "stages.py"))
@@ -28,12 +31,31 @@ def test_tests_with_a_mark_are_where_their_stage_looks(mark):
     assert [p for p in marked if not any(p.is_relative_to(place) for place in places)] == []
 
 
-def test_every_folder_is_in_one_stage_without_a_mark():
-    # What is in none of these is in `rooms`.
-    apart = [*STAGES["JOBS"], *STAGES["SCALING"]]
-    assert STAGES["REST"] == [f"--ignore={folder}" for folder in apart]
-    assert len(set(apart)) == len(apart)
-    assert all((ROOT / folder).is_dir() for folder in apart)
+def test_rooms_leaves_out_what_other_stages_run():
+    words = {name: STAGES["STAGES"][name][0] for name in ("rooms", "jobs", "scaling")}
+    left_out = [word.removeprefix("--ignore=") for word in words["rooms"] if "--ignore" in word]
+    run = [word for name in ("jobs", "scaling") for word in words[name] if "tests/" in word]
+    assert left_out == run
+    assert all((ROOT / folder).is_dir() for folder in run)
+
+
+@pytest.mark.parametrize(
+    ("marks", "refused"),
+    [
+        *[({"mpi"}, False), ({"mpi", "sizes"}, False), ({"mpi", "cudasim"}, False)],
+        *[({"faults", "long"}, False), ({"slurm", "long"}, False), ({"long"}, False)],
+        *[({"sizes"}, True), ({"mpi", "long"}, True), ({"chromium", "long"}, True)],
+        *[({"mpi", "sizes", "cudasim"}, True), ({"cuda_compile", "long"}, True)],
+    ],
+)
+def test_marks_that_no_stage_runs_are_refused(marks, refused):
+    found = [SimpleNamespace(name=mark) for mark in marks]
+    item = SimpleNamespace(nodeid="test_x", iter_markers=lambda: found)
+    if refused:
+        with pytest.raises(pytest.UsageError, match="test_x: no stage runs tests"):
+            conftest.pytest_itemcollected(item)
+    else:
+        conftest.pytest_itemcollected(item)
 
 
 @pytest.mark.parametrize("names", ["none", "rooms none"])

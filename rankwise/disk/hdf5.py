@@ -251,7 +251,7 @@ def require_chunks(dataset: Any, row: int) -> None:
         One is not.
     """
     filters = packing(dataset)
-    # To read where no chunk is at all, is an error of this or that kind, by the build of h5py.
+    # Where no chunk is stored, reading one fails, with an exception that depends on h5py's build.
     if not filters or dataset.id.get_num_chunks() == 0:
         return
     size = _chunk_bytes(dataset)
