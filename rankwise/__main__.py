@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from rankwise.ranks import streams
+
 EXAMPLES = """examples:
   rankwise sweep --ranks 1,2,4 --report -- jobs/sum_squares.py --n 2e7
   rankwise sweep --ranks 1..64 --folder scaling -- ./any_mpi_program --size 1000
@@ -60,9 +62,10 @@ def _main(argv: list[str]) -> int:
     return args.run(args)
 
 
-def _report_of(folder: Path) -> int:
-    """Make the report of a sweep that is over."""
-    return _main(["report", str(folder)])
+def _report_of(args: argparse.Namespace, folder: Path) -> int:
+    """Make the report of a sweep that is over, with the options that were given for it."""
+    args.folder = folder
+    return _report(args)
 
 
 def _parser(argv: list[str]) -> argparse.ArgumentParser:
@@ -92,11 +95,12 @@ class _Version(argparse.Action):
 
 
 def _fill_sweep(parser: argparse.ArgumentParser) -> None:
+    from rankwise.report import command
     from rankwise.sweep import sweep
 
     parser.usage, parser.description = sweep.USAGE, sweep.DESCRIPTION
     parser.epilog = sweep.EXAMPLES
-    sweep.add_arguments(parser)
+    command.add_options(sweep.add_arguments(parser))
 
 
 def _fill_report(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +115,8 @@ def _report(args: argparse.Namespace) -> int:
     from rankwise.report import command
 
     _require_libraries()
+    # Notebooks export one of their own, which a batch job lacks; none is needed to write a file.
+    os.environ["MPLBACKEND"] = "agg"
     return command.main(args)
 
 
@@ -153,8 +159,12 @@ def _require_libraries() -> None:
 
 def run() -> NoReturn:
     """Be the command `rankwise`."""
+    argv = sys.argv[1:]
+    streams.open_closed()
+    if argv[:1] == ["sweep"]:
+        streams.endure()
     try:
-        status = main(sys.argv[1:])
+        status = main(argv)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output has gone. Python would complain once more at its end.

@@ -18,6 +18,11 @@ docs/reading-a-report.md says what every number means.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``rankwise report``."""
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="of a sweep, finished or not")
+    add_options(parser)
+
+
+def add_options(parser: argparse._ActionsContainer) -> None:
+    """Add those that a sweep takes too, which makes the report at its end."""
     parser.add_argument(
         "--efficiency",
         metavar="E",

@@ -1,7 +1,6 @@
 """The program of a sweep: what its command line becomes at each rank count."""
 
 import ast
-import hashlib
 import operator
 import shutil
 import sys
@@ -9,10 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rankwise.sweep.case import Case
 from rankwise.sweep.launchers import UsageError, substitute
 
 _LAUNCHERS = {"aprun", "flux", "jsrun", "mpiexec", "mpiexec.hydra", "mpirun", "orterun", "prun",
               "prterun", "srun"}  # fmt: skip
+
+# What stands for itself in braces, in any command.
+PLACES = ("ranks", "threads", "output", "folder")
 
 _OPERATORS: dict[type, Callable[..., float]] = {
     ast.Add: operator.add,
@@ -52,7 +55,7 @@ class Growth:
             It is anything else.
         """
         name, equals, formula = (part.strip() for part in text.partition("="))
-        if not equals or not name.isidentifier() or name in ("ranks", "threads", "output"):
+        if not equals or not name.isidentifier() or name in PLACES:
             raise UsageError(f"--weak {text!r} is not like 'n=1000*ranks**0.5'")
         try:
             growth = cls(text, name, ast.parse(formula, mode="eval").body)
@@ -97,6 +100,8 @@ class Command:
         Of the program, without folder and ending.
     program : Path, optional
         Its file, if it is here; None for ``python -m``.
+    script : Path, optional
+        The same, if it is written in Python and named.
     modes : tuple of str
         ``strong``, ``weak``: what is asked for; if nothing is, what the program can do.
     python : bool
@@ -112,6 +117,7 @@ class Command:
     words: tuple[str, ...]
     name: str
     program: Path | None
+    script: Path | None
     modes: tuple[str, ...]
     python: bool
     job: bool
@@ -119,8 +125,12 @@ class Command:
     growth: Growth | None
 
     @classmethod
-    def parse(cls, words: list[str], mode: str | None, weak: str | None) -> "Command":
+    def parse(
+        cls, words: list[str], mode: str | None, weak: str | None, case: Case | None = None
+    ) -> "Command":
         """Look at the user's command, ``--mode`` and ``--weak``.
+
+        In a copy of a case its files come first, and what else is meant from here is named in full.
 
         Raises
         ------
@@ -134,7 +144,7 @@ class Command:
                 f"leave out {words[0]}: the sweep starts the ranks itself; see --launcher"
             )
         growth = None if weak is None else Growth.parse(weak)
-        script = _script(words)
+        script = _script(words, case)
         tree = _tree(script)
         job, grows = _is_job(tree), _is_job(tree) and _grows(tree)
         if job:
@@ -145,24 +155,48 @@ class Command:
             missing = f"no {{{growth.name}}} in the command to put it in"
             raise UsageError(f"--weak {weak!r} and {missing}")
         modes = _modes(mode, grows or growth is not None, job)
-        found = None if _is_python(words[0]) else shutil.which(words[0])
-        program = script or (Path(found) if found else None)
+        found = None if _is_python(words[0]) else _which(words[0], case)
+        program = script or found
         name = Path(script or words[0]).stem
-        return cls(tuple(words), name, program, modes, _is_python(words[0]), job, grows, growth)
+        python = _is_python(words[0])
+        return cls(tuple(words), name, program, script, modes, python, job, grows, growth)
 
-    def digest(self) -> str:
-        """Return the SHA-256 of the program's file, so that an old and a new one are not mixed."""
-        if self.program is None or not self.program.is_file():
-            return "unknown"
-        with self.program.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    def _in_full(self, word: str) -> str:
+        """Return a word for a run elsewhere: the program is the one that is seen from here."""
+        here = [path for path in (self.program, self.script) if path and not path.is_absolute()]
+        return str(Path(word).absolute()) if Path(word) in here else word
 
-    def at(self, mode: str, ranks: int, threads: int, output: Path) -> list[str]:
-        """Return the words to execute for a point, without the launcher."""
+    def files(self, case: Case | None, ranks: list[int], threads: int) -> list[Path]:
+        """Return the files here that the command names at any point, its program among them."""
+        nowhere = Path("/nonexistent/record.h5")
+        points = [(mode, count) for mode in self.modes for count in ranks]
+        words = [word for point in points for word in self.at(*point, threads, nowhere)]
+        words += [word.partition("=")[2] for word in words]
+        named = [Path(word) for word in words if word and not (case and case.has(word))]
+        own = [path for path in (self.program, self.script) if path is not None]
+        return list(dict.fromkeys(path for path in (*own, *named) if _is_file(path)))
+
+    def at(
+        self, mode: str, ranks: int, threads: int, output: Path, folder: Path | None = None
+    ) -> list[str]:
+        """Return the words to execute for a point, without the launcher.
+
+        Parameters
+        ----------
+        mode : str
+        ranks, threads : int
+        output : Path
+            Of the record.
+        folder : Path, optional
+            Of the run; the one that holds the record if it is not given.
+        """
         values: dict[str, object] = {"ranks": ranks, "threads": threads, "output": output}
+        values["folder"] = output.parent if folder is None else folder
         if self.growth is not None:
             values[self.growth.name] = self.growth(ranks if mode == "weak" else 1)
         words = [substitute(word, values) for word in self.words]
+        if folder is not None:
+            words = [self._in_full(word) for word in words]
         if words[0].endswith(".py"):
             words.insert(0, sys.executable)
         if self.job:
@@ -195,14 +229,33 @@ def _refuse_options_of_the_sweep(words: list[str]) -> None:
         raise UsageError("leave out the job's --output: each run has a record of its own")
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _any(words: list[str] | tuple[str, ...], name: str) -> bool:
     return any(f"{{{name}}}" in word for word in words)
 
 
-def _script(words: list[str]) -> Path | None:
+def _which(word: str, case: Case | None) -> Path | None:
+    """Return the file of a program, of the case or on the search path."""
+    if case is not None and "/" in word and case.has(word):
+        return case.folder / word
+    found = shutil.which(word)
+    return Path(found) if found else None
+
+
+def _script(words: list[str], case: Case | None) -> Path | None:
     """Return the Python program that a command runs, with or without naming the interpreter."""
+
+    def place(word: str) -> Path:
+        return case.folder / word if case is not None and case.has(word) else Path(word)
+
     if words[0].endswith(".py"):
-        script = Path(words[0])
+        script = place(words[0])
         if not script.is_file():
             raise UsageError(f"there is no file {script}")
         return script
@@ -212,7 +265,7 @@ def _script(words: list[str]) -> Path | None:
     rest = words[1:]
     while rest and rest[0].startswith("-") and rest[0][:2] not in ("-c", "-m"):
         rest = rest[2:] if rest[0] in ("-W", "-X") else rest[1:]
-    return Path(rest[0]) if rest and rest[0].endswith(".py") else None
+    return place(rest[0]) if rest and rest[0].endswith(".py") else None
 
 
 def _is_python(word: str) -> bool:

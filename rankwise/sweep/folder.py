@@ -5,11 +5,14 @@ Layout::
     FOLDER/
       sweep.json       the plan, the machine and the versions; written once, before the first run
       preflight.h5     a record of what memory can deliver, see `Limit`; if somebody put it there
+      probe.sh, ...    what was started before the first run, and what it printed at each rank count
       runs/NAME/       one folder per run, that is per start of the program; NAME is
                        <mode>-<ranks>-<launch>, for example strong-4-1
         run.json       how it went, see `Run`; complete or absent
         output.txt     standard output and error of the program
         record.h5      the record, if the program writes one
+        case/          its copy of the case, if it failed or is to be kept
+        times.txt      the file with its figures, if --time-file names one
 
 A folder that holds such folders, one per node count, is one sweep too: `load` reads them together.
 Its record of what memory can deliver may lie beside them or in one of them.
@@ -52,9 +55,15 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "started": (str,),
     "machine": (dict,),
     "versions": (dict,),
-    "program": (str,),
     "git": (str,),
     "slurm": (dict,),
+    "measure": (dict,),
+    "case": (str,),
+    "files": (dict,),
+    "mpi": (dict,),
+    "places": (dict,),
+    "warnings": (list,),
+    "cores": (list,),
 }
 
 
@@ -90,17 +99,22 @@ class Run:
         What is compared between points [s]; None if the outcome is not ``ok``.
     source : str
         Where ``seconds`` come from: ``record`` (median over repeats of the slowest rank),
-        ``json`` (printed by the program) or ``process`` (``process_seconds``).
+        ``json`` (a line that the program prints), ``output`` or ``file`` (what ``--seconds`` found
+        there) or ``process`` (``process_seconds``).
     work : float or None
         Size of the problem that was computed, of all ranks together; None if the program does not
         tell.
+    rate : float or None
+        What the program says of its speed, in a unit of its own: the larger, the faster.
     phases : dict of str to list of float
-        Seconds of each rank in each phase of a repeat, median over repeats [s]; empty without a
-        record.
+        Seconds of each rank in each phase of a repeat, median over repeats [s]; of a program that
+        tells one figure for all ranks, that one. Empty if nothing is known.
     facts : dict
         What the record says of where the figures come from: job, variant, devices, hosts, git, mpi,
         versions, results_sha256, kernel_gbs, kernel_bytes, warnings, and checks: a list of objects
-        with why, error and bound. What is not known is absent.
+        with why, error and bound. Also printed, how often the program told its seconds; and
+        changed, files in the working folder that were written meanwhile. What is not known is
+        absent.
     load : float
         Cores of this machine that were busy with something else just before the start.
     cpu, commit : str
@@ -127,6 +141,7 @@ class Run:
     load: float
     cpu: str
     commit: str
+    rate: float | None = None
     phases: dict[str, list[float]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     output_end: str = ""
@@ -233,9 +248,18 @@ def load(folder: Path) -> Sweep:
 
 def _load_one(folder: Path) -> Sweep:
     plan = read_plan(folder)
-    runs = [read_run(path.parent) for path in sorted(folder.glob("runs/*/run.json"))]
+    runs, damaged = [], []
+    for path in sorted(folder.glob("runs/*/run.json")):
+        try:
+            runs.append(read_run(path.parent))
+        except FolderError as error:
+            cure = "the command of the sweep, given again, repeats that run"
+            # What failed before is kept, and never repeated.
+            cure = "remove that folder" if ".failed" in path.parent.name else cure
+            damaged.append(f"{error}: {cure}")
     runs.sort(key=lambda run: run.start)
-    return Sweep(folder, plan, runs, _not_run(folder / PLAN, plan["order"], runs))
+    missing = _not_run(folder / PLAN, plan["order"], runs)
+    return Sweep(folder, plan, runs, [*missing, *damaged])
 
 
 def _load_several(folder: Path) -> Sweep:
@@ -263,7 +287,8 @@ def _load_several(folder: Path) -> Sweep:
     held = {sweep.folder for sweep in sweeps}
     missing += [f"{path.name}: nothing was measured there" for path in inside if path not in held]
     order = [entry for sweep in sweeps for entry in sweep.plan["order"]]
-    several = {"order": order, "folders": [sweep.folder.name for sweep in sweeps]}
+    cores = max((sweep.plan.get("cores") or [] for sweep in sweeps), key=len)
+    several = {"order": order, "folders": [sweep.folder.name for sweep in sweeps], "cores": cores}
     return Sweep(folder, {**first.plan, **several}, runs, missing, _limit([folder, *inside]))
 
 
@@ -302,7 +327,7 @@ def _same_command(first: Sweep, other: Sweep) -> None:
             f"{first.folder} and {other.folder} are sweeps of different commands, {one} and {two}: "
             "report them one at a time"
         )
-    for name in ("program", "weak", "threads", "gpus_per_rank"):
+    for name in ("files", "measure", "weak", "threads", "gpus_per_rank"):
         if first.plan.get(name) != other.plan.get(name):
             raise FolderError(
                 f"{first.folder} and {other.folder} differ in {name}: report them one at a time"
@@ -393,7 +418,7 @@ def _fault_of(facts: dict[str, Any]) -> str:
     """Say which of the facts that a report reads is none, in words; empty if all are well."""
     if not isinstance(facts.get("devices", []), list):
         return "'devices' is not a list"
-    for name, of in (("hosts", "names"), ("warnings", "sentences")):
+    for name, of in (("hosts", "names"), ("warnings", "sentences"), ("changed", "names")):
         texts = facts.get(name, [])
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             return f"{name!r} is not a list of {of}"

@@ -6,16 +6,22 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
 from rankwise.node.cores import hardware_threads
+from rankwise.sweep import mpi
+from rankwise.sweep.mpi import Linked
 
-# Read by srun beside its command line, and set by sbatch for the whole allocation: a step that is
-# smaller than the allocation, or shaped otherwise, must not see them.
+# What sbatch sets for the whole allocation and srun reads beside its command line: a step that is
+# smaller than the allocation, or shaped otherwise, must see only what is true of any step.
+_FOR_STEPS = re.compile(
+    r"SLURM_(CONF|JOBID|JOB_\w+|ARRAY_\w+|SUBMIT_\w+|CLUSTER_NAME|MPI_TYPE|NODELIST|TOPOLOGY_\w+"
+    r"|PMIX\w*|NETWORK|TASK_PROLOG|TASK_EPILOG)"
+)
+# The launchers of MPI read some of these to find the nodes, but none that says how a step looks.
 _NOT_FOR_STEPS = (
     "SLURM_CPUS_PER_TASK",
     # sbatch --export=NONE: what follows from the site's modules is meant to reach the ranks.
@@ -24,6 +30,7 @@ _NOT_FOR_STEPS = (
     "SLURM_GPUS_PER_NODE",
     "SLURM_GPUS_PER_TASK",
     "SLURM_HINT",
+    "SLURM_NTASKS_PER_GPU",
     "SLURM_NTASKS_PER_NODE",
     "SLURM_TRES_PER_TASK",
     "SRUN_CPUS_PER_TASK",
@@ -135,14 +142,28 @@ class Launcher:
         For the report.
     words : callable
         ``words(ranks, threads, gpus_per_rank, nodes)`` returns what stands before the program.
+    path : str
+        What is executed, for messages.
+    family : str or None
+        See `rankwise.sweep.mpi`; None if it is not known, or is any.
+    own : bool
+        It is the user's, which may reach further than this machine.
     """
 
     name: str
     words: Callable[[int, int, int, int], list[str]]
+    path: str
+    family: str | None = None
+    own: bool = False
+
+    @property
+    def starts_ranks(self) -> bool:
+        """Whether it starts them itself; behind ``env`` the program does, a script for example."""
+        return Path(self.path).name != "env"
 
 
-def choose(template: str | None, found: Resources, python: bool) -> Launcher:
-    """Return the launcher: the user's, ``srun`` inside an allocation, else ``mpirun``.
+def choose(template: str | None, found: Resources, linked: Linked) -> Launcher:
+    """Return the launcher: the user's, ``srun`` inside an allocation, else an ``mpirun``.
 
     Parameters
     ----------
@@ -150,9 +171,9 @@ def choose(template: str | None, found: Resources, python: bool) -> Launcher:
         The user's, with ``{ranks}`` and perhaps ``{threads}`` and ``{nodes}``.
     found : Resources
         From `resources`.
-    python : bool
-        The program is written in Python: an ``mpirun`` beside this interpreter is of the MPI
-        library that it uses. Any other program was built with the one on the search path.
+    linked : Linked
+        What the program is linked to: an ``mpirun`` of that MPI is looked for, beside the Python
+        of a Python program first. If nothing is known, the first on the search path is taken.
 
     Raises
     ------
@@ -168,17 +189,29 @@ def choose(template: str | None, found: Resources, python: bool) -> Launcher:
             raise UsageError("no step starts inside a step (srun --pty): use salloc, or --launcher")
         if shutil.which("srun") is None:
             raise UsageError("this is a Slurm allocation and there is no srun: use --launcher")
-        return Launcher("srun", _srun(found))
-    beside = str(Path(sys.executable).parent)
-    path = os.environ.get("PATH", os.defpath)
-    folders = [beside, path] if python else [path, beside]
-    mpirun = shutil.which("mpirun", path=os.pathsep.join(folders))
-    if mpirun is None:
+        return Launcher("srun", _srun(found), "srun")
+    paths = mpi.launchers_on_path(linked)
+    if not paths:
         raise UsageError(
             "there is no mpirun: load the site's MPI module, pip install 'rankwise[laptop]', "
             "or name a launcher, for example --launcher 'mpiexec -n {ranks}'"
         )
-    return _mpirun(mpirun, sum(found.cores))
+    if linked.family is None:
+        return _mpirun(paths[0], _family(paths[0]), sum(found.cores))
+    for path in paths:
+        if _family(path) == linked.family:
+            return _mpirun(path, linked.family, sum(found.cores))
+    raise UsageError(
+        f"{linked.program} is linked to {mpi.described(linked.family)} ({linked.library}), and no "
+        f"mpirun of it is on the search path: load its module, or name one with --launcher"
+    )
+
+
+def _family(path: str) -> str | None:
+    try:
+        return mpi.family_of_launcher(path)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"{path} --version failed: {error}") from None
 
 
 def _from_template(template: str) -> Launcher:
@@ -193,7 +226,13 @@ def _from_template(template: str) -> Launcher:
         values: dict[str, object] = {"ranks": ranks, "threads": threads, "nodes": nodes}
         return [substitute(word, values) for word in words]
 
-    return Launcher(template, fill)
+    path = next((word for word in words if mpi.is_launcher(word)), None)
+    family = None
+    if path and shutil.which(path):
+        family = _family(path)
+    elif any(Path(word).name == "srun" for word in words):
+        path = "srun"
+    return Launcher(template, fill, path or words[0], family, own=True)
 
 
 def substitute(word: str, values: dict[str, object]) -> str:
@@ -217,12 +256,7 @@ def _srun(found: Resources) -> Callable[[int, int, int, int], list[str]]:
     return words
 
 
-def _mpirun(path: str, cores: int) -> Launcher:
-    try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30)
-        banner = done.stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(f"{path} --version failed: {error}") from None
+def _mpirun(path: str, family: str | None, cores: int) -> Launcher:
     # Both libraries bind to the first cores of the machine, allowed to this process or not.
     whole = len(os.sched_getaffinity(0)) == os.cpu_count()
 
@@ -240,16 +274,20 @@ def _mpirun(path: str, cores: int) -> Launcher:
     def other(ranks: int, threads: int, gpus_per_rank: int, nodes: int) -> list[str]:
         return [path, "-n", str(ranks)]
 
-    if "HYDRA" in banner:
-        return Launcher("mpirun of MPICH", hydra)
-    if "Open MPI" in banner or "OpenRTE" in banner:
-        return Launcher("mpirun of Open MPI", openmpi)
-    return Launcher("mpirun", other)
+    ways = {mpi.MPICH: hydra, mpi.OPEN_MPI: openmpi}
+    name = f"{Path(path).name}{f' of {family}' if family else ''}"
+    return Launcher(name, ways.get(family or "", other), path, family)
 
 
-def environment(threads: int) -> dict[str, str]:
+def environment(threads: int, launcher: Launcher) -> dict[str, str]:
     """Return the variables that a run gets: this process's, with threads set for every library."""
-    env = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_STEPS}
+    env = {name: value for name, value in os.environ.items() if _meant(name, launcher)}
     for library in ("MKL", "NUMBA", "OMP", "OPENBLAS"):
         env[f"{library}_NUM_THREADS"] = str(threads)
     return env
+
+
+def _meant(name: str, launcher: Launcher) -> bool:
+    if launcher.path == "srun" and name.startswith(("SLURM_", "SRUN_")):
+        return _FOR_STEPS.fullmatch(name) is not None
+    return name not in _NOT_FOR_STEPS

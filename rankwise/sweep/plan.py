@@ -16,6 +16,8 @@ from rankwise.ranks.words import counted
 from rankwise.sweep.command import Command
 from rankwise.sweep.folder import SCHEMA
 from rankwise.sweep.launchers import Launcher, Resources, UsageError
+from rankwise.sweep.measure import Measure
+from rankwise.sweep.mpi import Linked
 
 
 def rank_counts(args: Namespace, found: Resources) -> list[int]:
@@ -71,8 +73,10 @@ def make(
     ranks: list[int],
     found: Resources,
     launcher: Launcher,
+    linked: Linked,
+    measure: Measure,
 ) -> dict[str, Any]:
-    """Return the content of ``sweep.json``.
+    """Return the content of ``sweep.json``, but for what is in the files of the program.
 
     Raises
     ------
@@ -103,9 +107,17 @@ def make(
         "started": _now(),
         "machine": _machine(found),
         "versions": {"rankwise": rankwise.__version__, "python": platform.python_version()},
-        "program": command.digest(),
         "git": git_commit(command.program),
         "slurm": slurm_ids(),
+        "measure": measure.plan(),
+        "case": str(args.case) if args.case else None,
+        "link": args.link or None,
+        "keep": args.keep or None,
+        "copies": args.copies or None,
+        "mpi": {"family": linked.family, "library": linked.library},
+        "launcher_path": launcher.path,
+        "libraries": list(linked.libraries),
+        "warnings": [],
     }
 
 

@@ -1,18 +1,12 @@
 """Execute the runs of a plan one after the other, and note how each went."""
 
-import json
-import math
 import os
 import shutil
-import signal
-import subprocess
-import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rankwise.disk import record as records
 from rankwise.disk.summary import seconds_of_ranks, summary
@@ -20,20 +14,37 @@ from rankwise.node.code import git_commit
 from rankwise.node.load import busy_cores
 from rankwise.ranks.progress import Progress, on_terminal
 from rankwise.ranks.words import counted, duration
-from rankwise.sweep import launchers, plan
+from rankwise.sweep import inputs, launchers, output, plan, probe
+from rankwise.sweep.case import Case
 from rankwise.sweep.command import Command
-from rankwise.sweep.folder import FAILED, KILLED, OK, TIMED_OUT, Run, load, name_of, write_run
-from rankwise.sweep.launchers import Launcher, Resources
+from rankwise.sweep.execute import Ended, execute
+from rankwise.sweep.folder import (
+    FAILED,
+    OK,
+    PLAN,
+    TIMED_OUT,
+    FolderError,
+    Run,
+    load,
+    name_of,
+    read_run,
+    write_json,
+    write_run,
+)
+from rankwise.sweep.inputs import Inputs
+from rankwise.sweep.launchers import Launcher, Resources, UsageError
+from rankwise.sweep.measure import PROCESS, Measure, MeasureError, read_output
+from rankwise.sweep.mpi import Linked
+from rankwise.sweep.probe import Look
 
-# Of standard output and standard error together, in bytes.
-_MOST_OUTPUT = 2**28
-_END_LINES, _END_CHARACTERS = 40, 4000
 # A cancelled batch job kills its steps and this process in either order: wait before a run counts
 # as failed.
 _GRACE_SECONDS = 5.0
-_KILL_SECONDS = 10.0
 # If none of so many runs succeeds, nor any of a whole round, hardly one will.
 _FIRST_FAILURES = 3
+# Of a run that was suspended, the first one included.
+_TRIES = 3
+_MOST_NAMES = 10
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,9 @@ class Runner:
         Of the sweep.
     plan : dict
         ``sweep.json``.
-    command, found, launcher : Command, Resources, Launcher
+    command, found, launcher, linked, measure : Command, Resources, Launcher, Linked, Measure
+    case : Case, optional
+    inputs : Inputs
     lock : int, optional
         Descriptor of the folder's lock. Launchers inherit it: should this process be killed, the
         folder stays locked for as long as one of them lives.
@@ -59,15 +72,68 @@ class Runner:
     command: Command
     found: Resources
     launcher: Launcher
+    linked: Linked
+    measure: Measure
+    case: Case | None
+    inputs: Inputs
     lock: int | None = None
     finished: list[Run] = field(default_factory=list)
+    _looked: set[int] = field(default_factory=set)
 
-    def words(self, mode: str, ranks: int, output: Path) -> list[str]:
-        """Return what is executed at a point, launcher included."""
+    def before(self, ranks: int) -> list[str]:
+        """Return what stands before the program at a rank count."""
         threads, gpus = self.plan["threads"], self.plan["gpus_per_rank"]
         nodes = self.found.nodes(ranks, threads, gpus)
-        before = self.launcher.words(ranks, threads, gpus, nodes)
-        return before + self.command.at(mode, ranks, threads, output)
+        return self.launcher.words(ranks, threads, gpus, nodes)
+
+    def words(self, mode: str, ranks: int, folder: Path) -> list[str]:
+        """Return what is executed in the folder of a run, launcher included."""
+        threads, record, own = self.plan["threads"], folder / "record.h5", None
+        if self.case is not None:
+            record, own = record.absolute(), self._place(folder).absolute()
+        return self.before(ranks) + self.command.at(mode, ranks, threads, record, own)
+
+    def _place(self, folder: Path) -> Path:
+        """Return where the files of a run are: its copy of the case, or its own folder."""
+        return folder if self.case is None else folder / "case"
+
+    def probe(self) -> None:
+        """Start every point's ranks once, without the program, and look at what they get.
+
+        Raises
+        ------
+        UsageError
+            It is not what a point says.
+        """
+        env, threads, gpus = self._environment(), self.plan["threads"], self.plan["gpus_per_rank"]
+        seen: dict[str, Any] = {}
+        for ranks in self.plan["ranks"]:
+            places = probe.start(self.before(ranks), env, self.folder, ranks)
+            if not places:
+                self._warn(
+                    f"The launcher did not start a small script on {counted(ranks, 'rank')}, so "
+                    "how it places ranks is not known"
+                )
+                break
+            point = probe.wanted(self.launcher, self.found, ranks, threads, gpus)
+            fault = probe.fault(places, point, self.launcher, self.linked)
+            if fault and not self.plan["copies"]:
+                raise UsageError(fault)
+            seen[str(ranks)] = probe.noted(places)
+            if gpus and not any(place.sees_gpus for place in places):
+                self._warn("GPUs were asked for, and no rank sees one")
+        self.plan["places"] = seen
+        write_json(self.folder / PLAN, self.plan)
+
+    def _warn(self, text: str) -> None:
+        """Say something once, here and in the report."""
+        if text not in self.plan["warnings"]:
+            self.plan["warnings"].append(text)
+            write_json(self.folder / PLAN, self.plan)
+            print(f"warning: {text}", flush=True)
+
+    def _environment(self, **more: str) -> dict[str, str]:
+        return launchers.environment(self.plan["threads"], self.launcher) | more
 
     def run(self, retry_failed: bool) -> int:
         """Run what has not been run, and return 1 if any run of the sweep failed, else 0.
@@ -106,63 +172,224 @@ class Runner:
         return {(run.mode, run.ranks, run.launch): run.outcome for run in load(self.folder).runs}
 
     def run_one(self, mode: str, ranks: int, launch: int) -> Run:
-        """Start the program once and write down how it went."""
+        """Start the program once and write down how it went.
+
+        Raises
+        ------
+        UsageError
+            What it starts from has changed, or its ranks are not what they should be.
+        """
         folder = self.folder / "runs" / name_of(mode, ranks, launch)
-        _clear(folder)
-        run = self._execute(mode, ranks, launch, folder)
+        run = self._steady(mode, ranks, launch, folder)
         if run.outcome == OK:
             run = self._measured(run, folder)
         if run.outcome != OK:
-            run = replace(run, output_end=_end_of(folder / "output.txt"))
+            end = output.end_of(read_output(folder / "output.txt"))
+            run = replace(run, output_end=end)
             time.sleep(_GRACE_SECONDS if "SLURM_JOB_ID" in os.environ else 0)
+        elif self.case is not None and not self.case.keep:
+            shutil.rmtree(self._place(folder))
         write_run(folder, run)
+        self._refuse_written_links()
         return run
 
-    def _execute(self, mode: str, ranks: int, launch: int, folder: Path) -> Run:
+    def _steady(self, mode: str, ranks: int, launch: int, folder: Path) -> Run:
+        """Start the program, and again if the machine was suspended meanwhile."""
+        for tried in range(1, _TRIES + 1):
+            self._refuse_changes()
+            _clear(folder)
+            run, ended = self._execute(mode, ranks, launch, folder)
+            if ended.refused:
+                raise UsageError(f"{ended.refused} (its output: {folder / 'output.txt'})")
+            if not ended.stood_still:
+                return run
+            still = f"this machine stood still for {ended.stood_still:.1f} s"
+            if tried < _TRIES:
+                print(f"{folder.name}: {still}: once more", flush=True)
+        return replace(run, outcome=FAILED, reason=f"suspended, {_TRIES} times: {still}")
+
+    def _refuse_changes(self) -> None:
+        """Raise `UsageError` if a file that decides what is computed is not what it was."""
+        if not self.inputs.changed():
+            return
+        points = (self.plan["ranks"], self.plan["threads"])
+        now = Inputs.of(self.command, *points, self.case, self.plan["libraries"]).known
+        if names := inputs.differences(self.inputs.known, now):
+            raise UsageError(
+                f"{_listed(names)} changed since the sweep began, so that further runs would be "
+                "of another program or input: begin a new sweep (if a run itself writes it, give "
+                "each run a folder of its own with --case)"
+            )
+
+    def _refuse_written_links(self) -> None:
+        links = self.case.links if self.case is not None else ()
+        originals = [self.case.folder / name for name in links] if self.case is not None else []
+        written = [str(p) for p in originals if inputs.stat(p) != self.inputs.stats.get(p)]
+        if written:
+            raise UsageError(
+                f"the run wrote into {_listed(written)}, which --link gives to every run: leave "
+                "it out of --link, so that each gets a copy"
+            )
+
+    def _execute(self, mode: str, ranks: int, launch: int, folder: Path) -> tuple[Run, Ended]:
         """Start the program once in a folder; the seconds and the work are still to be found."""
-        threads, gpus = self.plan["threads"], self.plan["gpus_per_rank"]
-        nodes = self.found.nodes(ranks, threads, gpus)
-        words = self.words(mode, ranks, folder / "record.h5")
-        env, output = launchers.environment(threads), folder / "output.txt"
+        cwd = None
+        if self.case is not None:
+            cwd = self._place(folder)
+            self.case.copy(cwd)
+        words, mark = self.words(mode, ranks, folder), f"{os.getpid()}-{time.monotonic_ns()}"
+        look = self._look(ranks, mark)
+        env, timeout = self._environment(**{Look.MARK: mark}), self.plan["timeout"]
+        before = {} if cwd else inputs.snapshot(Path(), self.folder)
+        times = self._time_file(folder)
+        old_times = inputs.stat(times) if times else None
         load_before, start = busy_cores(), datetime.now(UTC).isoformat(timespec="milliseconds")
-        ended = execute(words, env, output, self.plan["timeout"], self.lock)
-        return Run(
+        ended = execute(words, env, folder / "output.txt", timeout, self.lock, cwd, look)
+        outcome, reason = ended.outcome, ended.reason
+        if outcome == OK and times and inputs.stat(times) in (None, old_times):
+            outcome, reason = FAILED, f"it did not write {times}, which --time-file names"
+        changed = [] if cwd else inputs.changes(before, inputs.snapshot(Path(), self.folder))
+        facts: dict[str, Any] = {"changed": changed[:_MOST_NAMES]} if changed else {}
+        nodes = self._nodes(ranks)
+        run = Run(
             mode=mode,
             ranks=ranks,
-            threads=threads,
+            threads=self.plan["threads"],
             launch=launch,
             nodes=nodes,
-            gpus=ranks * gpus,
+            gpus=ranks * self.plan["gpus_per_rank"],
             cores=sum(self.found.cores[:nodes]),
             argv=words,
             start=start,
-            outcome=ended.outcome,
-            reason=ended.reason,
+            outcome=outcome,
+            reason=reason,
             process_seconds=ended.seconds,
             seconds=None,
-            source="process",
+            source=PROCESS,
             work=None,
             load=load_before,
             cpu=plan.processor(),
             commit=git_commit(self.command.program),
+            facts=facts,
         )
+        if look is not None and outcome == OK:
+            self._judge(look, read_output(folder / "output.txt"))
+        return run, ended
+
+    def _nodes(self, ranks: int) -> int:
+        """Return the nodes of a point: as its launcher filled them, if it chooses by itself."""
+        hosts = (self.plan.get("places") or {}).get(str(ranks), {}).get("hosts")
+        if hosts and self.launcher.own:
+            return len(hosts)
+        return self.found.nodes(ranks, self.plan["threads"], self.plan["gpus_per_rank"])
+
+    def _look(self, ranks: int, mark: str) -> Look | None:
+        """Return what looks at the running ranks, in the first run of each rank count."""
+        # A job looks by itself, and its record tells how many ranks it had.
+        known = self.command.job or self.plan["copies"] or not self.launcher.starts_ranks
+        if ranks == 1 or known or ranks in self._looked:
+            return None
+        threads, gpus = self.plan["threads"], self.plan["gpus_per_rank"]
+        return Look(
+            mark, probe.wanted(self.launcher, self.found, ranks, threads, gpus), self.launcher
+        )
+
+    def _judge(self, look: Look, text: str) -> None:
+        """See whether the ranks of a run that succeeded worked together.
+
+        Raises
+        ------
+        UsageError
+            They surely did not.
+        """
+        ranks = look.point.ranks
+        self._looked.add(ranks)
+        if look.library:
+            self.plan["mpi"] = {**self.plan["mpi"], "library": look.library}
+            write_json(self.folder / PLAN, self.plan)
+            return
+        if self.linked.family is not None:
+            return
+        alike, sure = output.copies(text, ranks)
+        each = f"prints each of its lines {ranks} times on {counted(ranks, 'rank')}"
+        if sure:
+            raise UsageError(
+                f"the program {each}: every rank seems to run the whole of it by itself, so it may "
+                "have no MPI, or another one than the launcher; name the right one with "
+                "--launcher, or say --copies if copies are meant"
+            )
+        self._warn(
+            "No MPI library was seen in the program"
+            + (
+                f", and it {each}: every rank may run the whole of it by itself"
+                if alike
+                else ", so it is not known whether its ranks share the work"
+            )
+        )
+
+    def _time_file(self, folder: Path) -> Path | None:
+        name = self.measure.time_file
+        return None if name is None else self._place(folder) / name
 
     def _measured(self, run: Run, folder: Path) -> Run:
         """Add the seconds to a run that succeeded, from its record, its output or its process."""
+        printed = read_output(folder / "output.txt")
+        if ended := output.aborted(printed):
+            return replace(run, outcome=FAILED, reason=f"its ranks were ended: {ended}")
+        try:
+            if (found := self._recorded(run, folder, printed)) is not None:
+                return found
+            figures = self.measure.figures(printed, self._written(folder))
+        except MeasureError as error:
+            return replace(run, outcome=FAILED, reason=str(error))
+        seconds = run.process_seconds if figures.seconds is None else figures.seconds
+        more = {"printed": figures.printed} if figures.printed else {}
+        return replace(
+            run,
+            seconds=seconds,
+            source=figures.source,
+            rate=figures.rate,
+            work=figures.work,
+            phases=_with_other(figures.phases, seconds),
+            facts=run.facts | more,
+        )
+
+    def _recorded(self, run: Run, folder: Path, printed: str) -> Run | None:
+        """Return the run with what its record says; None if figures of its own are asked for."""
         path = folder / "record.h5"
-        if path.exists() or self.command.job:
-            try:
-                return _of_record(run, records.read(path))
-            except (OSError, ValueError) as error:
-                # Whatever another program leaves at {output} is its own affair.
-                if self.command.job:
-                    return replace(run, outcome=FAILED, reason=f"no usable record: {error}")
-        printed = _printed_seconds(folder / "output.txt")
-        if not printed:
-            return replace(run, seconds=run.process_seconds)
-        if not 0 < printed[-1] < math.inf:
-            return replace(run, outcome=FAILED, reason=f"it printed {printed[-1]} seconds")
-        return replace(run, seconds=printed[-1], source="json", facts={"printed": len(printed)})
+        if self.measure.asks or not (path.exists() or self.command.job):
+            return None
+        self.measure.judge(printed)
+        try:
+            return _of_record(run, records.read(path))
+        except (OSError, ValueError) as error:
+            # Whatever another program leaves at {output} is its own affair.
+            if self.command.job:
+                return replace(run, outcome=FAILED, reason=f"no usable record: {error}")
+        return None
+
+    def _written(self, folder: Path) -> str | None:
+        """Return what the program wrote into its file of figures, which stays with the run."""
+        times = self._time_file(folder)
+        if times is None:
+            return None
+        if times.parent != folder:
+            shutil.copyfile(times, folder / "times.txt")
+        return read_output(times)
+
+
+def _with_other(phases: dict[str, list[float]], seconds: float) -> dict[str, list[float]]:
+    """Return the phases that a program tells of, and what is left of its seconds."""
+    if not phases or "other" in phases:
+        return phases
+    ranks = len(next(iter(phases.values())))
+    told = [sum(values[k] for values in phases.values()) for k in range(ranks)]
+    return {**phases, "other": [max(0.0, seconds - part) for part in told]}
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def _of_record(run: Run, record: records.Record) -> Run:
@@ -180,7 +407,7 @@ def _of_record(run: Run, record: records.Record) -> Run:
         source="record",
         work=float(figures["work"]),
         phases=seconds_of_ranks(record),
-        facts=facts | {name: record.attributes[name] for name in ("git", "versions")},
+        facts=run.facts | facts | {name: record.attributes[name] for name in ("git", "versions")},
     )
 
 
@@ -204,7 +431,12 @@ def _reason_against(run: Run, figures: dict[str, Any]) -> str:
 
 def _clear(folder: Path) -> None:
     """Make an empty folder for a run; what failed in it before is kept beside it."""
-    if (folder / "run.json").exists():
+    try:
+        had_one = (folder / "run.json").exists() and read_run(folder)
+    except FolderError:
+        # Damaged: nothing in it counts either.
+        had_one = None
+    if had_one:
         k = 1
         while (kept := folder.with_name(f"{folder.name}.failed{k}")).exists():
             k += 1
@@ -212,145 +444,6 @@ def _clear(folder: Path) -> None:
     # Without run.json the run was interrupted: nothing in it counts.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended: an outcome, why if it is not ``ok``, and its seconds [s]."""
-
-    outcome: str
-    reason: str
-    seconds: float
-
-
-def execute(
-    words: list[str], env: dict[str, str], output: Path, timeout: float, lock: int | None = None
-) -> Ended:
-    """Execute a command in a session of its own, with its output in a file, and end all of it.
-
-    Parameters
-    ----------
-    words : list of str
-        The command.
-    env : dict
-        Its environment.
-    output : Path
-        For standard output and standard error.
-    timeout : float
-        Seconds after which it is ended.
-    lock : int, optional
-        File descriptor that it inherits.
-    """
-    with output.open("wb") as log:
-        start = time.perf_counter()
-        try:
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=env,
-                start_new_session=True,
-                pass_fds=() if lock is None else (lock,),
-            )
-        except OSError as error:
-            return Ended(FAILED, f"{words[0]} cannot be started: {error.strerror}", 0.0)
-        watch = None
-        try:
-            watch = Watch(process, log, timeout)
-            # Not wait(timeout): it polls, and would round the seconds up to the next look.
-            status = process.wait()
-            seconds = time.perf_counter() - start
-        finally:
-            if watch is not None:
-                watch.stop()
-            _end(process)
-    if watch.outcome:
-        return Ended(watch.outcome, watch.reason, seconds)
-    return Ended(*_judged(status), seconds)
-
-
-def _judged(status: int) -> tuple[str, str]:
-    # A launcher tells of a killed rank the way a shell does: 128 + signal.
-    number = -status if status < 0 else status - 128
-    if number > 0:
-        try:
-            return KILLED, f"killed by {signal.Signals(number).name}"
-        except ValueError:
-            pass
-    return (FAILED, f"exit status {status}") if status else (OK, "")
-
-
-class Watch(threading.Thread):
-    """Ends a process that takes too long or prints too much, and says which."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes], timeout: float) -> None:
-        super().__init__(daemon=True)
-        self.process, self.log, self.timeout = process, log, timeout
-        self.outcome, self.reason = "", ""
-        self._over = threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        """Look once a second."""
-        left = self.timeout
-        while not self._over.wait(min(left, 1.0)):
-            left -= min(left, 1.0)
-            if left <= 0:
-                self.outcome, self.reason = TIMED_OUT, f"ended after {self.timeout:g} s"
-            elif os.fstat(self.log.fileno()).st_size > _MOST_OUTPUT:
-                self.outcome, self.reason = FAILED, f"it printed more than {_MOST_OUTPUT >> 20} MiB"
-            if self.outcome:
-                _signal_and_wait(self.process)
-                return
-
-    def stop(self) -> None:
-        """End the watch."""
-        self._over.set()
-        self.join()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End what is left of a launcher and, through it, of its ranks."""
-    if process.returncode is None:
-        _signal_and_wait(process)
-    # Children that a program has left in the background would disturb the next run.
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _signal_and_wait(process: subprocess.Popen[bytes]) -> None:
-    """Ask first: ranks may be in sessions of their own, which only their launcher can end."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_KILL_SECONDS)
-            return
-
-
-def _end_of(output: Path) -> str:
-    text = _tail(output, 4 * _END_CHARACTERS)
-    return "\n".join(text.splitlines()[-_END_LINES:])[-_END_CHARACTERS:]
-
-
-def _tail(output: Path, octets: int) -> str:
-    with output.open("rb") as file:
-        file.seek(max(0, output.stat().st_size - octets))
-        return file.read().decode("utf-8", "backslashreplace")
-
-
-def _printed_seconds(output: Path) -> list[float]:
-    """Return ``seconds`` of all lines of output that are JSON objects with it."""
-    found = []
-    for line in _tail(output, 2**20).splitlines():
-        if line.lstrip().startswith("{"):
-            # A number with hundreds of digits is too large for a float.
-            with suppress(ValueError, KeyError, RecursionError, OverflowError):
-                value = json.loads(line)["seconds"]
-                if type(value) in (int, float):
-                    found.append(float(value))
-    return found
 
 
 def _begin(progress: Progress) -> None:
@@ -376,9 +469,7 @@ def _tell(progress: Progress, run: Run) -> None:
 
 
 def _failure(run: Run) -> str:
-    """Say how a run failed, with the last words of its output."""
-    lines = [line for line in run.output_end.splitlines() if line.strip()]
-    # After a time-out it is the launcher's, on its having been ended.
-    last = lines[-1] if lines and run.outcome != TIMED_OUT else ""
-    last = "".join(c for c in last if c.isprintable())[:200]
+    """Say how a run failed, with the program's own words."""
+    # After a time-out it may be of what ended it.
+    last = output.error_line(run.output_end) if run.outcome != TIMED_OUT else ""
     return f"{run.outcome}, {run.reason}" + (f": {last}" if last else "")

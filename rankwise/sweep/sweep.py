@@ -10,15 +10,19 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rankwise.sweep import interrupts, launchers, plan
-from rankwise.sweep.command import Command
+from rankwise.sweep import interrupts, launchers, mpi, plan
+from rankwise.sweep.case import Case
+from rankwise.sweep.command import PLACES, Command
 from rankwise.sweep.folder import LIMIT, OK, PLAN, FolderError, Run, load, write_json
+from rankwise.sweep.inputs import Inputs, differences
 from rankwise.sweep.interrupts import Interrupted
 from rankwise.sweep.launchers import UsageError
+from rankwise.sweep.measure import Measure
 from rankwise.sweep.runner import Runner
 
 DESCRIPTION = "Run a program at several rank counts and note how long it takes."
@@ -30,15 +34,17 @@ EXAMPLES = """examples:
   rankwise sweep --mode weak --weak 'n=1000*ranks**0.5' -- ./program --size {n}
   rankwise sweep --launcher 'mpiexec -n {ranks}' --cores 128 -- ./program
 
-In the command {ranks}, {threads} and {output} are replaced by the rank count, the threads per rank
-and a file for a record. Seconds are those of the record, else `seconds` of the last line of JSON
-that the program prints, else those of the whole process. The same command goes on with a sweep that
-was interrupted.
+  rankwise sweep --seconds 'Loop time of (\\S+)' --case lj --report -- lmp -in in.lj
+
+In the command {ranks}, {threads}, {output} and {folder} are replaced by the rank count, the threads
+per rank, a file for a record and the folder of the run. PATTERN is a regular expression with one
+group, whose last match in the output counts, or json:KEY. The same command goes on with a sweep
+that was interrupted. docs/your-own-program.md leads from a program to the page.
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``rankwise sweep``, which stand before ``--``."""
+def add_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options of ``rankwise sweep``, and return the group for those of a report."""
     add = parser.add_argument
     meaning = "1,2,4; 1..64: powers of two; all: the full count alone (powers of two up to that)"
     add("--ranks", metavar="LIST", help=meaning)
@@ -62,7 +68,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     meaning = "repeat the runs that failed; they stay in the report"
     add("--retry-failed", action="store_true", help=meaning)
     add("--dry-run", action="store_true", help="print the commands and what they may cost")
-    add("--report", action=argparse.BooleanOptionalAction, help="make the report at the end (no)")
+    _add_measure(parser.add_argument_group("what is measured"))
+    _add_place(parser.add_argument_group("where a run works"))
+    meaning = "make it when the sweep is over (no)"
+    report = parser.add_argument_group("the report")
+    report.add_argument("--report", action=argparse.BooleanOptionalAction, help=meaning)
+    return report
+
+
+def _add_measure(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    many: dict[str, Any] = {"action": "append", "default": []}
+    meaning = "the seconds that count (those of its record or JSON line, else of the whole process)"
+    add("--seconds", metavar="PATTERN", help=meaning)
+    meaning = "a speed that the program tells, in a unit of its own, shown beside the seconds"
+    add("--rate", metavar="PATTERN", help=meaning)
+    add("--work", metavar="PATTERN", help="the size of the problem that it tells")
+    meaning = "seconds of a part of it; may be given several times"
+    add("--phase", metavar="NAME=PATTERN", help=meaning, **many)
+    meaning = "look there, in the folder of the run, and not in the output"
+    add("--time-file", metavar="FILE", help=meaning)
+    meaning = "regular expression without which a run has failed; may be given several times"
+    add("--require", metavar="REGEX", help=meaning, **many)
+    meaning = "regular expression with which it has failed, such as 'Error in routine'; likewise"
+    add("--refuse", metavar="REGEX", help=meaning, **many)
+
+
+def _add_place(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    meaning = "give each run a copy of this folder to work in (all work in the present one)"
+    add("--case", type=Path, metavar="FOLDER", help=meaning)
+    meaning = "files of the case that runs get links to, not copies; may be given several times"
+    add("--link", metavar="GLOB", help=meaning, action="append", default=[])
+    add("--keep", action="store_true", help="keep the copies of runs that succeeded")
+    meaning = "ranks are meant to run the program independently: do not ask which MPI it has"
+    add("--copies", action="store_true", help=meaning)
 
 
 def _positive(text: str) -> int:
@@ -82,7 +122,9 @@ def _seconds(text: str) -> float:
     return value
 
 
-def main(args: argparse.Namespace, rest: list[str], report: Callable[[Path], int]) -> int:
+def main(
+    args: argparse.Namespace, rest: list[str], report: Callable[[argparse.Namespace, Path], int]
+) -> int:
     """Run a sweep and return the exit status.
 
     0; 1 if a run failed; 2 for a mistake of the user.
@@ -94,7 +136,7 @@ def main(args: argparse.Namespace, rest: list[str], report: Callable[[Path], int
     rest : list of str
         What is no option: ``--`` and the command of the program.
     report : callable
-        ``report(folder)`` makes the report, for ``--report``, and returns its exit status.
+        ``report(args, folder)`` makes the report, for ``--report``, and returns its exit status.
 
     Raises
     ------
@@ -126,38 +168,85 @@ def _prepare_and_run(
     args: argparse.Namespace,
     words: list[str],
     finished: list[Run],
-    report: Callable[[Path], int],
+    report: Callable[[argparse.Namespace, Path], int],
 ) -> int:
-    command = Command.parse(words, args.mode, args.weak)
+    measure = Measure.parse(args)
+    case = _case(args)
+    command = Command.parse(words, args.mode, args.weak, case)
     found = launchers.resources(args.cores)
     ranks = plan.rank_counts(args, found)
-    launcher = launchers.choose(args.launcher, found, command.python)
-    made = plan.make(args, command, ranks, found, launcher)
-    if args.dry_run:
-        _show_dry_run(Runner(Path(), made, command, found, launcher))
-        return 0
+    linked = mpi.linked(command.words, command.program, command.script)
+    launcher = launchers.choose(args.launcher, found, linked)
+    if not args.copies and (wrong := mpi.mismatch(linked, launcher.path, launcher.family)):
+        raise UsageError(wrong)
+    made = plan.make(args, command, ranks, found, launcher, linked, measure)
     absent = command.program is None and not command.python
-    if absent and args.launcher is None and not found.slurm:
+    if absent and args.launcher is None and not found.slurm and not args.dry_run:
         raise UsageError(f"there is no program {words[0]}")
-    folder = _choose_folder(args, made)
+    inputs = Inputs.of(command, ranks, args.threads, case, linked.libraries)
+    made["files"] = inputs.known
+    runner = Runner(
+        Path(), made, command, found, launcher, linked, measure, case, inputs, finished=finished
+    )
+    if args.dry_run:
+        _show_dry_run(runner)
+        return 0
+    if case is not None:
+        copies = len(made["order"]) if case.keep else 1
+        case.refuse_no_room(args.folder or Path("results"), copies)
+    folder, fresh = _choose_folder(args, made)
     with _locked(folder) as lock:
         made = _write_plan(folder, args, made)
-        _remark(command)
-        runner = Runner(folder, made, command, found, launcher, lock, finished)
-        status = runner.run(args.retry_failed)
+        runner = replace(runner, folder=folder, plan=made, lock=lock)
+        status = _run(runner, args, fresh)
     # What is left takes seconds.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if args.report:
-        status = max(status, report(folder))
+        status = max(status, report(args, folder))
     print(f"sweep: {folder}")
     return status
+
+
+def _run(runner: Runner, args: argparse.Namespace, fresh: bool) -> int:
+    """Look at what is to be run and started, then run it; return the exit status."""
+    try:
+        runner.probe()
+    except UsageError:
+        if fresh:
+            # Nothing was measured: a folder with nothing in it would be in the way.
+            _remove(runner.folder)
+        raise
+    _remark(runner)
+    return runner.run(args.retry_failed)
+
+
+def _remove(folder: Path) -> None:
+    for path in folder.glob("probe*"):
+        path.unlink()
+    (folder / PLAN).unlink()
+    (folder / ".lock").unlink()
+    with suppress(OSError):
+        folder.rmdir()
+        folder.parent.rmdir()
+
+
+def _case(args: argparse.Namespace) -> Case | None:
+    if args.case is None:
+        if args.link or args.keep:
+            raise UsageError("--link and --keep are about the copies of a --case")
+        return None
+    return Case.parse(args.case, args.link, args.keep, args.folder)
 
 
 def _write_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, Any]:
     """Write ``sweep.json`` and return it: the earlier one, if a sweep is to go on."""
     goes_on = (folder / PLAN).exists()
     if goes_on:
-        wanted = {**_same_plan(folder, args, wanted), "timeout": args.timeout}
+        earlier = _same_plan(folder, args, wanted)
+        own = ("libraries", "mpi", "launcher_path")
+        # What an earlier version of this program did not note.
+        new = {name: wanted[name] for name in ("warnings", "files", "keep", "copies")} | earlier
+        wanted = {**new, **{name: wanted[name] for name in own}, "timeout": args.timeout}
     write_json(folder / PLAN, wanted)
     if goes_on:
         print(f"going on with {folder}", flush=True)
@@ -169,20 +258,28 @@ def _restarted() -> bool:
     return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
-def _remark(command: Command) -> None:
-    """Say what a user may have meant otherwise."""
-    if not command.job:
-        print("not a rankwise job: timed by a record at {output}, JSON seconds, or as a whole")
+def _remark(runner: Runner) -> None:
+    """Say what is measured and started, and what a user may have meant otherwise."""
+    command, launcher, linked = runner.command, runner.launcher, runner.linked
+    print(runner.measure.told(command.job))
+    if not runner.found.slurm or launcher.own:
+        which = f"launcher: {launcher.path}" + (f" ({launcher.family})" if launcher.family else "")
+        print(which + (f", as {linked.program} is linked to it" if linked.family else ""))
     for name in re.findall(r"(?:^| |=)\{([a-z]\w*)\}(?= |$)", " ".join(command.words)):
-        if name not in ("ranks", "threads", "output") and command.growth is None:
+        if name not in PLACES and command.growth is None:
             print(f"{{{name}}} stays as it is: --weak '{name}=...' gives it a value")
+    for word in command.words[1:]:
+        here = "/" in word and Path(word).is_file() and not Path(word).is_absolute()
+        if here and runner.case and not runner.case.has(word) and Path(word) != command.script:
+            print(f"{word} is a file here and not in the case, in whose copies the runs work")
+    sys.stdout.flush()
 
 
 def _show_dry_run(runner: Runner) -> None:
     todo, cores = runner.plan, sum(runner.found.cores)
     for mode in todo["modes"]:
         for ranks in todo["ranks"]:
-            words = runner.words(mode, ranks, Path("record.h5"))
+            words = runner.words(mode, ranks, Path())
             print(f"{todo['launches']} x  {shlex.join(words)}")
     runs, hours = len(todo["order"]), todo["timeout"] / 3600
     each, unit = todo["gpus_per_rank"] or todo["threads"], "core-hours"
@@ -202,19 +299,19 @@ _NO_PROGRESS = (
 )
 
 # What makes two sweeps one: all of the plan that the user or the machine decides.
-_IDENTITY = ("command", "program", "cwd", "modes", "weak", "ranks", "launches", "threads",
-             "gpus_per_rank", "cores", "launcher")  # fmt: skip
+_IDENTITY = ("command", "cwd", "modes", "weak", "ranks", "launches", "threads", "gpus_per_rank",
+             "cores", "launcher", "measure", "case", "link", "copies")  # fmt: skip
 
 
-def _choose_folder(args: argparse.Namespace, wanted: dict[str, Any]) -> Path:
-    """Return the folder of the same sweep, if it was interrupted, or a new one."""
+def _choose_folder(args: argparse.Namespace, wanted: dict[str, Any]) -> tuple[Path, bool]:
+    """Return the folder of the same sweep, if it was interrupted, or a new one, and which it is."""
     folder = args.folder
     if folder is None:
         pattern = f"{glob.escape(wanted['job'])}-scaling-*"
         for candidate in sorted(Path("results").glob(pattern), reverse=True):
             with suppress(FolderError):
                 if _unfinished(candidate, args, wanted):
-                    return candidate
+                    return candidate, False
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
         folder = Path("results") / f"{wanted['job']}-scaling-{stamp}Z"
     try:
@@ -224,7 +321,7 @@ def _choose_folder(args: argparse.Namespace, wanted: dict[str, Any]) -> Path:
             raise UsageError(f"{folder} holds something else: name a new folder, or an empty one")
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
-    return folder
+    return folder, not (folder / PLAN).exists()
 
 
 def _unfinished(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) -> bool:
@@ -258,7 +355,9 @@ def _differences(
     earlier: dict[str, Any], args: argparse.Namespace, wanted: dict[str, Any]
 ) -> list[str]:
     names = (*_IDENTITY, *(() if args.seed is None else ("seed",)))
-    return [name for name in names if wanted[name] != earlier.get(name)]
+    found = [name for name in names if wanted[name] != earlier.get(name)]
+    changed = differences(earlier.get("files"), wanted["files"])
+    return found + [f"the file {name}" for name in changed]
 
 
 @contextmanager

@@ -1,0 +1,205 @@
+"""Start a command, watch it, and end all of it."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from rankwise.sweep.folder import FAILED, KILLED, OK, TIMED_OUT
+
+# Of standard output and standard error together, in bytes.
+_MOST_OUTPUT = 2**28
+_KILL_SECONDS = 10.0
+# A thread that sleeps for a beat wakes 0.504 s later at worst beside eight busy processes. One that
+# comes as late as this stood still, and so, as a rule, did all that ran here.
+_BEAT_SECONDS, _LATE_SECONDS = 0.5, 2.0
+
+Look = Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended.
+
+    Attributes
+    ----------
+    outcome, reason : str
+        See `rankwise.sweep.folder.Run`.
+    seconds : float
+        From its start to its end [s].
+    stood_still : float
+        For how long this machine or this process was suspended meanwhile [s].
+    refused : str
+        Why it was ended, if that makes the whole sweep useless; else empty.
+    """
+
+    outcome: str
+    reason: str
+    seconds: float
+    stood_still: float = 0.0
+    refused: str = ""
+
+
+def execute(
+    words: list[str],
+    env: dict[str, str],
+    output: Path,
+    timeout: float,
+    lock: int | None = None,
+    cwd: Path | None = None,
+    look: Look | None = None,
+) -> Ended:
+    """Execute a command in a session of its own, with its output in a file, and end all of it.
+
+    Parameters
+    ----------
+    words : list of str
+        The command.
+    env : dict
+        Its environment.
+    output : Path
+        For standard output and standard error.
+    timeout : float
+        Seconds after which it is ended.
+    lock : int, optional
+        File descriptor that it inherits.
+    cwd : Path, optional
+        Where it runs; None: here.
+    look : callable, optional
+        Called again and again while it runs; ends it by returning why.
+    """
+    with output.open("wb") as log:
+        start, asleep, suspensions = time.perf_counter(), _asleep(), _suspended_by_slurm()
+        try:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+                pass_fds=() if lock is None else (lock,),
+            )
+        except OSError as error:
+            return Ended(FAILED, f"{words[0]} cannot be started: {error.strerror}", 0.0)
+        watch = None
+        try:
+            watch = Watch(process, log, timeout, look)
+            # Not wait(timeout): it polls, and would round the seconds up to the next look.
+            status = process.wait()
+            seconds = time.perf_counter() - start
+        finally:
+            if watch is not None:
+                watch.stop()
+            _end(process)
+    stood_still = max(watch.stood_still, _asleep() - asleep)
+    if _suspended_by_slurm() != suspensions:
+        stood_still = max(stood_still, _LATE_SECONDS)
+    if watch.outcome:
+        return Ended(watch.outcome, watch.reason, seconds, stood_still, watch.refused)
+    return Ended(*_judged(status), seconds, stood_still)
+
+
+def _asleep() -> float:
+    """Return for how long this machine has slept since it was started, as with its lid closed [s].
+
+    Not more than the noise of two clocks is 0.
+    """
+    behind = time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    return round(behind, 1)
+
+
+def _suspended_by_slurm() -> str:
+    """Return when Slurm last suspended this job, and for how long it did; empty if unknown."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return ""
+    words = ["scontrol", "--oneliner", "show", "job", job]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
+    return " ".join(re.findall(r"\b(?:SuspendTime|SecsPreSuspend)=\S*", done.stdout))
+
+
+def _judged(status: int) -> tuple[str, str]:
+    # A launcher tells of a killed rank the way a shell does: 128 + signal.
+    number = -status if status < 0 else status - 128
+    if number > 0:
+        try:
+            return KILLED, f"killed by {signal.Signals(number).name}"
+        except ValueError:
+            pass
+    return (FAILED, f"exit status {status}") if status else (OK, "")
+
+
+class Watch(threading.Thread):
+    """Ends a process that takes too long, prints too much or is not what it should be."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        log: IO[bytes],
+        timeout: float,
+        look: Look | None = None,
+    ) -> None:
+        super().__init__(daemon=True)
+        self.process, self.log, self.timeout, self.look = process, log, timeout, look
+        self.outcome, self.reason, self.refused = "", "", ""
+        self.stood_still = 0.0
+        self._over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Look twice a second, and more often at first: a program may be over soon."""
+        start = beat = time.monotonic()
+        wait = 0.05 if self.look else _BEAT_SECONDS
+        while not self._over.wait(max(0.0, min(wait, start + self.timeout - beat))):
+            before, beat = beat, time.monotonic()
+            if beat - before > _LATE_SECONDS:
+                self.stood_still += beat - before
+            wait = min(2 * wait, _BEAT_SECONDS)
+            if beat - start - self.stood_still >= self.timeout:
+                self.outcome, self.reason = TIMED_OUT, f"ended after {self.timeout:g} s"
+            elif os.fstat(self.log.fileno()).st_size > _MOST_OUTPUT:
+                self.outcome, self.reason = FAILED, f"it printed more than {_MOST_OUTPUT >> 20} MiB"
+            elif self.look and (refused := self.look()):
+                self.outcome, self.reason, self.refused = FAILED, refused, refused
+            if self.outcome:
+                _signal_and_wait(self.process)
+                return
+        # The last beat may be the one that was late.
+        late = time.monotonic() - beat
+        self.stood_still += late if late > _LATE_SECONDS else 0.0
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._over.set()
+        self.join()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End what is left of a launcher and, through it, of its ranks."""
+    if process.returncode is None:
+        _signal_and_wait(process)
+    # Children that a program has left in the background would disturb the next run.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _signal_and_wait(process: subprocess.Popen[bytes]) -> None:
+    """Ask first: ranks may be in sessions of their own, which only their launcher can end."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_KILL_SECONDS)
+            return

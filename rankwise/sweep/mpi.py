@@ -1,0 +1,221 @@
+"""Which MPI a program wants, and which one a launcher starts programs for.
+
+The libraries of Open MPI, and those of MPICH and its relatives (Intel, Cray, MVAPICH), which share
+one binary interface, do not know each other's launchers: each rank is then the only one of a world
+of its own, and the whole program runs once a rank.
+"""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+OPEN_MPI, MPICH = "Open MPI", "MPICH"
+_FAMILIES = {
+    OPEN_MPI: re.compile(r"^libmpi(_\w+)?\.so\.[2-9]\d(\.|$)"),
+    MPICH: re.compile(r"^libmpi(ch)?(_\w+)?\.so\.1\d(\.|$)"),
+}
+# What each gives to the processes that it starts. Other variables of Open MPI are its users'.
+GIVEN = {
+    OPEN_MPI: re.compile(r"(PMIX_(NAMESPACE|RANK)|OMPI_COMM_WORLD_SIZE)$"),
+    MPICH: re.compile(r"PMIX?_"),
+}
+# Slurm's own libraries find what they need without such variables.
+_SLURM_PMI = re.compile(r"^libpmi2?\.so")
+_RELATIVES = "MPICH or one of its relatives (Intel, Cray, MVAPICH)"
+# They start the word after their own options.
+_WRAPPERS = {"chrt", "env", "ionice", "nice", "numactl", "perf", "setarch", "stdbuf", "taskset",
+             "time", "timeout"}  # fmt: skip
+_LAUNCHERS = re.compile(r"(mpirun|mpiexec|orterun|prterun)\b")
+_LOADED = """
+import re, mpi4py
+mpi4py.rc.initialize = False
+from mpi4py import MPI
+MPI.Get_library_version()
+print(*{line.split(maxsplit=5)[-1].strip() for line in open("/proc/self/maps") if "libmpi" in line},
+      sep="\\n")
+"""
+
+
+@dataclass(frozen=True)
+class Linked:
+    """What a program is linked to, as far as it can be seen without starting it.
+
+    Attributes
+    ----------
+    program : str
+        For messages: ``lmp``, or the Python that runs a script.
+    family : str or None
+        ``Open MPI`` or ``MPICH``; None if nothing is known.
+    library : str
+        Its file; empty if nothing is known.
+    libraries : tuple of str
+        Files of all libraries.
+    beside : Path or None
+        Where a launcher of the same installation may be.
+    own_way : bool
+        It finds its ranks without variables, by a library of Slurm or of the site.
+    """
+
+    program: str = ""
+    family: str | None = None
+    library: str = ""
+    libraries: tuple[str, ...] = ()
+    beside: Path | None = None
+    own_way: bool = False
+
+
+def family_of(library: str) -> str | None:
+    """Return the family of an MPI library by the name of its file; None if it is none."""
+    name = library.rpartition("/")[2]
+    return next((family for family, names in _FAMILIES.items() if names.match(name)), None)
+
+
+def described(family: str) -> str:
+    """Return a family in words."""
+    return _RELATIVES if family == MPICH else family
+
+
+def linked(words: Sequence[str], program: Path | None, script: Path | None) -> Linked:
+    """Look at a program: the libraries of a binary, or what its Python loads.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Its command.
+    program, script : Path, optional
+        Its file; the Python program that it runs.
+    """
+    interpreter = _interpreter(words, program)
+    if interpreter is not None:
+        return _of_python(interpreter, script)
+    program = _binary(words, program)
+    if program is None:
+        return Linked()
+    libraries = _ldd(program)
+    names = [path.rpartition("/")[2] for path in libraries]
+    library = next((path for path in libraries if family_of(path)), "")
+    own_way = any(map(_SLURM_PMI.match, names)) or "I_MPI_PMI_LIBRARY" in os.environ
+    return Linked(program.name, family_of(library), library, tuple(libraries), None, own_way)
+
+
+def _interpreter(words: Sequence[str], program: Path | None) -> str | None:
+    """Return the Python that runs a command, if that is what runs it."""
+    if words[0].endswith(".py"):
+        return sys.executable
+    if Path(words[0]).name.startswith("python"):
+        return shutil.which(words[0])
+    if program is None:
+        return None
+    try:
+        with program.open("rb") as file:
+            first = file.readline(256)
+    except OSError:
+        return None
+    hashbang = first[2:].decode(errors="replace").split() if first.startswith(b"#!") else []
+    if hashbang and hashbang[0].endswith("/env"):
+        hashbang = [word for word in hashbang[1:] if word[0] != "-"]
+    if not hashbang or not Path(hashbang[0]).name.startswith("python"):
+        return None
+    return shutil.which(hashbang[0])
+
+
+def _of_python(interpreter: str, script: Path | None) -> Linked:
+    nothing = Linked(interpreter, beside=Path(interpreter).parent)
+    if script is not None and not _may_use_mpi(script):
+        return nothing
+    try:
+        done = subprocess.run(
+            [interpreter, "-c", _LOADED], capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError):
+        return nothing
+    for library in sorted(done.stdout.split("\n")):
+        if family := family_of(library):
+            own_way = "I_MPI_PMI_LIBRARY" in os.environ
+            return Linked(
+                f"the mpi4py of {interpreter}", family, library, (), nothing.beside, own_way
+            )
+    return nothing
+
+
+def _may_use_mpi(script: Path) -> bool:
+    """Whether a program imports anything that is not of Python itself."""
+    try:
+        tree = ast.parse(script.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    names = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+    froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    names += [node.module or "" for node in froms]
+    return any(name.partition(".")[0] not in sys.stdlib_module_names for name in names)
+
+
+def _binary(words: Sequence[str], program: Path | None) -> Path | None:
+    """Return the program that a command starts, also behind `env`, `numactl` and the like."""
+    if program is None or program.name not in _WRAPPERS:
+        return program
+    for word in words[1:]:
+        found = shutil.which(word) if word[:1] != "-" and "=" not in word else None
+        if found and Path(found).name not in _WRAPPERS:
+            return Path(found)
+    return program
+
+
+def _ldd(program: Path) -> list[str]:
+    """Return the files of the libraries of a binary; none of what is none, or is static."""
+    try:
+        done = subprocess.run(["ldd", program], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return re.findall(r"=> (/\S+)", done.stdout)
+
+
+def family_of_launcher(path: str) -> str | None:
+    """Ask a launcher which MPI it belongs to.
+
+    Raises
+    ------
+    OSError, subprocess.TimeoutExpired
+        It cannot be asked.
+    """
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30)
+    banner = done.stdout + done.stderr
+    if "Open MPI" in banner or "OpenRTE" in banner or "PRRTE" in banner or "prterun" in banner:
+        return OPEN_MPI
+    if "HYDRA" in banner or "Intel(R) MPI" in banner or "MVAPICH" in banner:
+        return MPICH
+    return None
+
+
+def launchers_on_path(linked: Linked) -> list[str]:
+    """Return the launchers of MPI that are on the search path, best first, ours at last."""
+    beside = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", os.defpath)
+    folders = [str(linked.beside)] if linked.beside else []
+    folders += [*path.split(os.pathsep), beside]
+    names = ("mpirun", "mpirun.openmpi", "mpirun.mpich", "mpiexec", "mpiexec.hydra")
+    found = [shutil.which(name, path=folder) for name in names for folder in folders if folder]
+    return list(dict.fromkeys(path for path in found if path))
+
+
+def is_launcher(word: str) -> bool:
+    """Whether a word is the name of a launcher that can be asked what it belongs to."""
+    return _LAUNCHERS.match(Path(word).name) is not None
+
+
+def mismatch(linked: Linked, launcher: str, family: str | None) -> str:
+    """Say that a launcher is of another MPI than the program; empty if it is not known to be."""
+    if linked.family is None or family is None or family == linked.family:
+        return ""
+    return (
+        f"{linked.program} is linked to {described(linked.family)} ({linked.library}), and "
+        f"{launcher} belongs to {described(family)}: every rank would run the whole program by "
+        f"itself; name a launcher of {linked.family} with --launcher, or say --copies if that is "
+        "meant"
+    )
