@@ -13,7 +13,7 @@ import numpy as np
 from rankwise.analysis import laws, statistics
 from rankwise.analysis.laws import AMDAHL, GUSTAFSON, USL, Law
 from rankwise.analysis.statistics import NOTHING, Estimate
-from rankwise.sweep.folder import FAILED, OK, Limit, Run, Sweep
+from rankwise.sweep.folder import FAILED, OK, PROCESS, Limit, Run, Sweep
 
 __all__ = ["Analysis", "Bottleneck", "Estimate", "Fit", "Misfit", "Point", "Series", "analyse"]
 
@@ -59,6 +59,10 @@ class Point:
         Mean over ranks, median over launches [s]; empty without records.
     busiest : dict of str to float
         Of the rank that works longest, for which the others wait; median over launches [s].
+    by_rank : bool
+        Whether phases are known of each rank, or are one figure of the whole program.
+    rate : float
+        Of its speed, what the program says, median over launches; NaN if it does not tell.
     imbalance : tuple of float
         Kernel seconds of each rank over the mean of all ranks, median over launches; empty without
         records.
@@ -96,6 +100,8 @@ class Point:
     cost: float
     phases: dict[str, float]
     busiest: dict[str, float]
+    by_rank: bool
+    rate: float
     imbalance: tuple[float, ...]
     oversubscribed: bool
     kernel_gbs: float
@@ -215,9 +221,12 @@ class Series:
     fits : tuple of Fit
     recommended : int or None
         The largest measured rank count with the chosen efficiency, in strong scaling never one
-        that is slower than a smaller one. None if there is no such count, or only one was measured.
+        that is slower than a smaller one, and never one that is superlinear without an interval.
+        None if there is no such count, or only one was measured.
     bottleneck : Bottleneck or None
         None without records, and where no phase takes more than its ideal.
+    sources : tuple of str
+        Where the seconds come from, see `rankwise.sweep.folder.Run`.
     """
 
     mode: str
@@ -227,6 +236,12 @@ class Series:
     fits: tuple[Fit, ...]
     recommended: int | None
     bottleneck: Bottleneck | None
+    sources: tuple[str, ...]
+
+    @property
+    def whole_process(self) -> bool:
+        """Whether the seconds are those of the whole process, start-up included."""
+        return self.sources == (PROCESS,)
 
     @property
     def measured(self) -> tuple[Point, ...]:
@@ -345,7 +360,7 @@ def _series(
     bare = [_bare(group) for group in groups.values()]
     measured = [point for point in bare if point.launches]
     if not measured:
-        return Series(mode, tuple(bare), None, _axis(bare), (), None, None)
+        return Series(mode, tuple(bare), None, _axis(bare), (), None, None, ())
     medians = _medians(mode, measured)
     scaled = [
         _limited(_scaled(mode, point, i, medians), groups[point.ranks], limit)
@@ -364,6 +379,7 @@ def _series(
         fits,
         recommended if scaled[1:] else None,
         _bottleneck(scaled),
+        tuple(sorted({run.source for run in runs if run.outcome == OK})),
     )
 
 
@@ -372,9 +388,17 @@ def _recommended(mode: str, fair: Sequence[Point], target: float) -> int | None:
     for point in fair:
         # At a low target a count may be efficient enough and yet slower than a smaller one.
         slower = mode == "strong" and best and point.speedup.value < best.speedup.value
-        if point.efficiency.value >= target and not slower:
+        if point.efficiency.value >= target and not slower and not doubtful(point):
             best = point
     return best.ranks if best else None
+
+
+def doubtful(point: Point) -> bool:
+    """Whether a point is faster than it can be, and no interval tells that it really is.
+
+    Such as a run that failed without saying so.
+    """
+    return point.superlinear and math.isnan(point.efficiency.low)
 
 
 def _bottleneck(measured: Sequence[Point]) -> Bottleneck | None:
@@ -408,7 +432,6 @@ def _bare(runs: Sequence[Run]) -> Point:
     first = (good or runs)[0]
     samples = tuple(run.seconds for run in good if run.seconds is not None)
     whole = float(np.median([run.process_seconds for run in good])) if good else math.nan
-    works = [run.work for run in good if run.work is not None]
     oversubscribed = first.ranks * first.threads > first.cores
     return Point(
         *(first.ranks, first.nodes, first.threads, first.gpus, first.cores),
@@ -419,11 +442,13 @@ def _bare(runs: Sequence[Run]) -> Point:
         speedup=NOTHING,
         efficiency=NOTHING,
         serial_fraction=NOTHING,
-        work=float(np.median(works)) if works else math.nan,
+        work=_median_of([run.work for run in good]),
         process_seconds=whole,
         cost=(first.gpus or first.ranks * first.threads) * whole / 3600,
         phases=_phases(good, _mean),
         busiest=_phases(good, _of_busiest),
+        by_rank=all(len(told) == run.ranks for run in good for told in run.phases.values()),
+        rate=_median_of([run.rate for run in good]),
         imbalance=_imbalance(good),
         oversubscribed=oversubscribed,
         # Ranks that take turns on a core are not in their kernels at the same time.
@@ -433,6 +458,11 @@ def _bare(runs: Sequence[Run]) -> Point:
         superlinear=False,
         cache_resident=False,
     )
+
+
+def _median_of(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else math.nan
 
 
 def _median_fact(runs: Sequence[Run], name: str) -> float:

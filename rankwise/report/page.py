@@ -97,6 +97,7 @@ def _prose(text: str) -> Markup:
 def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[str, Any]:
     """Return what the page shows of one kind of scaling."""
     names = [name for name in drawn if name.startswith(f"{series.mode}-")]
+    kinds = sentences.kinds(analysis.plan)
     return {
         "mode": series.mode,
         "heading": tables.heading(series),
@@ -107,7 +108,10 @@ def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[
             series, analysis.target, analysis.oversubscribed
         ),
         "bottleneck": sentences.bottleneck(series),
-        "fits": [(fit.law, sentences.fit(fit), fit.ranks) for fit in series.fits],
+        "fits": [
+            (fit.law, sentences.fit(fit, series.whole_process, kinds), fit.ranks)
+            for fit in series.fits
+        ],
         "parameters": [row for fit in series.fits for row in _parameters(fit)],
         "figures": [
             (Markup(drawn[name]), _caption(series, name, analysis.target)) for name in names
@@ -134,7 +138,7 @@ def _absent(series: Series, names: list[str]) -> str:
     if f"{series.mode}-speedup" not in names:
         words.append("With one measured point there is no speedup or efficiency to draw.")
     if f"{series.mode}-phases" not in names:
-        words.append("The program wrote no record, so its phases are not known.")
+        words.append("Phases are not known: there is no record, and no --phase tells them.")
     return " ".join(words)
 
 
@@ -192,7 +196,8 @@ def _phases_caption(series: Series) -> str:
     ideal = "stay as high" if series.mode == "weak" else "halve whenever the ranks double"
     other = ""
     if any("other" in point.phases for point in series.points):
-        other = " `other` is what no phase covers: Python of the program itself."
+        python = ": Python of the program itself" if series.sources == ("record",) else ""
+        other = f" `other` is what no phase covers{python}."
     return (
         f"Where the time goes. Left: seconds in each phase; ideally the bars {ideal}. Right: "
         "the same as shares; look for what widens. `wait` is time until other ranks are ready: "
@@ -236,9 +241,11 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
     machine = plan.get("machine") or {}
     facts = {
         "Started": plan.get("started"),
-        "Folder of the program": plan.get("cwd"),
+        "Started in the folder": plan.get("cwd"),
+        "Folder that each run got a copy of": plan.get("case"),
         "Commit of the program": plan.get("git"),
         "Launcher": plan.get("launcher"),
+        "MPI library": (plan.get("mpi") or {}).get("library"),
         "Kernel": machine.get("kernel"),
         "Versions and job": ", ".join(f"{name} {value}" for name, value in versions.items()),
         "One run, as started": shlex.join(_longest(sweep.runs).argv) if sweep.runs else None,
@@ -267,9 +274,24 @@ def sweep_command(sweep: Sweep) -> str:
         # Other launchers are found by the sweep itself.
         "--launcher": plan["launcher"] if "{ranks}" in (plan.get("launcher") or "") else None,
         "--seed": plan.get("seed"),
+        "--case": plan.get("case"),
     }
     given = [(name, _word(value)) for name, value in options.items() if value is not None]
-    return shlex.join(["rankwise", "sweep", *chain(*given), "--", *plan["command"]])
+    given += _measured(plan.get("measure") or {})
+    given += [("--link", glob) for glob in plan.get("link") or ()]
+    flags = [f"--{name}" for name in ("keep", "copies") if plan.get(name)]
+    return shlex.join(["rankwise", "sweep", *chain(*given), *flags, "--", *plan["command"]])
+
+
+def _measured(wanted: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the options that say what is measured, from the plan."""
+    names = ("seconds", "rate", "work", "time_file")
+    given = [(f"--{name.replace('_', '-')}", wanted[name]) for name in names if wanted.get(name)]
+    phases = (wanted.get("phases") or {}).items()
+    given += [("--phase", f"{name}={pattern}") for name, pattern in phases]
+    for name in ("require", "refuse"):
+        given += [(f"--{name}", pattern) for pattern in wanted.get(name) or ()]
+    return given
 
 
 def _word(value: Any) -> str:

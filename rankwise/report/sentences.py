@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rankwise.analysis import statistics
-from rankwise.analysis.analysis import Analysis, Fit, Point, Series, beyond
+from rankwise.analysis.analysis import Analysis, Fit, Point, Series, beyond, doubtful
 from rankwise.analysis.statistics import Estimate
 from rankwise.ranks.words import counted
 from rankwise.sweep.folder import OK, Limit, Run
@@ -98,8 +98,26 @@ def _allowed(x: Estimate) -> str:
     return f"from {figure(x.low)} to {figure(x.high)}"
 
 
-def fit(fitted: Fit) -> str:
-    """Say what a fit says, or why it says nothing."""
+def fit(fitted: Fit, whole_process: bool = False, kinds: bool = False) -> str:
+    """Say what a fit says, or why it says nothing.
+
+    Parameters
+    ----------
+    fitted : Fit
+    whole_process : bool
+        Whether it is of times of the whole process.
+    kinds : bool
+        Whether its points are on nodes of different kinds.
+    """
+    text = _fitted(fitted)
+    if whole_process and fitted.parameters:
+        text = f"Of the whole process, whose start-up counts as serial: {text[0].lower()}{text[1:]}"
+    if kinds and fitted.curve:
+        text += " Its points ran on nodes of different kinds."
+    return text
+
+
+def _fitted(fitted: Fit) -> str:
     text = _parameters(fitted) if fitted.parameters else ""
     if fitted.misfit:
         off, where = percent(fitted.misfit.off), counted(fitted.misfit.ranks, "rank")
@@ -156,10 +174,11 @@ def _place(point: Point) -> str:
     return f"{counted(point.ranks, 'rank')}{nodes}{over}"
 
 
-def _cost(point: Point) -> str:
+def _cost(point: Point, series: Series) -> str:
     unit = "GPU-hours" if point.gpus else "core-hours"
     takes = f"takes {figure(point.process_seconds)} s, that is {figure(point.cost)} {unit}"
-    return f"a whole run, start-up and repeats included, {takes}"
+    repeats = " and repeats" if series.sources == ("record",) else ""
+    return f"a whole run, start-up{repeats} included, {takes}"
 
 
 def recommendation(series: Series, target: float, oversubscribed: bool) -> str:
@@ -182,11 +201,20 @@ def recommendation(series: Series, target: float, oversubscribed: bool) -> str:
     if not fair:
         return "No recommendation: every point has more ranks x threads than cores."
     best = next((point for point in fair if point.ranks == series.recommended), None)
+    doubts = [str(p.ranks) for p in fair if doubtful(p) and p.efficiency.value >= target]
+    doubt = ""
+    if doubts:
+        counts = _ranks([int(ranks) for ranks in doubts])
+        doubt = f" Not considered: {counts}, above 100 % without an interval to show that it is so."
+    of = _of_what(series)
     if best is None:
-        wanted = f"an efficiency of {percent(target)}"
-        return f"No recommendation: no measured count has {wanted}."
-    slower = any(p.ranks > best.ranks and p.efficiency.value >= target for p in fair)
-    text = _advice(best, target, best is measured[0], slower, len(fair) < len(measured))
+        wanted = f"an efficiency of {percent(target)}{of}"
+        return f"No recommendation: no measured count has {wanted}.{doubt}"
+    rest = [p for p in fair if not doubtful(p)]
+    slower = any(p.ranks > best.ranks and p.efficiency.value >= target for p in rest)
+    wanted = f"an efficiency of {percent(target)}"
+    stay, alone = best is measured[0], len(fair) < len(measured)
+    text = _advice(best, series, wanted, target, stay, slower, alone) + doubt
     if best is measured[-1]:
         text += " Larger counts were not measured."
     elif best is fair[-1]:
@@ -194,16 +222,22 @@ def recommendation(series: Series, target: float, oversubscribed: bool) -> str:
     return text
 
 
-def _advice(best: Point, target: float, stay: bool, slower: bool, alone: bool) -> str:
-    wanted = f"an efficiency of {percent(target)}"
+def _of_what(series: Series) -> str:
+    return " of the whole process, start-up included" if series.whole_process else ""
+
+
+def _advice(
+    best: Point, series: Series, wanted: str, target: float, stay: bool, slower: bool, alone: bool
+) -> str:
+    cost, of = _cost(best, series), _of_what(series)
     if slower:
-        return f"{_place(best)}: larger counts have {wanted} too and are slower; {_cost(best)}."
+        return f"{_place(best)}: larger counts have {wanted}{of} too and are slower; {cost}."
     if stay:
         fair = " and a core for every thread" if alone else ""
-        return f"{_place(best)}: no larger measured count has {wanted}{fair}; {_cost(best)}."
+        return f"{_place(best)}: no larger measured count has {wanted}{of}{fair}; {cost}."
     text = (
-        f"{_place(best)}: the largest measured count with {wanted} or more (it has "
-        f"{percent(best.efficiency.value)}); {_cost(best)}."
+        f"{_place(best)}: the largest measured count with {wanted} or more{of} (it has "
+        f"{percent(best.efficiency.value)}); {cost}."
     )
     if best.failed:
         text += f" There, {'; '.join(_failures(best))}."
@@ -221,12 +255,13 @@ def bottleneck(series: Series) -> str:
         return ""
     if not found.phase:
         return f"Nothing surely holds the scaling back up to {_place(found.point)}."
-    hint = _PHASES.get(found.phase, "")
+    hint = _PHASES.get(found.phase, "") if series.sources == ("record",) else ""
     slowest = max(found.point.imbalance, default=1.0)
     if found.phase == "kernel" and slowest > _IMBALANCE:
         hint = f"The slowest rank computes {figure(slowest)} times the mean: balance the load."
+    who = "the busiest rank" if found.point.by_rank else "the program"
     return (
-        f"`{found.phase}` holds the scaling back: at {_place(found.point)} the busiest rank spends "
+        f"`{found.phase}` holds the scaling back: at {_place(found.point)} {who} spends "
         f"{percent(found.time_share)} of its time in it, which makes {percent(found.loss_share)} "
         f"of what is lost against {counted(found.baseline, 'rank')}. {hint}"
     ).rstrip()
@@ -265,20 +300,39 @@ def machine(analysis: Analysis) -> str:
 
 def _machine(plan: dict[str, Any], runs: Sequence[Run]) -> str:
     facts = plan.get("machine") or {}
-    nodes = max([facts.get("nodes") or 1, *(run.nodes for run in runs)])
-    name = facts.get("cluster") or facts.get("host") or "unknown machine"
-    if facts.get("partition"):
-        name += f", partition {facts['partition']}"
-    parts = [name, f"up to {nodes} nodes" if nodes > 1 else "", facts.get("cpu") or ""]
-    if facts.get("cores"):
-        parts.append(counted(facts["cores"], "core") + (" per node" if nodes > 1 else ""))
-    if facts.get("memory_bytes"):
-        parts.append(f"{facts['memory_bytes'] / 2**30:.0f} GiB")
+    nodes = max([1, *(run.nodes for run in runs)])
+    if plan.get("cores_given"):
+        given = f"{counted(plan['cores_given'], 'core')}, as given with --cores"
+        parts = [given, f"up to {nodes} nodes" if nodes > 1 else ""]
+        parts.append(f"started on {facts['host']}" if facts.get("host") else "")
+    else:
+        parts = _allocation(plan, facts, max(nodes, facts.get("nodes") or 1))
     gpus = max((run.gpus for run in runs), default=0)
     if gpus:
         models = ", ".join(_devices(runs))
         parts.append(f"up to {counted(gpus, 'GPU')}" + (f" ({models})" if models else ""))
     return ", ".join(part for part in parts if part)
+
+
+def _allocation(plan: dict[str, Any], facts: dict[str, Any], nodes: int) -> list[str]:
+    """Return what the ranks could use: nodes, processors, cores and memory."""
+    name = facts.get("cluster") or facts.get("host") or "unknown machine"
+    if facts.get("partition"):
+        name += f", partition {facts['partition']}"
+    parts = [name, f"up to {nodes} nodes" if nodes > 1 else "", facts.get("cpu") or ""]
+    if kinds(plan):
+        of = sorted(Counter(plan["cores"]).items())
+        parts.append(" and ".join(f"{n} of {counted(cores, 'core')}" for cores, n in of))
+    elif facts.get("cores"):
+        parts.append(counted(facts["cores"], "core") + (" per node" if nodes > 1 else ""))
+    if facts.get("memory_bytes"):
+        parts.append(f"{facts['memory_bytes'] / 2**30:.0f} GiB")
+    return parts
+
+
+def kinds(plan: dict[str, Any]) -> bool:
+    """Whether the nodes differ in their cores."""
+    return len(set(plan.get("cores") or [])) > 1
 
 
 def _facts(runs: Sequence[Run], name: str) -> list[str]:
@@ -301,6 +355,13 @@ def warnings(analysis: Analysis) -> tuple[str, ...]:
     """Return what a referee must know."""
     runs, series = analysis.runs, analysis.series
     found = [*_incomplete(runs, analysis.missing), *_mixed(runs), *_busy(analysis.plan, runs)]
+    found += [f"{text}." for text in analysis.plan.get("warnings") or ()] + _left_behind(runs)
+    if kinds(analysis.plan):
+        cores = _either(sorted(set(analysis.plan["cores"])))
+        found.append(
+            f"The nodes are of different kinds, with {cores} cores: figures of counts on different "
+            "nodes, and laws fitted across them, mix their speeds."
+        )
     for one in series:
         found += _of_points(one)
     found += _low_limit(analysis.limit, series)
@@ -348,6 +409,7 @@ def _mixed(runs: Sequence[Run]) -> list[str]:
 def _doubts(good: Sequence[Run]) -> dict[str, bool]:
     """Return what may be wrong with a comparison, and whether it is."""
     strong = [run for run in good if run.mode == "strong"]
+    overlap = [run for run in good if run.seconds and _phases_of(run) > 1.02 * run.seconds]
     works = {run.work for run in strong} - {None}
     lines = {
         (run.ranks, run.facts["printed"] / run.ranks) for run in good if "printed" in run.facts
@@ -363,9 +425,19 @@ def _doubts(good: Sequence[Run]) -> dict[str, bool]:
         "The results of the strong-scaling runs differ.": len(_facts(strong, "results_sha256")) > 1,
         "The strong-scaling runs differ in the size of their problem.": len(works) > 1,
         f"Seconds from different sources are compared: {', '.join(sources)}.": len(sources) > 1,
+        "The phases that the program tells add up to more than its seconds: they overlap, or are "
+        "of another part of it.": bool(overlap),
         "The seconds are those of the whole process, so start-up, which more ranks do not shorten, "
         "counts.": sources == ["process"],
     }
+
+
+def _phases_of(run: Run) -> float:
+    """Return the sum of the phases of the rank where it is largest."""
+    ranks = max(map(len, run.phases.values()), default=0)
+    return max(
+        (sum(seconds[k] for seconds in run.phases.values()) for k in range(ranks)), default=0
+    )
 
 
 def _busy(plan: dict[str, Any], runs: Sequence[Run]) -> list[str]:
@@ -445,6 +517,22 @@ def _of_program(runs: Sequence[Run]) -> list[str]:
     return [f"On {_ranks(ranks)} the program warned: {text}." for ranks, text in told]
 
 
+def _left_behind(runs: Sequence[Run]) -> list[str]:
+    """Say which files in the working folder of all runs were written by one."""
+    names = sorted({name for run in runs for name in run.facts.get("changed") or ()})
+    if not names:
+        return []
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return [
+        f"Files in the working folder changed during runs: {shown}. A run may have gone on from "
+        "what another had left, and be faster for it: --case gives each a folder of its own."
+    ]
+
+
+def _either(values: Sequence[int]) -> str:
+    return " and ".join(map(str, values))
+
+
 def _ranks(counts: Sequence[int]) -> str:
     """Return rank counts as "1, 2 and 4 ranks"."""
     *others, last = counts
@@ -484,6 +572,18 @@ def method(analysis: Analysis) -> str:
     return " ".join((*text, *_evaluation(series, analysis.oversubscribed), _cost_rule(good)))
 
 
+def _mpi(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
+    """Return the MPI library: what records say, else the file that the program has loaded."""
+    if told := _facts(good, "mpi"):
+        return told
+    known = plan.get("mpi") or {}
+    family, library = known.get("family"), known.get("library") or ""
+    if not library:
+        return []
+    name = library.rpartition("/")[2]
+    return [f"{family}, {name}" if family else name]
+
+
 def _what(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     modes = " and ".join(sorted({run.mode for run in good}))
     program = plan.get("job") or _facts(good, "job") or ["the program"]
@@ -492,7 +592,7 @@ def _what(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     details = [f"variant {', '.join(variants)}"] if variants else []
     commits = [x[:12] + "-dirty" * x.endswith("-dirty") for x in _facts(good, "git")]
     details += [f"commit {', '.join(commits)}"] if commits else []
-    details += _facts(good, "mpi")
+    details += _mpi(plan, good)
     about = f" ({'; '.join(details)})" if details else ""
     days = sorted({run.start[:10] for run in good})
     date = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
@@ -527,11 +627,13 @@ def _timing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     counts = sorted(Counter((run.mode, run.ranks) for run in good).values())
     fewer = f"{counts[0]} to " if counts[0] < counts[-1] else ""
     often = fewer + counted(counts[-1], "launch")
-    launcher = f" with {plan['launcher']}" if plan.get("launcher") else ""
+    launcher = f" with {_launcher(plan['launcher'])}" if plan.get("launcher") else ""
     source = {
         "record": "the slowest rank's seconds (median over the repeats in a launch; start-up and "
         "compilation excluded)",
         "json": "the seconds that the program reports",
+        "output": "the seconds that the program prints" + _pattern(plan),
+        "file": "the seconds that the program writes" + _pattern(plan),
         "process": "the seconds of the whole process, start-up included",
     }
     timed = " or ".join(source.get(name, name) for name in sorted({run.source for run in good}))
@@ -546,7 +648,36 @@ def _timing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
             "within a count the order of the runs was random."
         )
     elif plan.get("seed") is not None:
-        text.append(f"The order of the runs was random (seed {plan['seed']}).")
+        text.append("The order of the runs was random.")
+    return [*text, *_placing(plan, good)]
+
+
+def _launcher(name: str) -> str:
+    """Return a launcher in words, without the places that the sweep fills."""
+    for place, word in (("{ranks}", "RANKS"), ("{threads}", "THREADS"), ("{nodes}", "NODES")):
+        name = name.replace(place, word)
+    return name
+
+
+def _pattern(plan: dict[str, Any]) -> str:
+    wanted = (plan.get("measure") or {}).get("seconds")
+    return f" ({wanted})" if wanted else ""
+
+
+def _placing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
+    """Say whether ranks were bound to cores, and in which folder they worked."""
+    text = []
+    seen = [each for each in (plan.get("places") or {}).values() if isinstance(each, dict)]
+    floating = [each for each in seen if each.get("floating")]
+    if seen and len(floating) < len(seen):
+        where = " where there was a core for each" if floating else ""
+        text.append(f"Ranks were bound to cores of their own{where}.")
+    elif seen:
+        text.append("Ranks were not bound to cores, so the system could move them.")
+    if plan.get("case"):
+        text.append("Each run worked in a fresh copy of the input's folder.")
+    elif any(run.source != "record" for run in good):
+        text.append("All runs worked in the same folder.")
     return text
 
 
@@ -568,7 +699,7 @@ def _evaluation(series: Sequence[Series], oversubscribed: bool) -> list[str]:
         text = [
             "Intervals are 95 %: of times, exact nonparametric ones of the median; of what is "
             f"computed from them, percentiles of {statistics.RESAMPLES} bootstrap resamples of the "
-            f"launches (seed {statistics.SEED})."
+            "launches."
         ]
     else:
         text = ["There are no intervals, since there are fewer than six launches."]
@@ -583,7 +714,9 @@ def _evaluation(series: Sequence[Series], oversubscribed: bool) -> list[str]:
 
 
 def _cost_rule(good: Sequence[Run]) -> str:
-    whole = "seconds of the whole process, with start-up, warm-up and repeats,"
+    recorded = {run.source for run in good} == {"record"}
+    what = "start-up, warm-up and repeats" if recorded else "start-up"
+    whole = f"seconds of the whole process, with {what},"
     if any(run.gpus for run in good):
         return f"GPU-hours are GPUs x {whole} / 3600."
     return f"Core-hours are ranks x threads x {whole} / 3600."

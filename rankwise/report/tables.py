@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 
-from rankwise.analysis.analysis import Analysis, Estimate, Fit, Point, Series
+from rankwise.analysis.analysis import Analysis, Estimate, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report import sentences
 from rankwise.report.sentences import NOTHING, percent
@@ -102,6 +102,8 @@ def columns(series: Series, cost_unit: str) -> list[Column]:
         _estimated(series, speedup, "speedup", _three_digits),
         _estimated(series, "efficiency", "efficiency", percent),
     ]
+    if any(math.isfinite(point.rate) for point in points):
+        table.insert(-2, _exact(series, "rate", lambda p: number(p.rate)))
     if any(math.isfinite(point.serial_fraction.value) for point in points):
         table.append(_estimated(series, "Karp-Flatt", "serial_fraction", _three_digits))
     elif any(math.isfinite(point.work) for point in points):
@@ -144,9 +146,12 @@ def advice(analysis: Analysis, series: Series) -> str:
     return ("Recommended: " if series.recommended else "") + line(words)
 
 
-def told(fit: Fit) -> str:
-    """Return what a fit says, with the name of the law."""
-    return f"{fit.law}: {line(sentences.fit(fit))}"
+def told(analysis: Analysis, series: Series) -> list[str]:
+    """Return what the fits of a series say, with the names of the laws."""
+    kinds = sentences.kinds(analysis.plan)
+    return [
+        f"{fit.law}: {line(sentences.fit(fit, series.whole_process, kinds))}" for fit in series.fits
+    ]
 
 
 def _sections(analysis: Analysis) -> dict[str, Sequence[str]]:
@@ -179,7 +184,7 @@ def terminal(analysis: Analysis) -> str:
             if (noted := sentences.notes(point))
         ]
         bottleneck = line(sentences.bottleneck(series))
-        said = [advice(analysis, series), bottleneck, *map(told, series.fits)]
+        said = [advice(analysis, series), bottleneck, *told(analysis, series)]
         parts += ["", *(_wrapped(text, "  ") for text in (*notes, *said) if text)]
     if limit := sentences.limit(analysis):
         parts += ["", _wrapped(line(limit))]
@@ -193,7 +198,7 @@ def terminal(analysis: Analysis) -> str:
 def _terminal_table(series: Series, cost_unit: str) -> str:
     table = columns(series, cost_unit)
     # If it is too wide: the threads per rank are said above it, and the page has the rest.
-    for spare in ("", "cores", "work", "kernel GB/s", "of limit"):
+    for spare in ("", "cores", "work", "kernel GB/s", "of limit", "rate"):
         table = [column for column in table if column.title != spare]
         lines = _terminal_lines(table, cost_unit)
         if len(lines[0]) <= WIDTH:
@@ -230,10 +235,16 @@ def _terminal_failures(failures: Sequence[Run]) -> list[str]:
         parts.append(_wrapped(f"- {failure(run)}", "  "))
         ending = clean(run.output_end).strip("\n").splitlines()[-_OUTPUT_LINES:]
         if i < _OUTPUTS:
-            parts += [f"    | {text[: WIDTH - 6]}".rstrip() for text in ending]
+            parts += [_excerpt(text) for text in ending]
     if len(failures) > _OUTPUTS:
         parts.append("  report.html has the output of all of them.")
     return parts
+
+
+def _excerpt(text: str) -> str:
+    """Return a line of a program's output, on several if it is long: its end may tell most."""
+    parts = [text[k : k + WIDTH - 6] for k in range(0, len(text), WIDTH - 6)] or [""]
+    return "\n".join(f"    | {part}".rstrip() for part in parts[:10])
 
 
 def _wrapped(text: str, indent: str = "") -> str:
@@ -266,7 +277,7 @@ def markdown(analysis: Analysis, figures: dict[str, str]) -> str:
         parts.append("Nothing has been measured yet.")
     for series in analysis.series:
         parts += [f"## {heading(series)}", _pipe_table(series, analysis.cost_unit)]
-        said = [advice(analysis, series), sentences.bottleneck(series), *map(told, series.fits)]
+        said = [advice(analysis, series), sentences.bottleneck(series), *told(analysis, series)]
         parts += [_escaped(text) for text in said if text]
         parts += [
             f"![{_escaped(text)}](figures/{name}.svg)"
@@ -347,7 +358,7 @@ def _row(mode: str, point: Point, cost_unit: str, phases: Sequence[str]) -> dict
     for name in ("seconds", "speedup", "efficiency", "serial_fraction"):
         estimate = getattr(point, name)
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    row |= {"work": point.work, "process_seconds": point.process_seconds}
+    row |= {"work": point.work, "rate": point.rate, "process_seconds": point.process_seconds}
     row[cost_unit.lower().replace("-", "_")] = point.cost
     row["oversubscribed"] = point.oversubscribed
     row |= {name: getattr(point, name) for name in ("kernel_gbs", "limit_share", "bound")}

@@ -36,6 +36,7 @@ SCHEMA = 1
 PLAN = "sweep.json"
 LIMIT = "preflight.h5"
 OK, FAILED, TIMED_OUT, KILLED = "ok", "failed", "timed out", "killed"
+PROCESS = "process"
 OUTCOMES = (OK, FAILED, TIMED_OUT, KILLED)
 
 

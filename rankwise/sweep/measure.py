@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rankwise.sweep.folder import PROCESS
 from rankwise.sweep.launchers import UsageError
 
-PROCESS = "process"
 _JSON = "json:"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
 # Days, hours, minutes and seconds: 1h23m, 1m 5.03s, 5.03s.
@@ -99,7 +99,7 @@ class Measure:
         for text in args.phase:
             name, equals, pattern = text.partition("=")
             if not equals or not name.strip():
-                raise UsageError(f"--phase {text!r} is not like 'Neigh=^Neigh (\\S+)'")
+                raise UsageError(f"--phase '{text}' is not like 'Neigh=^Neigh (\\S+)'")
             if name in phases:
                 raise UsageError(f"--phase names {name!r} twice")
             phases[name] = pattern
@@ -129,9 +129,9 @@ class Measure:
         where = self.time_file or "its output"
         if self.seconds and self.seconds.startswith(_JSON):
             key = self.seconds.removeprefix(_JSON)
-            return f"time: {key!r} of the last JSON object in {where} that has it"
+            return f"time: '{key}' of the last JSON object in {where} that has it"
         if self.seconds:
-            return f"time: the last match of {self.seconds!r} in {where}"
+            return f"time: the last match of '{self.seconds}' in {where}"
         if job:
             return "time: the slowest rank's repeat, from the record of the job"
         return (
@@ -187,10 +187,10 @@ class Measure:
         for pattern in self.refuse:
             if match := _compiled("--refuse", pattern).search(output):
                 line = _line_around(output, match.start())
-                raise MeasureError(f"its output has what --refuse {pattern!r} rules out: {line}")
+                raise MeasureError(f"its output has what --refuse '{pattern}' rules out: {line}")
         for pattern in self.require:
             if not _compiled("--require", pattern).search(output):
-                raise MeasureError(f"its output lacks what --require {pattern!r} asks for")
+                raise MeasureError(f"its output lacks what --require '{pattern}' asks for")
 
 
 def _refuse_pattern(option: str, pattern: str | None) -> None:
@@ -198,12 +198,12 @@ def _refuse_pattern(option: str, pattern: str | None) -> None:
         return
     if pattern.startswith(_JSON):
         if not pattern.removeprefix(_JSON):
-            raise UsageError(f"{option} {pattern!r} names no key: json:KEY")
+            raise UsageError(f"{option} '{pattern}' names no key: json:KEY")
         return
     groups = _compiled(option, pattern).groups
     if groups != 1:
         raise UsageError(
-            f"{option} {pattern!r} has {groups or 'no'} groups: put (...) around the number, and "
+            f"{option} '{pattern}' has {groups or 'no'} groups: put (...) around the number, and "
             "(?:...) around anything else"
         )
 
@@ -212,7 +212,7 @@ def _compiled(option: str, pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern, re.MULTILINE)
     except (re.error, RecursionError, OverflowError) as error:
-        raise UsageError(f"{option} {pattern!r} is no regular expression: {error}") from None
+        raise UsageError(f"{option} '{pattern}' is no regular expression: {error}") from None
 
 
 def _line_around(text: str, where: int) -> str:
@@ -229,7 +229,7 @@ def _last(pattern: str, text: str, option: str, where: str) -> tuple[float, int]
     else:
         matches = _compiled(option, pattern).findall(text)
     own = option in ("--seconds", "--rate", "--work")
-    what = f"{option if own else f'--phase {option[2:]}'} {pattern!r}"
+    what = f"{option if own else f'--phase {option[2:]}'} '{pattern}'"
     if not matches:
         raise MeasureError(f"there is no match of {what} in {where}")
     value = _value(matches[-1], rate=option in ("--rate", "--work"))

@@ -22,6 +22,7 @@ from rankwise.sweep.folder import (
     FAILED,
     OK,
     PLAN,
+    PROCESS,
     TIMED_OUT,
     FolderError,
     Run,
@@ -33,7 +34,7 @@ from rankwise.sweep.folder import (
 )
 from rankwise.sweep.inputs import Inputs
 from rankwise.sweep.launchers import Launcher, Resources, UsageError
-from rankwise.sweep.measure import PROCESS, Measure, MeasureError, read_output
+from rankwise.sweep.measure import Measure, MeasureError, read_output
 from rankwise.sweep.mpi import Linked
 from rankwise.sweep.probe import Look
 

@@ -210,7 +210,8 @@ def _prepare_and_run(
 def _run(runner: Runner, args: argparse.Namespace, fresh: bool) -> int:
     """Look at what is to be run and started, then run it; return the exit status."""
     try:
-        runner.probe()
+        if runner.launcher.starts_ranks:
+            runner.probe()
     except UsageError:
         if fresh:
             # Nothing was measured: a folder with nothing in it would be in the way.
@@ -262,7 +263,9 @@ def _remark(runner: Runner) -> None:
     """Say what is measured and started, and what a user may have meant otherwise."""
     command, launcher, linked = runner.command, runner.launcher, runner.linked
     print(runner.measure.told(command.job))
-    if not runner.found.slurm or launcher.own:
+    if not launcher.starts_ranks:
+        print(f"launcher: {launcher.path}, so the program starts its ranks itself")
+    elif not runner.found.slurm or launcher.own:
         which = f"launcher: {launcher.path}" + (f" ({launcher.family})" if launcher.family else "")
         print(which + (f", as {linked.program} is linked to it" if linked.family else ""))
     for name in re.findall(r"(?:^| |=)\{([a-z]\w*)\}(?= |$)", " ".join(command.words)):

@@ -157,6 +157,8 @@ def point(ranks, samples, base=None, mode="strong", **changes):
         cost=ranks * seconds.value / 3600,
         phases={name: float(np.mean(values)) for name, values in phases.items()},
         busiest={name: max(values) for name, values in phases.items()},
+        by_rank=True,
+        rate=math.nan,
         imbalance=tuple((kernel / kernel.mean()).tolist()),
         oversubscribed=ranks > cores,
         kernel_gbs=math.nan,
@@ -205,6 +207,7 @@ def strong(counts=(1, 2, 4, 8, 16), serial=0.04, **changes):
         (amdahl, usl),
         counts[-2] if len(counts) > 1 else None,
         Bottleneck(counts[0], points[-1], "gather", 0.1, 0.9),
+        ("record",),
     )
     return replace(plain, **changes)
 
@@ -249,7 +252,9 @@ def weak(counts=(1, 2, 4, 8), serial=0.05, **changes):
         curve.append((float(ranks), value, value**0.97, value**1.03))
     s = Estimate(serial, 0.8 * serial, 1.2 * serial)
     gustafson = fit("Gustafson", {"s": s}, Estimate(0.95, 0.94, 0.96), counts, curve)
-    plain = Series("weak", tuple(points), points[0], "ranks", (gustafson,), counts[-1], None)
+    plain = Series(
+        "weak", tuple(points), points[0], "ranks", (gustafson,), counts[-1], None, ("record",)
+    )
     return replace(plain, **changes)
 
 

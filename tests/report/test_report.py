@@ -414,7 +414,7 @@ DEGENERATE = {
     ),
     "no records": (
         (strong(points=tuple(replace(p, phases={}, imbalance=()) for p in strong().points)),),
-        "The program wrote no record",
+        "Phases are not known: there is no record",
     ),
 }  # fmt: skip
 

