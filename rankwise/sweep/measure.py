@@ -135,8 +135,8 @@ class Measure:
         if job:
             return "time: the slowest rank's repeat, from the record of the job"
         return (
-            "time: `seconds` in the program's record or JSON line; if it has none, the whole "
-            "process, start-up included (--seconds takes the program's own figure)"
+            "time: of the whole process, start-up included, if the program has no record or JSON "
+            "line (see --seconds)"
         )
 
     def figures(self, output: str, written: str | None) -> Figures:

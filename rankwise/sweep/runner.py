@@ -80,6 +80,7 @@ class Runner:
     lock: int | None = None
     finished: list[Run] = field(default_factory=list)
     _looked: set[int] = field(default_factory=set)
+    _told: list[bool] = field(default_factory=list)
 
     def before(self, ranks: int) -> list[str]:
         """Return what stands before the program at a rank count."""
@@ -251,6 +252,7 @@ class Runner:
             outcome, reason = FAILED, f"it did not write {times}, which --time-file names"
         changed = [] if cwd else inputs.changes(before, inputs.snapshot(Path(), self.folder))
         facts: dict[str, Any] = {"changed": changed[:_MOST_NAMES]} if changed else {}
+        self._tell_changes(changed)
         nodes = self._nodes(ranks)
         run = Run(
             mode=mode,
@@ -276,6 +278,16 @@ class Runner:
         if look is not None and outcome == OK:
             self._judge(look, read_output(folder / "output.txt"))
         return run, ended
+
+    def _tell_changes(self, changed: list[str]) -> None:
+        """Say once that a run changed files which another may start from; the report says it too."""
+        if changed and not self._told:
+            self._told.append(True)
+            print(
+                f"warning: a run changed {_listed(changed)} in the working folder, and the next may "
+                "go on from there: --case gives each run a folder of its own",
+                flush=True,
+            )
 
     def _nodes(self, ranks: int) -> int:
         """Return the nodes of a point: as its launcher filled them, if it chooses by itself."""
@@ -473,4 +485,5 @@ def _failure(run: Run) -> str:
     """Say how a run failed, with the program's own words."""
     # After a time-out it may be of what ended it.
     last = output.error_line(run.output_end) if run.outcome != TIMED_OUT else ""
+    last = "" if last in run.reason else last
     return f"{run.outcome}, {run.reason}" + (f": {last}" if last else "")

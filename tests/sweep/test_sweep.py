@@ -28,8 +28,8 @@ JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
 LIMIT = 100
 SMALL = [str(JOB), "--n", "1e5", "--variant", "numpy"]
 SAID = (
-    "time: `seconds` in the program's record or JSON line; if it has none, the whole process, "
-    "start-up included (--seconds takes the program's own figure)\n"
+    "time: of the whole process, start-up included, if the program has no record or JSON line "
+    "(see --seconds)\n"
 )
 STRONG = ["--mode", "strong"]
 # A foreign MPI program: each rank knows its number and how many there are.
