@@ -5,8 +5,8 @@
     python tests/stages.py rooms 'mpi 2'   # some of them, one after the other
 
 A stage fails if a test fails or is skipped, if none runs, or if the time limit is reached. Where
-there is no Slurm or no Chromium, and the variable CI is not set, the tests that need them are
-skipped and the last lines say so. Standard library only.
+there is no Slurm, no Chromium or no LAMMPS, and the variable CI is not set, the tests that need
+them are skipped and the last lines say so. Standard library only.
 """
 
 import os
@@ -62,9 +62,11 @@ SIZES = folders("jobs", "data", "run")
 FAULTS = folders("faults", "slurm")
 SLURM = folders("slurm")
 PAGE = folders("report")
+SWEEP = folders("sweep")
 KERNELS = folders("kernels")
 ON_GPU = folders("kernels", "jobs")
-PLAIN = "not cudasim and not cuda_compile and not faults and not slurm and not chromium"
+APART = ("cudasim", "cuda_compile", "faults", "slurm", "chromium", "programs")
+PLAIN = " and ".join(f"not {mark}" for mark in APART)
 REST = [f"--ignore={folder}" for folder in (*JOBS, *SCALING)]
 
 # In three lanes, the longest first. Many tests wait, so that two lanes would leave cores idle.
@@ -75,6 +77,7 @@ IN_LANES = {
     "faults": bare("faults and not long", *FAULTS),
     "slurm": bare("slurm and not long", *SLURM),
     "chromium": bare("chromium", *PAGE),
+    "programs": bare("programs", *SWEEP),
     "cuda": bare("cuda_compile", *ON_GPU, environment=CUDA),
     "cudasim": bare("cudasim and not mpi", *KERNELS, variables=SIMULATOR, environment=CUDA),
 }
@@ -101,7 +104,7 @@ LONG_ALONE = {
     ),
 }
 STAGES = {**IN_LANES, **ALONE, **LONG_IN_LANES, **LONG_ALONE}
-NEED_MORE = ("faults", "slurm", "chromium", "long faults", "long slurm")
+NEED_MORE = ("faults", "slurm", "chromium", "programs", "long faults", "long slurm")
 OPTIONAL = () if os.environ.get("CI") else NEED_MORE
 
 

@@ -18,6 +18,7 @@ PLACES = {
     "faults": STAGES["FAULTS"],
     "slurm": STAGES["SLURM"],
     "chromium": STAGES["PAGE"],
+    "programs": STAGES["SWEEP"],
     "cuda_compile": STAGES["ON_GPU"],
     "cudasim": [*STAGES["KERNELS"], *STAGES["PARALLEL"]],
 }

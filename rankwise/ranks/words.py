@@ -10,7 +10,7 @@ def counted(n: int, thing: str) -> str:
     """Return a count with its noun: ``1 rank``, ``2 ranks``, ``3 launches``."""
     if n == 1:
         return f"1 {thing}"
-    return f"{n} {thing}es" if thing.endswith("ch") else f"{n} {thing}s"
+    return f"{n} {thing}es" if thing.endswith(("ch", "ss")) else f"{n} {thing}s"
 
 
 def duration(seconds: float) -> str:

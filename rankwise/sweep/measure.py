@@ -337,7 +337,8 @@ def _of_line(line: dict[str, Any], name: str) -> float | None:
 
 
 def _phases_of_line(line: dict[str, Any]) -> dict[str, list[float]]:
-    phases = line.get("phases") or {}
+    phases = line.get("phases")
+    phases = {} if phases is None else phases
     if not isinstance(phases, dict):
         raise MeasureError("its line of JSON has 'phases' that are no object")
     found = {}

@@ -27,6 +27,7 @@ _LOOKS = 8
 _LINE = re.compile(
     r"rankwise-probe host=(\S+) cpus=([\d,-]+) online=([\d,-]+) gpus=(.*?) variables=(\S*) end"
 )
+_OWN_PMI = re.compile(r"PMI_")
 _KINDS = {mpi.OPEN_MPI: "pmix", mpi.MPICH: "pmi2"}
 
 
@@ -157,7 +158,9 @@ def _untold(places: Sequence[Place], launcher: Launcher, linked: Linked) -> str:
 
 def told(family: str, variables: frozenset[str] | set[str]) -> bool:
     """Whether a process knows which rank it is, by its variables."""
-    return any(map(mpi.GIVEN[family].match, variables))
+    # Open MPI's launcher has PMIX_* for its own library alone.
+    foreign = family == mpi.MPICH and "OMPI_COMM_WORLD_SIZE" in variables
+    return any(map(_OWN_PMI.match if foreign else mpi.GIVEN[family].match, variables))
 
 
 def _alone(program: str, family: str, library: str) -> str:
@@ -183,11 +186,12 @@ def crowded(places: Sequence[Place], point: Wanted) -> str:
 def _crowd(
     host: str, here: list[Place], union: frozenset[tuple[int, ...]], cores: int, threads: int
 ) -> str:
-    ranks, each = counted(len(here), "rank"), counted(threads, "thread")
+    ranks = counted(len(here), "rank")
+    each = counted(threads, "thread") + " each" * (len(here) > 1)
     which = ranges(tuple(sorted(core[0] for core in union)))
     bound = f"core {which}" if len(union) == 1 else f"cores {which}"
     return (
-        f"{ranks} with {each} each on {host} may use {bound} only, of {cores}, and would take "
+        f"{ranks} with {each} on {host} may use {bound} only, of {cores}, and would take "
         "turns: bind each to cores of its own (srun --cpu-bind=cores, mpirun --bind-to core, no "
         "OMP_PROC_BIND)"
     )

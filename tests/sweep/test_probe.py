@@ -1,0 +1,195 @@
+"""What a launcher starts, by the probe and in running ranks."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rankwise.sweep import probe
+from rankwise.sweep.execute import execute
+from rankwise.sweep.launchers import Launcher, Resources
+from rankwise.sweep.mpi import MPICH, OPEN_MPI, Linked
+from rankwise.sweep.probe import Look, Place, Wanted
+
+SCRIPT = Path(probe.__file__).with_name(probe.SCRIPT)
+MPIRUN = str(Path(sys.executable).parent / "mpirun")
+SRUN = Launcher("srun", lambda *_: ["srun"], "srun")
+HYDRA = Launcher("mpirun of MPICH", lambda ranks, *_: [MPIRUN, "-n", str(ranks)], MPIRUN, MPICH)
+LMP = Linked("lmp", OPEN_MPI, "/lib/libmpi.so.40")
+CORES = sorted(os.sched_getaffinity(0))
+PMI = frozenset({"PMI_RANK", "PMI_SIZE"})
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "dash"])
+def test_script_needs_nothing_but_a_shell(shell, tmp_path):
+    path = shutil.which(shell)
+    # Without any program on the path, as in a container that has none.
+    env = {"PATH": str(tmp_path), "PMI_RANK": "0", "X": "a\nPMI_NO"}
+    env |= {"PMIX_NAMESPACE": "x", "OMPI_MCA_long": "x" * 9999, "CUDA_VISIBLE_DEVICES": "0,1"}
+    done = subprocess.run([path, SCRIPT], capture_output=True, text=True, env=env, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
+    # One write, so that lines of ranks do not mix.
+    assert len(done.stdout) < 4096 and done.stdout.count("\n") == 1
+    (place,) = probe.read(done.stdout)
+    assert place.host == os.uname().nodename
+    assert place.cpus == tuple(CORES)
+    assert place.online >= len(CORES)
+    assert place.gpus == "0,1" and place.sees_gpus
+    assert place.variables == {"PMI_RANK", "PMIX_NAMESPACE"}
+
+
+@pytest.mark.parametrize("gpus", ["", "-1", "NoDevFiles", "all of 0"])
+def test_no_gpu_is_seen(gpus):
+    assert not Place("n", (0,), 1, gpus).sees_gpus
+
+
+def test_probe_of_a_real_launcher(tmp_path):
+    places = probe.start([MPIRUN, "-n", "3"], dict(os.environ), tmp_path, 3)
+    assert len(places) == 3
+    assert all(probe.told(MPICH, place.variables) for place in places)
+    assert not any(probe.told(OPEN_MPI, place.variables) for place in places)
+
+
+@pytest.mark.parametrize("words", [["false"], ["sh", "-c", "exit 0"], ["/none"]])
+def test_probe_that_says_nothing(tmp_path, words):
+    assert probe.start(words, dict(os.environ), tmp_path, 1) == []
+
+
+def test_probe_that_takes_too_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "_SECONDS", 0.2)
+    assert probe.start(["sh", "-c", "sleep 60"], dict(os.environ), tmp_path, 1) == []
+
+
+def placed(*cpus, hosts=("n1",), online=8, variables=PMI):
+    return [
+        Place(hosts[k % len(hosts)], tuple(each), online, "all of 0", variables)
+        for k, each in enumerate(cpus)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("places", "point", "words"),
+    [
+        (placed([0], [1]), Wanted(2, 1, 1, 8), ""),
+        (placed([0], [1]), Wanted(2, 1, None, 8), ""),
+        (placed([0]), Wanted(2, 1, 1, 8), "srun started 1 process instead of 2 ranks"),
+        (placed([0], [1]), Wanted(1, 1, 1, 8), "srun started 2 processes instead of 1 rank"),
+        (placed([0], [1]), Wanted(2, 1, 2, 8), "started 2 ranks on 1 node (n1) instead of 2 nodes"),
+        (
+            placed([0], [0], hosts=("n1", "n2")),
+            Wanted(2, 1, 1, 8),
+            "started 2 ranks on 2 nodes (n1, n2) instead of 1 node",
+        ),
+        # One rank on each of two nodes shares nothing.
+        (placed([0], [0], hosts=("n1", "n2")), Wanted(2, 1, None, 8), ""),
+        (placed([0], [0]), Wanted(2, 1, 1, 8), "2 ranks with 1 thread each on n1 may use core 0"),
+        # There is no other core.
+        (placed([0], [0]), Wanted(2, 1, 1, 1), ""),
+        (placed([0], [0], online=1), Wanted(2, 1, 1, 8), ""),
+        (placed([0], [0], [1], [1]), Wanted(4, 1, 1, 8), "may use cores 0-1 only, of 8"),
+        (placed([0]), Wanted(1, 4, 1, 8), "1 rank with 4 threads on n1 may use core 0 only"),
+        # Floating ranks have all cores, oversubscribed ones share all that there are.
+        (placed([0, 1, 2, 3], [0, 1, 2, 3]), Wanted(2, 1, 1, 4), ""),
+        (placed([0, 1], [0, 1], [0, 1], online=2), Wanted(3, 1, 1, 2), ""),
+    ],
+)
+def test_a_launch_is_what_its_point_says(places, point, words):
+    # No hardware threads share a core here, whatever this machine has.
+    said = probe.fault(places, point, SRUN, Linked())
+    assert words in said and bool(words) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("family", "variables", "told"),
+    [
+        (OPEN_MPI, {"PMIX_NAMESPACE"}, True),
+        (OPEN_MPI, {"OMPI_COMM_WORLD_SIZE"}, True),
+        (OPEN_MPI, {"OMPI_ALLOW_RUN_AS_ROOT", "PMI_RANK"}, False),
+        (MPICH, {"PMI_FD"}, True),
+        (MPICH, {"PMIX_RANK"}, True),
+        (MPICH, {"PMIX_RANK", "OMPI_COMM_WORLD_SIZE"}, False),
+        (MPICH, {"PMIX_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_RANK"}, True),
+        (MPICH, set(), False),
+    ],
+)
+def test_what_tells_a_process_which_rank_it_is(family, variables, told):
+    assert probe.told(family, variables) == told
+
+
+def test_ranks_that_are_not_told_are_refused():
+    places, point = placed([0], [1]), Wanted(2, 1, 1, 8)
+    said = probe.fault(places, point, SRUN, LMP)
+    assert said.startswith("srun does not tell lmp, whose MPI is Open MPI (/lib/libmpi.so.40)")
+    assert "SLURM_MPI_TYPE=pmix" in said
+    assert "SLURM" not in probe.fault(places, point, HYDRA, LMP)
+    # One rank is alone in any case; and Slurm's own libraries ask Slurm.
+    assert probe.fault(places[:1], Wanted(1, 1, 1, 8), SRUN, LMP) == ""
+    own = Linked("p", MPICH, "/lib/libmpi.so.12", own_way=True)
+    assert probe.fault(placed([0], [1], variables=frozenset()), point, SRUN, own) == ""
+
+
+def test_what_is_kept_of_a_probe():
+    bound = probe.noted(placed([0], [1]))
+    assert bound == {
+        "hosts": ["n1"],
+        "cores_of_a_rank": [1],
+        "floating": False,
+        "gpus": ["all of 0"],
+    }
+    assert probe.noted(placed([0, 1], [0, 1]))["floating"]
+    assert probe.noted(placed([0, 1]))["floating"]
+    assert not probe.noted(placed([0], [0], hosts=("a", "b")))["floating"]
+
+
+def test_points_of_a_launcher_that_reaches_further():
+    found = Resources((16,), 0, slurm=False)
+    assert probe.wanted(SRUN, Resources((4, 8), 0, True), 6, 1, 0) == Wanted(6, 1, 2, 4)
+    own = Launcher("x {ranks}", SRUN.words, "x", own=True)
+    assert probe.wanted(own, found, 6, 1, 0) == Wanted(6, 1, None, 16)
+
+
+def run_with_look(tmp_path, words, ranks, launcher=HYDRA, threads=1, **variables):
+    cores = len(CORES)
+    look = Look("mark", Wanted(ranks, threads, 1, cores), launcher)
+    env = {**os.environ, Look.MARK: "mark", **variables}
+    return look, execute(words, env, tmp_path / "output.txt", 60, look=look)
+
+
+MPI = "from mpi4py import MPI; import time; time.sleep({})"
+
+
+def test_ranks_that_work_together_are_seen(tmp_path):
+    words = [*HYDRA.words(2, 1, 0, 1), sys.executable, "-c", MPI.format(1)]
+    look, ended = run_with_look(tmp_path, words, 2)
+    assert (ended.outcome, ended.refused) == ("ok", "")
+    assert look.library.startswith(sys.prefix)
+
+
+def test_singletons_are_ended_while_they_run(tmp_path):
+    # What a launcher of another MPI does: it starts two processes, and tells them nothing.
+    alone = f"{sys.executable} -c '{MPI.format(30)}'"
+    words = ["sh", "-c", f"unset PMI_RANK PMI_SIZE PMI_FD; {alone} & {alone}; wait"]
+    start = time.monotonic()
+    look, ended = run_with_look(tmp_path, words, 2)
+    assert ended.outcome == "failed"
+    assert "does not tell the program, whose MPI is MPICH" in ended.refused
+    assert sys.prefix in ended.refused and look.library
+    assert time.monotonic() - start < 25
+
+
+def test_a_program_without_mpi_is_left_alone(tmp_path):
+    look, ended = run_with_look(tmp_path, [*HYDRA.words(2, 1, 0, 1), "sleep", "0.7"], 2)
+    assert (ended.outcome, look.library) == ("ok", "")
+
+
+def test_binding_is_looked_at_again_in_the_running_program(tmp_path):
+    # As libgomp does with OMP_PROC_BIND=true, after the launcher has bound nobody.
+    move = f"import os; os.sched_setaffinity(0, {{{CORES[0]}}}); {MPI.format(30)}"
+    words = [*HYDRA.words(2, 1, 0, 1), "-bind-to", "none", sys.executable, "-c", move]
+    _, ended = run_with_look(tmp_path, words, 2)
+    assert "in the running program 2 ranks with 1 thread each" in ended.refused
+    assert f"may use core {CORES[0]} only" in ended.refused
