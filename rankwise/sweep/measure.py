@@ -227,7 +227,8 @@ def _last(pattern: str, text: str, option: str, where: str) -> tuple[float, int]
         key = pattern.removeprefix(_JSON)
         matches = [each[key] for each in objects(text) if key in each]
     else:
-        matches = _compiled(option, pattern).findall(text)
+        # Such as (.*) finds behind the end of a line.
+        matches = [found for found in _compiled(option, pattern).findall(text) if found]
     own = option in ("--seconds", "--rate", "--work")
     what = f"{option if own else f'--phase {option[2:]}'} '{pattern}'"
     if not matches:

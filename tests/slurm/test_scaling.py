@@ -92,6 +92,42 @@ def test_sweep_over_nodes_to_a_report(cluster, clone):
     assert output.splitlines()[-1] == f"sweep: {sweep.folder.relative_to(clone)}"
 
 
+def test_options_of_the_job_do_not_reach_its_steps(cluster, clone):
+    """srun reads --ntasks-per-gpu from the environment, and would start two ranks as "1 rank"."""
+    asked = ["--ntasks-per-gpu=1", "--gpus=4", "--nodes=2"]
+    options = ["--mode", "strong", "--ranks", "1,2,4", "--launches", "1"]
+    job = cluster.sbatch(*asked, "slurm/scaling.sh", *options, "--", "show.py", cwd=clone)
+    finish(cluster, job)
+    sweep = sweep_of(clone)
+    assert {(run.ranks, run.nodes, run.gpus) for run in sweep.runs} == {
+        (1, 1, 1),
+        (2, 1, 2),
+        (4, 2, 4),
+    }
+    for run in sweep.runs:
+        lines = lines_of(sweep, run)
+        assert sorted(line[2] for line in lines) == [str(rank) for rank in range(run.ranks)]
+        assert len({line[1] for line in lines}) == run.nodes
+    # The probe saw the same, before.
+    assert {k: len(seen["hosts"]) for k, seen in sweep.plan["places"].items()} == {
+        "1": 1,
+        "2": 1,
+        "4": 2,
+    }
+
+
+def test_ranks_that_srun_tells_nothing_are_refused_before_the_first_run(cluster, clone):
+    (clone / "mpi.py").write_text("from mpi4py import MPI\n")
+    options = ["--mode", "strong", "--ranks", "1,2", "--launches", "1"]
+    words = ["--export=ALL,SLURM_MPI_TYPE=none", "slurm/scaling.sh", *options, "--", "mpi.py"]
+    job = cluster.sbatch(*words, cwd=clone)
+    output = finish(cluster, job, "FAILED")
+    assert cluster.show(job)[0]["ExitCode"] == "2:0"
+    assert "srun does not tell the mpi4py of" in output
+    assert "which rank it is" in output and "export SLURM_MPI_TYPE=pmi2" in output
+    assert not (clone / "results").exists()
+
+
 # The job of `limited` waits for its time limit while this test runs.
 @pytest.mark.long
 @pytest.mark.usefixtures("limited")

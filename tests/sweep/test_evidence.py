@@ -1,0 +1,420 @@
+"""What would make a sweep wrong without a word: each is found, and said."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from rankwise.report.page import sweep_command
+from rankwise.sweep import execute, launchers
+from rankwise.sweep.folder import load
+from rankwise.sweep.launchers import Resources
+from tests.copies import ROOT
+
+LIMIT = 100
+SCHEMA = ROOT / "rankwise" / "sweep" / "run.schema.json"
+ONE = ["--ranks", "1", "--launches", "1"]
+JOB = [str(ROOT / "jobs" / "sum_squares.py"), "--n", "1e5", "--variant", "numpy"]
+
+
+def only(tmp_path):
+    (folder,) = tmp_path.glob("results/*")
+    return load(folder)
+
+
+def script(tmp_path, text, name="run.sh"):
+    (tmp_path / name).write_text(text)
+    return ["sh", name]
+
+
+def test_a_run_that_says_that_it_failed_is_never_recommended(rankwise, tmp_path):
+    # It exits with 0, sooner than a run that works.
+    error = "echo 'Error in routine cdiaghg (1): S matrix not positive definite'"
+    words = script(tmp_path, f'[ "$PMI_SIZE" = 1 ] && sleep 0.2 || {error}\n')
+    sweep = ["--ranks", "1,2", "--launches", "1", "--report"]
+    done = rankwise("sweep", *sweep, "--refuse", "Error in routine", "--", *words)
+    assert done.returncode == 1
+    outcomes = {run.ranks: (run.outcome, run.reason) for run in only(tmp_path).runs}
+    assert outcomes[1][0] == "ok"
+    assert outcomes[2][0] == "failed" and outcomes[2][1].endswith("S matrix not positive definite")
+    assert "Recommended: 2" not in done.stdout
+    # Without being told it is too fast to be true, and no interval says that it is true.
+    done = rankwise("sweep", *sweep, "--folder", "s", "--", *words)
+    assert "Recommended: 1 rank" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert "Not considered: 2 ranks, above 100 % without an interval" in said
+
+
+def test_figures_that_are_not_there_are_a_failure(rankwise, tmp_path):
+    done = rankwise("sweep", *ONE, "--seconds", "took (.*) s", "--", "echo", "hello")
+    assert done.returncode == 1
+    (run,) = only(tmp_path).runs
+    assert (run.outcome, run.seconds) == ("failed", None)
+    assert run.reason == "there is no match of --seconds 'took (.*) s' in its output"
+    assert "failed, there is no match" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("true", "it did not write"),
+        ("cp t.txt {folder}/other", "it did not write"),
+        ("echo took 2 s > t.txt", ""),
+    ],
+)
+def test_time_file_is_of_this_run(rankwise, tmp_path, body, message):
+    case = tmp_path / "case"
+    case.mkdir()
+    # What an earlier run left, and the user has in the case.
+    (case / "t.txt").write_text("took 1 s\n")
+    words = [*ONE, "--case", "case", "--time-file", "t.txt", "--seconds", "took (.*)"]
+    done = rankwise("sweep", *words, "--", "sh", "-c", body)
+    (run,) = only(tmp_path).runs
+    assert done.returncode == bool(message)
+    assert message in run.reason
+    assert run.seconds == (None if message else 2)
+
+
+def test_time_file_without_a_case_is_in_the_folder_of_the_run(rankwise, tmp_path):
+    words = [*ONE, "--time-file", "t.txt", "--seconds", "(.*)"]
+    done = rankwise("sweep", *words, "--", "sh", "-c", "echo 01:00 > {folder}/t.txt")
+    assert done.returncode == 0, done.stdout
+    (run,) = only(tmp_path).runs
+    assert (run.seconds, run.source) == (60, "file")
+
+
+def test_a_line_of_json_tells_more(rankwise, tmp_path):
+    line = {"seconds": 2, "rate": 5, "work": 100, "phases": {"A": [0.5, 1], "B": [0.5, 0.5]}}
+    words = script(tmp_path, f"[ $PMI_RANK = 1 ] || echo '{json.dumps(line)}'\n")
+    done = rankwise("sweep", "--ranks", "2", "--launches", "1", "--report", "--", *words)
+    assert done.returncode == 0, done.stdout
+    (run,) = only(tmp_path).runs
+    assert (run.seconds, run.rate, run.work) == (2, 5, 100)
+    # What no phase covers is not hidden.
+    assert run.phases == {"A": [0.5, 1.0], "B": [0.5, 0.5], "other": [1.0, 0.5]}
+    table = (only(tmp_path).folder / "scaling.md").read_text()
+    assert "| rate |" in table and "| 5.000 |" in table
+
+
+def test_every_run_meets_its_schema(rankwise, tmp_path):
+    line = {"seconds": 2, "rate": 5, "work": 100, "phases": {"A": 1}}
+    for folder, words in {
+        "a": ["sh", "-c", f"echo '{json.dumps(line)}'"],
+        "b": ["sh", "-c", "exit 3"],
+        "c": ["sh", "-c", "echo > left"],
+        "d": JOB,
+    }.items():
+        rankwise("sweep", *ONE, "--mode", "strong", "--folder", folder, "--", *words)
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+    validator.check_schema(validator.schema)
+    written = [json.loads(path.read_text()) for path in tmp_path.glob("*/runs/*/run.json")]
+    assert [run["outcome"] for run in written].count("ok") == 3 and len(written) == 4
+    names = set()
+    for run in written:
+        validator.validate(run)
+        names |= set(run) | set(run["facts"])
+    # Nothing is written of which the schema says nothing, and it takes no nonsense.
+    known = set(validator.schema["properties"])
+    known |= set(validator.schema["properties"]["facts"]["properties"])
+    assert names <= known
+    assert not validator.is_valid({**written[0], "outcome": "fine"})
+    assert not validator.is_valid({k: v for k, v in written[0].items() if k != "argv"})
+
+
+def test_a_second_run_that_goes_on_from_the_first(rankwise, tmp_path):
+    words = script(tmp_path, "[ -e restart ] || { sleep 0.3; touch restart; }\n")
+    done = rankwise("sweep", "--ranks", "1", "--launches", "2", "--report", "--", *words)
+    assert "warning: a run changed restart in the working folder" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert "Files in the working folder changed during runs: restart." in said
+    assert sum("restart" in (run.facts.get("changed") or ()) for run in only(tmp_path).runs) == 1
+
+
+def test_each_run_has_a_fresh_copy_of_its_case(rankwise, tmp_path):
+    case = tmp_path / "case"
+    case.mkdir()
+    words = script(case, "[ ! -e restart ] || exit 9; touch restart; pwd\n")
+    done = rankwise("sweep", "--ranks", "1", "--launches", "3", "--case", "case", "--", *words)
+    assert done.returncode == 0, done.stdout
+    assert "warning" not in done.stdout
+    whole = only(tmp_path)
+    for run in whole.runs:
+        folder = whole.folder / "runs" / f"strong-1-{run.launch}"
+        assert (folder / "output.txt").read_text().strip() == str(folder / "case")
+        assert not (folder / "case").exists()
+    assert [path.name for path in case.iterdir()] == ["run.sh"]
+    done = rankwise("sweep", *ONE, "--case", "case", "--keep", "--folder", "k", "--", *words)
+    assert (tmp_path / "k" / "runs" / "strong-1-1" / "case" / "restart").exists()
+
+
+def test_job_in_a_copy_of_a_case(rankwise, tmp_path):
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "x").touch()
+    done = rankwise("sweep", *ONE, "--mode", "strong", "--case", "case", "--", *JOB)
+    assert done.returncode == 0, done.stdout
+    (run,) = only(tmp_path).runs
+    assert (run.source, run.work) == ("record", 1e5)
+
+
+@pytest.mark.parametrize("where", ["run.sh", "case/run.sh"])
+def test_an_edited_script_ends_the_sweep(rankwise, tmp_path, where):
+    (tmp_path / "case").mkdir()
+    # The second run would be of another program: it takes six times as long.
+    edit = f"echo sleep 0.6 > {tmp_path / where}"
+    path = tmp_path / where
+    path.write_text(f"sleep 0.1\n{edit}\n")
+    case = ["--case", "case"] if where != "run.sh" else []
+    words = ["--ranks", "1", "--launches", "2", *case, "--", "sh", "run.sh"]
+    done = rankwise("sweep", *words)
+    assert done.returncode == 2
+    assert f"{where} changed since the sweep began" in done.stderr
+    assert len(only(tmp_path).runs) == 1
+    # Nor does it go on with what it measured before.
+    done = rankwise("sweep", "--folder", only(tmp_path).folder, *words)
+    assert done.returncode == 2
+    assert f"it differs in the file {where}" in done.stderr
+
+
+def test_a_touched_script_is_the_same(rankwise, tmp_path):
+    words = script(tmp_path, "touch run.sh\n")
+    done = rankwise("sweep", "--ranks", "1", "--launches", "3", "--", *words)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_library_that_was_updated_is_another_sweep(rankwise, tmp_path):
+    folder = ["--folder", "s", "--ranks", "1", "--launches", "2", "--", "sleep", "0.01"]
+    assert rankwise("sweep", *folder).returncode == 0
+    plan = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    (library,) = [name for name in plan["files"] if "libc.so" in name]
+    plan["files"][library] = "1 bytes, 1 ns"
+    (tmp_path / "s" / "sweep.json").write_text(json.dumps(plan))
+    assert f"it differs in the file {library}" in rankwise("sweep", *folder).stderr
+
+
+def test_a_sweep_is_another_one_if_other_figures_are_measured(rankwise, tmp_path):
+    words = ["--ranks", "1", "--launches", "2", "--folder", "s"]
+    rankwise("sweep", *words, "--seconds", "(1)", "--", "echo", "1 2")
+    done = rankwise("sweep", *words, "--seconds", "(2)", "--", "echo", "1 2")
+    assert "it differs in measure" in done.stderr
+
+
+def test_a_launcher_that_starts_something_else_is_refused(rankwise, tmp_path):
+    one = tmp_path / "one"
+    one.write_text('#!/bin/sh\nshift\nexec "$@"\n')
+    one.chmod(0o755)
+    words = ["--launcher", f"{one} {{ranks}}", "--cores", "2", "--ranks", "1,2", "--", "true"]
+    done = rankwise("sweep", *words)
+    assert done.returncode == 2
+    assert f"{one} started 1 process instead of 2 ranks" in done.stderr
+    # Before any time is spent, and nothing is left.
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+    assert rankwise("sweep", "--copies", "--launches", "1", *words).returncode == 0
+
+
+def test_ranks_bound_to_one_core_are_refused(rankwise, tmp_path):
+    mpirun = Path(sys.executable).parent / "mpirun"
+    launcher = f"{mpirun} -n {{ranks}} taskset -c 0"
+    done = rankwise("sweep", "--launcher", launcher, "--cores", "2", "--ranks", "2", "--", "true")
+    assert done.returncode == 2
+    assert "2 ranks with 1 thread each on" in done.stderr and "may use core 0 only" in done.stderr
+
+
+def test_a_probe_that_fails_is_one_warning(rankwise, tmp_path):
+    picky = tmp_path / "picky"
+    picky.write_text('#!/bin/sh\nshift\n[ "$1" != sh ] || exit 1\nexec "$@"\n')
+    picky.chmod(0o755)
+    words = ["--launcher", f"{picky} {{ranks}}", "--cores", "2", "--ranks", "1,2", "--launches"]
+    done = rankwise("sweep", *words, "1", "--report", "--", "true")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("warning: The launcher did not start a small script on 1 rank") == 1
+    assert "did not start a small script" in " ".join(done.stdout.partition("Warnings")[2].split())
+
+
+def test_a_program_that_starts_its_ranks_itself(rankwise, tmp_path):
+    mpirun = Path(sys.executable).parent / "mpirun"
+    words = script(tmp_path, f"{mpirun} -n $N {sys.executable} -c 'from mpi4py import MPI'\n")
+    sweep = ["--launcher", "env N={ranks}", "--cores", "2", "--ranks", "1,2", "--launches", "1"]
+    done = rankwise("sweep", *sweep, "--", *words)
+    assert done.returncode == 0, done.stderr
+    assert "launcher: env, so the program starts its ranks itself" in done.stdout
+
+
+def test_a_program_without_mpi_is_never_refused(rankwise, tmp_path):
+    done = rankwise("sweep", "--ranks", "2", "--launches", "1", "--", "sleep", "0.1")
+    assert done.returncode == 0
+    assert "No MPI library was seen in the program" in done.stdout
+
+
+def test_the_whole_process_is_said_where_its_figures_are(rankwise, tmp_path):
+    words = ["--ranks", "1,2,3", "--launches", "1", "--fit-oversubscribed", "--report"]
+    amdahl = "case $PMI_SIZE in 1) sleep 0.3;; 2) sleep 0.17;; 3) sleep 0.12;; esac"
+    done = rankwise("sweep", *words, "--efficiency", "0.1", "--", "sh", "-c", amdahl)
+    said = " ".join(done.stdout.split())
+    assert "Amdahl: Of the whole process, whose start-up counts as serial: serial fraction" in said
+    assert "an efficiency of 10 % or more of the whole process, start-up included" in said
+
+
+def test_cores_as_given(rankwise, tmp_path):
+    done = rankwise("sweep", "--cores", "16", *ONE, "--report", "--", "true")
+    assert "\n16 cores, as given with --cores, started on " in done.stdout
+    assert "GiB" not in done.stdout
+
+
+def test_command_of_the_page_has_every_option(rankwise, tmp_path):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "x.bin").touch()
+    options = ["--seconds", "t (.)", "--rate", "json:r", "--work", "w (.)", "--phase", "A=a (.)"]
+    options += ["--require", "t", "--refuse", "Error", "--case", "c", "--link", "*.bin", "--keep"]
+    options += ["--copies", "--time-file", "t.txt"]
+    text = "echo 't 1 w 1 a 1 {\"r\": 1}' > t.txt; echo t"
+    done = rankwise("sweep", *ONE, *options, "--", "sh", "-c", text)
+    assert done.returncode == 0, done.stdout
+    said = shlex.split(sweep_command(only(tmp_path)))
+    for word in options:
+        assert word in said
+    again = rankwise(*said[1:2], "--folder", "again", *said[2:])
+    assert again.returncode == 0, again.stderr
+    assert load(tmp_path / "again").plan["measure"] == only(tmp_path).plan["measure"]
+
+
+def sweep_in(tmp_path, words, **options):
+    command = [sys.executable, "-m", "rankwise", "sweep", *map(str, words)]
+    return subprocess.run(command, cwd=tmp_path, timeout=LIMIT, **options)
+
+
+ARROW = ["sh", "-c", r"printf 'kaputt \342\206\222\n\377\n'; exit 3"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_bytes_in_any_locale(tmp_path, encoding):
+    env = {**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C"}
+    words = ["--ranks", "1", "--launches", "2", "--report", "--", *ARROW]
+    done = sweep_in(tmp_path, words, capture_output=True, env=env)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert len(only(tmp_path).runs) == 2
+    shown = "→" if encoding == "utf-8" else r"\u2192"
+    assert f"kaputt {shown}" in done.stdout.decode(encoding)
+
+
+@pytest.mark.parametrize("streams", [">&- 2>&-", "<&- >&- 2>&-", "> /dev/full 2>&1", "| true"])
+def test_streams_that_take_nothing(tmp_path, streams):
+    words = "sweep --ranks 1 --launches 2 --report -- echo hello"
+    command = f"{sys.executable} -m rankwise {words} {streams}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, timeout=LIMIT)
+    assert done.returncode == 0
+    whole = only(tmp_path)
+    assert [run.outcome for run in whole.runs] == ["ok", "ok"]
+    # What the sweep says is not in the program's output.
+    outputs = [path.read_text() for path in whole.folder.glob("runs/*/output.txt")]
+    assert outputs == ["hello\n", "hello\n"]
+    assert (whole.folder / "report.html").exists()
+
+
+def test_matplotlib_needs_no_backend(tmp_path):
+    env = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    done = sweep_in(tmp_path, [*ONE, "--report", "--", "true"], env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (only(tmp_path).folder / "report.html").exists()
+
+
+def test_a_damaged_run_is_repeated_by_the_same_command(rankwise, tmp_path):
+    words = ["--ranks", "1", "--launches", "2", "--report", "--", "true"]
+    rankwise("sweep", *words)
+    folder = only(tmp_path).folder
+    (folder / "runs" / "strong-1-2" / "run.json").write_text("{")
+    done = rankwise("report", folder)
+    assert done.returncode == 0
+    assert "strong-1-2/run.json is damaged" in " ".join(done.stdout.split())
+    assert "going on with" in rankwise("sweep", *words).stdout
+    assert only(tmp_path).missing == [] and len(only(tmp_path).runs) == 2
+
+
+def test_a_run_whose_ranks_were_ended_is_not_ok(rankwise, tmp_path):
+    text = "echo '{\"seconds\": 1.5}'; echo 'srun: Job step aborted: Waiting up to 32 seconds'"
+    done = rankwise("sweep", *ONE, "--", "sh", "-c", text)
+    assert done.returncode == 1
+    (run,) = only(tmp_path).runs
+    assert run.reason.startswith("its ranks were ended: srun: Job step aborted")
+
+
+def suspended(tmp_path, words, times):
+    """Stop a sweep for three seconds, so many times, and return what it prints and its status."""
+    command = [sys.executable, "-m", "rankwise", "sweep", *words]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, text=True) as process:
+        for k in range(1, times + 1):
+            while len(list(tmp_path.glob("started*"))) < k:
+                time.sleep(0.01)
+                assert process.poll() is None
+            time.sleep(0.3)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(3)
+            process.send_signal(signal.SIGCONT)
+        return process.communicate(timeout=LIMIT)[0], process.returncode
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(1, "ok"), (3, "failed")])
+def test_a_run_in_which_the_machine_stood_still_is_repeated(tmp_path, times, outcome):
+    words = script(tmp_path, "touch started$$; sleep 1\n")
+    said, status = suspended(tmp_path, [*ONE, "--", *words], times)
+    assert status == (outcome != "ok")
+    (run,) = only(tmp_path).runs
+    assert run.outcome == outcome
+    assert said.count("this machine stood still for") == min(times, 2) + (outcome != "ok")
+    if outcome == "ok":
+        assert run.seconds < 2
+    else:
+        assert run.reason.startswith("suspended, 3 times: this machine stood still for")
+
+
+def test_busy_machines_do_not_stand_still(tmp_path):
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8)]
+    try:
+        ended = execute.execute(["sleep", "4"], dict(os.environ), tmp_path / "o", 60)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert (ended.outcome, ended.stood_still) == ("ok", 0)
+
+
+def test_sleep_of_the_machine_and_suspension_by_slurm(tmp_path, monkeypatch):
+    """Neither can be had here: the clocks and Slurm's answer are made up."""
+    slept = iter([0.0, 30.0])
+    monkeypatch.setattr(execute, "_asleep", lambda: next(slept))
+    ended = execute.execute(["true"], dict(os.environ), tmp_path / "o", 60)
+    assert ended.stood_still == 30
+    monkeypatch.undo()
+    told = iter(["SuspendTime=None SecsPreSuspend=0", "SuspendTime=2026-11-30T10:00:00"])
+    monkeypatch.setattr(execute, "_suspended_by_slurm", lambda: next(told))
+    assert execute.execute(["true"], dict(os.environ), tmp_path / "o", 60).stood_still > 0
+
+
+def test_nodes_of_different_kinds_are_told_apart(monkeypatch):
+    from rankwise.report import sentences
+    from tests.analysis import examples
+
+    monkeypatch.setattr(launchers, "_local_cores", lambda: (4, 1))
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "4(x2),8(x2)")
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "4")
+    assert launchers.resources(None) == Resources((4, 4, 8, 8), 0, slurm=True)
+    planned = examples.plan((1, 2, 4, 8), cores=[4, 4, 8, 8])
+    planned["machine"]["nodes"] = 4
+    some = [
+        replace(run, nodes=max(1, run.ranks // 4)) for run in examples.runs(counts=(1, 2, 4, 8))
+    ]
+    found = examples.analysed(some, planned=planned)
+    assert "2 of 4 cores and 2 of 8 cores" in sentences.machine(found)
+    assert "per node" not in sentences.machine(found)
+    assert any("different kinds, with 4 and 8 cores" in text for text in sentences.warnings(found))
+    (amdahl, _) = found.series[0].fits
+    assert sentences.fit(amdahl, kinds=True).endswith("ran on nodes of different kinds.")
