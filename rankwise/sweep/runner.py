@@ -280,12 +280,12 @@ class Runner:
         return run, ended
 
     def _tell_changes(self, changed: list[str]) -> None:
-        """Say once that a run changed files which another may start from; the report says it too."""
+        """Say once that a run changed files from which another may go on."""
         if changed and not self._told:
             self._told.append(True)
             print(
-                f"warning: a run changed {_listed(changed)} in the working folder, and the next may "
-                "go on from there: --case gives each run a folder of its own",
+                f"warning: a run changed {_listed(changed)} in the working folder, and the next "
+                "may go on from there: --case gives each run a folder of its own",
                 flush=True,
             )
 

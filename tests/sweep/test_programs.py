@@ -1,5 +1,7 @@
 """Sweeps of programs that nobody here wrote: LAMMPS and HPCC of Debian, which use its Open MPI."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import pytest
 from rankwise.sweep import mpi, output
 from rankwise.sweep.command import Command
 from rankwise.sweep.folder import load
-from tests.copies import ROOT
+from tests.copies import ROOT, copy_clone
 
 pytestmark = pytest.mark.programs
 
@@ -166,6 +168,27 @@ def test_a_link_that_is_written_through_ends_the_sweep(rankwise, tmp_path):
     assert done.returncode == 2
     assert "the run wrote into" in done.stderr and "lj/log.lammps" in done.stderr
     assert len(only(tmp_path).runs) == 1
+
+
+def test_the_commands_of_the_page(tmp_path):
+    clone = copy_clone(tmp_path / "clone")
+    page = (clone / "docs" / "your-own-program.md").read_text()
+    block = r"(<!-- not run: [^\n]+ -->\n)?```bash\n(.*?)```\n(?:[^`]*?\n```text\n(.*?)```)?"
+    blocks = [found[1:] for found in re.findall(block, page, re.DOTALL) if not found[0]]
+    assert len(blocks) == 2
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for commands, shown in blocks:
+        bash = ["bash", "-euo", "pipefail", "-c", commands]
+        options = {"cwd": clone, "capture_output": True, "text": True, "timeout": 200}
+        done = subprocess.run(bash, env={**os.environ, "PATH": path}, **options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        # Numbers are of the day.
+        told = [re.sub(r"[\d.]+|e-\d+|/\S+", "", line) for line in done.stdout.splitlines()]
+        for line in shown.splitlines():
+            assert re.sub(r"[\d.]+|e-\d+|/\S+", "", line) in told
+    runs = load(clone / "scaling").runs
+    assert len(runs) == 12 and {run.outcome for run in runs} == {"ok"}
+    assert (clone / "scaling" / "report.html").exists()
 
 
 def test_hpcc_tells_its_figures_in_a_file(rankwise, tmp_path):
