@@ -274,9 +274,11 @@ def _mpirun(path: str, family: str | None, cores: int) -> Launcher:
     def other(ranks: int, threads: int, gpus_per_rank: int, nodes: int) -> list[str]:
         return [path, "-n", str(ranks)]
 
-    ways = {mpi.MPICH: hydra, mpi.OPEN_MPI: openmpi}
-    name = f"{Path(path).name}{f' of {family}' if family else ''}"
-    return Launcher(name, ways.get(family or "", other), path, family)
+    words = openmpi if family == mpi.OPEN_MPI else other
+    if family == mpi.MPICH and mpi.HYDRA in mpi.banner(path):
+        words = hydra
+    name = f"{Path(path).name} of {family}" if family else Path(path).name
+    return Launcher(name, words, path, family)
 
 
 def environment(threads: int, launcher: Launcher) -> dict[str, str]:

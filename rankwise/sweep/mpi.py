@@ -6,6 +6,7 @@ of its own, and the whole program runs once a rank.
 """
 
 import ast
+import functools
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OPEN_MPI, MPICH = "Open MPI", "MPICH"
+# MPICH's own launcher, whose options its relatives do not all have.
+HYDRA = "HYDRA"
 _FAMILIES = {
     OPEN_MPI: re.compile(r"^libmpi(_\w+)?\.so\.[2-9]\d(\.|$)"),
     MPICH: re.compile(r"^libmpi(ch)?(_\w+)?\.so\.1\d(\.|$)"),
@@ -176,19 +179,25 @@ def _ldd(program: Path) -> list[str]:
     return re.findall(r"=> (/\S+)", done.stdout)
 
 
-def family_of_launcher(path: str) -> str | None:
-    """Ask a launcher which MPI it belongs to.
+@functools.cache
+def banner(launcher: str) -> str:
+    """Return what a launcher says of itself.
 
     Raises
     ------
     OSError, subprocess.TimeoutExpired
         It cannot be asked.
     """
-    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30)
-    banner = done.stdout + done.stderr
-    if "Open MPI" in banner or "OpenRTE" in banner or "PRRTE" in banner or "prterun" in banner:
+    done = subprocess.run([launcher, "--version"], capture_output=True, text=True, timeout=30)
+    return done.stdout + done.stderr
+
+
+def family_of_launcher(path: str) -> str | None:
+    """Return the MPI that a launcher belongs to; None if it is not known. Raises as `banner`."""
+    said = banner(path)
+    if any(name in said for name in ("Open MPI", "OpenRTE", "PRRTE", "prterun")):
         return OPEN_MPI
-    if "HYDRA" in banner or "Intel(R) MPI" in banner or "MVAPICH" in banner:
+    if any(name in said for name in (HYDRA, "Intel(R) MPI", "MVAPICH")):
         return MPICH
     return None
 

@@ -237,6 +237,15 @@ def test_mpirun_is_of_the_family_that_the_program_wants(monkeypatch, tmp_path):
         chosen(wants_openmpi, "a", "c")
 
 
+def test_relatives_of_mpich_get_no_options_that_are_not_theirs(monkeypatch, tmp_path):
+    path = fake_mpirun(tmp_path, "Intel(R) MPI Library for Linux* OS, Version 2021.11")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    wants = Linked("p", "MPICH", "/opt/libmpi.so.12")
+    launcher = launchers.choose(None, Resources((2,), 0, slurm=False), wants)
+    assert launcher.words(2, 1, 0, 1) == [path, "-n", "2"]
+    assert launcher.family == "MPICH"
+
+
 def test_template():
     found = Resources((2,), 0, slurm=True)
     launcher = launchers.choose("mpiexec -n {ranks} --depth={threads} 'a b' {x}", found, UNKNOWN)
