@@ -81,6 +81,7 @@ class Runner:
     finished: list[Run] = field(default_factory=list)
     _looked: set[int] = field(default_factory=set)
     _told: list[bool] = field(default_factory=list)
+    _bars: list[Progress] = field(default_factory=list)
 
     def before(self, ranks: int) -> list[str]:
         """Return what stands before the program at a rank count."""
@@ -132,7 +133,14 @@ class Runner:
         if text not in self.plan["warnings"]:
             self.plan["warnings"].append(text)
             write_json(self.folder / PLAN, self.plan)
-            print(f"warning: {text}", flush=True)
+            self._say(f"warning: {text}")
+
+    def _say(self, text: str) -> None:
+        """Print a line, above the one that shows progress if there is one."""
+        if self._bars:
+            self._bars[-1].say(text)
+        else:
+            print(text, flush=True)
 
     def _environment(self, **more: str) -> dict[str, str]:
         return launchers.environment(self.plan["threads"], self.launcher) | more
@@ -151,6 +159,7 @@ class Runner:
         round_of_all = max(_FIRST_FAILURES, len({point[:2] for point in order}))
         # A log gets a line for each run, see `_tell`.
         with Progress(len(order), "run", on_terminal(), len(order) - len(rest)) as progress:
+            self._bars.append(progress)
             _begin(progress)
             for tried, point in enumerate(rest, 1):
                 run = self.run_one(*point)
@@ -207,7 +216,7 @@ class Runner:
                 return run
             still = f"this machine stood still for {ended.stood_still:.1f} s"
             if tried < _TRIES:
-                print(f"{folder.name}: {still}: once more", flush=True)
+                self._say(f"{folder.name}: {still}: once more")
         return replace(run, outcome=FAILED, reason=f"suspended, {_TRIES} times: {still}")
 
     def _refuse_changes(self) -> None:
@@ -247,14 +256,21 @@ class Runner:
         old_times = inputs.stat(times) if times else None
         load_before, start = busy_cores(), datetime.now(UTC).isoformat(timespec="milliseconds")
         ended = execute(words, env, folder / "output.txt", timeout, self.lock, cwd, look)
-        outcome, reason = ended.outcome, ended.reason
-        if outcome == OK and times and inputs.stat(times) in (None, old_times):
-            outcome, reason = FAILED, f"it did not write {times}, which --time-file names"
+        if ended.outcome == OK and times and inputs.stat(times) in (None, old_times):
+            why = f"it did not write {times}, which --time-file names"
+            ended = replace(ended, outcome=FAILED, reason=why)
         changed = [] if cwd else inputs.changes(before, inputs.snapshot(Path(), self.folder))
-        facts: dict[str, Any] = {"changed": changed[:_MOST_NAMES]} if changed else {}
         self._tell_changes(changed)
+        run = self._noted(mode, ranks, launch, words, ended)
+        facts = {"changed": changed[:_MOST_NAMES]} if changed else {}
+        if look is not None and ended.outcome == OK:
+            self._judge(look, read_output(folder / "output.txt"))
+        return replace(run, start=start, load=load_before, facts=facts), ended
+
+    def _noted(self, mode: str, ranks: int, launch: int, words: list[str], ended: Ended) -> Run:
+        """Return what is known of a run by itself, but for when it started."""
         nodes = self._nodes(ranks)
-        run = Run(
+        return Run(
             mode=mode,
             ranks=ranks,
             threads=self.plan["threads"],
@@ -263,30 +279,25 @@ class Runner:
             gpus=ranks * self.plan["gpus_per_rank"],
             cores=sum(self.found.cores[:nodes]),
             argv=words,
-            start=start,
-            outcome=outcome,
-            reason=reason,
+            start="",
+            outcome=ended.outcome,
+            reason=ended.reason,
             process_seconds=ended.seconds,
             seconds=None,
             source=PROCESS,
             work=None,
-            load=load_before,
+            load=0.0,
             cpu=plan.processor(),
             commit=git_commit(self.command.program),
-            facts=facts,
         )
-        if look is not None and outcome == OK:
-            self._judge(look, read_output(folder / "output.txt"))
-        return run, ended
 
     def _tell_changes(self, changed: list[str]) -> None:
         """Say once that a run changed files from which another may go on."""
         if changed and not self._told:
             self._told.append(True)
-            print(
+            self._say(
                 f"warning: a run changed {_listed(changed)} in the working folder, and the next "
-                "may go on from there: --case gives each run a folder of its own",
-                flush=True,
+                "may go on from there: --case gives each run a folder of its own"
             )
 
     def _nodes(self, ranks: int) -> int:
