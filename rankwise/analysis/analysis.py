@@ -261,6 +261,8 @@ class Analysis:
         A run that succeeded without a time that can be compared is one that failed.
     missing : tuple of str
         What was planned and not run.
+    damaged : tuple of str
+        Runs that cannot be read.
     series : tuple of Series
         Strong first.
     limit : Limit or None
@@ -278,6 +280,7 @@ class Analysis:
     limit: Limit | None
     target: float
     oversubscribed: bool
+    damaged: tuple[str, ...] = ()
 
     @property
     def failures(self) -> tuple[Run, ...]:
@@ -337,9 +340,15 @@ def analyse(sweep: Sweep, efficiency: float = 0.7, oversubscribed: bool = False)
         chosen = [run for run in runs if run.mode == mode]
         if chosen:
             series.append(_series(mode, chosen, sweep.limit, efficiency, oversubscribed))
-    missing = tuple(sweep.missing)
     return Analysis(
-        sweep.plan, runs, missing, tuple(series), sweep.limit, efficiency, oversubscribed
+        sweep.plan,
+        runs,
+        tuple(sweep.missing),
+        tuple(series),
+        sweep.limit,
+        efficiency,
+        oversubscribed,
+        tuple(sweep.damaged),
     )
 
 

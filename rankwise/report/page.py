@@ -74,6 +74,7 @@ def page(analysis: Analysis, sweep: Sweep, drawn: dict[str, str]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["prose"] = _prose
+    strong = any(series.mode == "strong" for series in analysis.series)
     return environment.get_template("report.html.j2").render(
         title=tables.line(sentences.title(analysis)),
         machine=sentences.machine(analysis),
@@ -83,7 +84,7 @@ def page(analysis: Analysis, sweep: Sweep, drawn: dict[str, str]) -> str:
         method=sentences.method(analysis),
         series=[_section(analysis, one, drawn) for one in analysis.series],
         failures=[(tables.failure(run), tables.clean(run.output_end)) for run in analysis.failures],
-        weak=sentences.growth(sweep.plan["weak"]) if sweep.plan.get("weak") else "",
+        weak=sentences.growth(sweep.plan["weak"], strong) if sweep.plan.get("weak") else "",
         facts=_facts(sweep),
         command=tables.line(sweep_command(sweep)),
     )

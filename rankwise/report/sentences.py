@@ -1,6 +1,7 @@
 """What a report says in words: notes, fits, recommendation, bottleneck, limit, warnings, method."""
 
 import math
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -355,7 +356,8 @@ def warnings(analysis: Analysis) -> tuple[str, ...]:
     """Return what a referee must know."""
     runs, series = analysis.runs, analysis.series
     found = [*_incomplete(runs, analysis.missing), *_mixed(runs), *_busy(analysis.plan, runs)]
-    found += [f"{text}." for text in analysis.plan.get("warnings") or ()] + _left_behind(runs)
+    found += [f"{text}." for text in (*analysis.damaged, *(analysis.plan.get("warnings") or ()))]
+    found += _left_behind(runs, analysis.plan) + _by_ranks(analysis)
     if kinds(analysis.plan):
         cores = _either(sorted(set(analysis.plan["cores"])))
         found.append(
@@ -517,15 +519,29 @@ def _of_program(runs: Sequence[Run]) -> list[str]:
     return [f"On {_ranks(ranks)} the program warned: {text}." for ranks, text in told]
 
 
-def _left_behind(runs: Sequence[Run]) -> list[str]:
-    """Say which files in the working folder of all runs were written by one."""
+def _left_behind(runs: Sequence[Run], plan: dict[str, Any]) -> list[str]:
+    """Say which files in the folder that all runs share were written by one."""
     names = sorted({name for run in runs for name in run.facts.get("changed") or ()})
     if not names:
         return []
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    where, cure = "the working folder", ": --case gives each a folder of its own"
+    if plan.get("case"):
+        where, cure = f"{plan['case']}, of which each run had a copy,", ""
     return [
-        f"Files in the working folder changed during runs: {shown}. A run may have gone on from "
-        "what another had left, and be faster for it: --case gives each a folder of its own."
+        f"Files in {where} changed during runs: {shown}. A run may have gone on from what another "
+        f"had left, and be faster for it{cure}."
+    ]
+
+
+def _by_ranks(analysis: Analysis) -> list[str]:
+    """Say that the command of strong scaling depends on the rank count."""
+    strong = any(series.mode == "strong" for series in analysis.series)
+    if not strong or not any("{ranks}" in word for word in analysis.plan.get("command") or ()):
+        return []
+    return [
+        "The command differs between rank counts ({ranks}): if the problem does too, this is not "
+        "strong scaling (--mode weak)."
     ]
 
 
@@ -601,7 +617,10 @@ def _what(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     command = shlex.join(map(str, plan.get("command") or ["unknown"]))
     text = [f"We measured the {modes} scaling of {program}{about} on {where}, {date}: {command}."]
     if any(run.mode == "weak" for run in good) and plan.get("weak"):
-        text.append(f"In weak scaling the size grows with the ranks, {growth(plan['weak'])}.")
+        strong = any(run.mode == "strong" for run in good)
+        text.append(
+            f"In weak scaling the size grows with the ranks, {growth(plan['weak'], strong)}."
+        )
     if len(same) > 1 and all(same) and len(set(same)) == 1:
         text.append("All strong-scaling runs gave the same result, bit for bit.")
     return text
@@ -616,11 +635,11 @@ def _checked(good: Sequence[Run]) -> list[str]:
     return [f"Every run checked its answer against an independent one; the bound is: {bounds}."]
 
 
-def growth(weak: str) -> str:
+def growth(weak: str, strong: bool) -> str:
     """Say how the size grows in weak scaling, from what ``--weak`` was."""
     if weak == "--weak":
         return "by the job's own formula"
-    return f"as {weak}; in strong scaling it is that of one rank"
+    return f"as {weak}" + ("; in strong scaling it is that of one rank" if strong else "")
 
 
 def _timing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
@@ -660,8 +679,17 @@ def _launcher(name: str) -> str:
 
 
 def _pattern(plan: dict[str, Any]) -> str:
-    wanted = (plan.get("measure") or {}).get("seconds")
-    return f" ({wanted})" if wanted else ""
+    """Say which figure of the program the seconds are, as far as the pattern tells in words."""
+    wanted = plan.get("measure") or {}
+    pattern, file = wanted.get("seconds") or "", wanted.get("time_file")
+    where = f" in {file}" if file else ""
+    if pattern.startswith("json:"):
+        return f' ("{pattern.removeprefix("json:")}"{where})'
+    before = re.sub(r"\\s[*+]?|[ .][*+]|\^", " ", pattern.partition("(")[0])
+    before = " ".join(before.split()).rstrip("=: ")
+    if not before or re.search(r"[\\\[\]{}*+?|$]", before):
+        return f" ({where.strip()})" if where else ""
+    return f' ("{before}"{where})'
 
 
 def _placing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:

@@ -58,7 +58,7 @@ class Case:
             What is to be linked: patterns of names, or of paths in the folder.
         keep : bool
         ours : Path, optional
-            The folder of the sweep, which is left out.
+            The folder of the sweep, which is left out, as are the results of others here.
 
         Raises
         ------
@@ -68,7 +68,7 @@ class Case:
         whole = folder.resolve()
         if not whole.is_dir():
             raise UsageError(f"--case {folder} is no folder")
-        out = {whole / "results", *([ours.resolve()] if ours else [])}
+        out = {Path("results").resolve(), *([ours.resolve()] if ours else [])}
         folders, files, links, octets = [], [], [], 0
         try:
             for name, is_folder in _entries(whole, out):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rankwise.sweep import mpi
 from rankwise.sweep.case import Case
 from rankwise.sweep.launchers import UsageError, substitute
 
@@ -130,7 +131,7 @@ class Command:
     ) -> "Command":
         """Look at the user's command, ``--mode`` and ``--weak``.
 
-        In a copy of a case its files come first, and what else is meant from here is named in full.
+        In a copy of a case its files come first, and a program that is here is named in full.
 
         Raises
         ------
@@ -139,9 +140,9 @@ class Command:
         """
         if not words:
             raise UsageError("no command: put it after --, for example -- jobs/sum_squares.py")
-        if Path(words[0]).name in _LAUNCHERS:
+        if launcher := next((word for word in _started(words) if _is_launcher(word)), None):
             raise UsageError(
-                f"leave out {words[0]}: the sweep starts the ranks itself; see --launcher"
+                f"leave out {launcher}: the sweep starts the ranks itself; see --launcher"
             )
         growth = None if weak is None else Growth.parse(weak)
         script = _script(words, case)
@@ -154,7 +155,9 @@ class Command:
         if growth is not None and not _any(words, growth.name):
             missing = f"no {{{growth.name}}} in the command to put it in"
             raise UsageError(f"--weak {weak!r} and {missing}")
-        modes = _modes(mode, grows or growth is not None, job)
+        # Each rank count has an input of its own.
+        by_ranks = not job and mode == "weak" and _any(words, "ranks")
+        modes = _modes(mode, grows or growth is not None or by_ranks, job)
         found = None if _is_python(words[0]) else _which(words[0], case)
         program = script or found
         name = Path(script or words[0]).stem
@@ -210,6 +213,8 @@ def _modes(mode: str | None, grows: bool, job: bool) -> tuple[str, ...]:
     """Return what is swept: what is asked for; if nothing is, what the program can do."""
     if mode in ("weak", "both") and not grows:
         ways = "write its size as {n} in the command and say --weak 'n=1000*ranks'"
+        if not job and mode == "weak":
+            ways += ", or name an input for each count by {ranks}"
         if job:
             ways = f"""add grow="n" (the option that is its size) to its Run(...), or {ways}"""
         raise UsageError(
@@ -266,6 +271,19 @@ def _script(words: list[str], case: Case | None) -> Path | None:
     while rest and rest[0].startswith("-") and rest[0][:2] not in ("-c", "-m"):
         rest = rest[2:] if rest[0] in ("-W", "-X") else rest[1:]
     return place(rest[0]) if rest and rest[0].endswith(".py") else None
+
+
+def _started(words: list[str]) -> list[str]:
+    """Return the first word, and the one that is started behind `env`, `time` and the like."""
+    rest = list(words)
+    while len(rest) > 1 and (Path(rest[0]).name in mpi.WRAPPERS or rest[0][:1] == "-"):
+        rest = rest[1:]
+        rest = rest[1:] if "=" in rest[0] and len(rest) > 1 else rest
+    return [words[0], rest[0]]
+
+
+def _is_launcher(word: str) -> bool:
+    return Path(word).name in _LAUNCHERS or mpi.is_launcher(word)
 
 
 def _is_python(word: str) -> bool:

@@ -76,7 +76,9 @@ def execute(
         Called again and again while it runs; ends it by returning why.
     """
     with output.open("wb") as log:
-        start, asleep, suspensions = time.perf_counter(), _asleep(), _suspended_by_slurm()
+        # Slurm takes its time to answer, which is not the program's.
+        asleep, suspensions = _asleep(), _suspended_by_slurm()
+        start = time.perf_counter()
         try:
             process = subprocess.Popen(
                 words,

@@ -3,7 +3,7 @@
 Layout::
 
     FOLDER/
-      sweep.json       the plan, the machine and the versions; written once, before the first run
+      sweep.json       the plan, the machine and the versions, and what was seen of the launches
       preflight.h5     a record of what memory can deliver, see `Limit`; if somebody put it there
       probe.sh, ...    what was started before the first run, and what it printed at each rank count
       runs/NAME/       one folder per run, that is per start of the program; NAME is
@@ -190,6 +190,8 @@ class Sweep:
         In the order in which they were started.
     missing : list of str
         What was planned and has not been run, in words.
+    damaged : list of str
+        Runs that cannot be read, in words.
     limit : Limit or None
         None if nobody measured it.
     """
@@ -199,6 +201,7 @@ class Sweep:
     runs: list[Run]
     missing: list[str]
     limit: Limit | None = None
+    damaged: list[str] = field(default_factory=list)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -253,14 +256,14 @@ def _load_one(folder: Path) -> Sweep:
     for path in sorted(folder.glob("runs/*/run.json")):
         try:
             runs.append(read_run(path.parent))
-        except FolderError as error:
+        except (FolderError, OSError) as error:
             cure = "the command of the sweep, given again, repeats that run"
             # What failed before is kept, and never repeated.
             cure = "remove that folder" if ".failed" in path.parent.name else cure
             damaged.append(f"{error}: {cure}")
     runs.sort(key=lambda run: run.start)
     missing = _not_run(folder / PLAN, plan["order"], runs)
-    return Sweep(folder, plan, runs, [*missing, *damaged])
+    return Sweep(folder, plan, runs, missing, damaged=damaged)
 
 
 def _load_several(folder: Path) -> Sweep:
@@ -290,7 +293,9 @@ def _load_several(folder: Path) -> Sweep:
     order = [entry for sweep in sweeps for entry in sweep.plan["order"]]
     cores = max((sweep.plan.get("cores") or [] for sweep in sweeps), key=len)
     several = {"order": order, "folders": [sweep.folder.name for sweep in sweeps], "cores": cores}
-    return Sweep(folder, {**first.plan, **several}, runs, missing, _limit([folder, *inside]))
+    damaged = [words for sweep in sweeps for words in sweep.damaged]
+    limit = _limit([folder, *inside])
+    return Sweep(folder, {**first.plan, **several}, runs, missing, limit, damaged)
 
 
 def _limit(folders: list[Path]) -> Limit | None:

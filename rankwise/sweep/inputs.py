@@ -13,6 +13,7 @@ from rankwise.sweep.command import Command
 # Larger files are told apart by size and time alone: to read them before each sweep takes long.
 _MOST_BYTES = 2**26
 _MOST_ENTRIES = 10_000
+_JOB, _BY_CONTENT = "the code of the job", "sha256 "
 # What is written beside a program without being an input: results of jobs and sweeps, and caches.
 _NO_INPUTS = {"results", "__pycache__", ".git"}
 
@@ -26,12 +27,15 @@ class Inputs:
     Attributes
     ----------
     known : dict of str to str
-        What tells two versions of a file apart, by its name: for ``sweep.json``.
+        What tells two versions apart, by name: for ``sweep.json``.
+    files : dict of str to tuple of Path
+        Those behind each name.
     stats : dict of Path to tuple
         Size and time of each.
     """
 
     known: dict[str, str]
+    files: dict[str, tuple[Path, ...]]
     stats: dict[Path, Stat | None]
 
     @classmethod
@@ -44,21 +48,37 @@ class Inputs:
         libraries: Iterable[str],
     ) -> "Inputs":
         """Look at the files that a command names at any rank count, at its case and libraries."""
-        named = {str(path): path for path in command.files(case, ranks, threads)}
+        named = command.files(case, ranks, threads)
+        files: dict[str, tuple[Path, ...]] = {str(path): (path,) for path in named}
+        known: dict[str, str] = {}
         if case is not None:
-            named |= {f"{case.folder.name}/{name}": case.folder / name for name in case.all}
-        known = {name: _fingerprint(path) for name, path in named.items()}
-        loaded = {path: Path(path) for path in libraries}
-        known |= {name: _size_and_time(path) for name, path in loaded.items()}
-        own = _code(command)
-        if own:
-            known["code of the job"] = code.digest(own)
-        files = [*named.values(), *loaded.values(), *own]
-        return cls(known, {path: stat(path) for path in files})
+            folder = case.folder.name
+            files |= {f"{folder}/{name}": (case.folder / name,) for name in case.all}
+            # A file that is new there is an input too.
+            known[f"the list of files in {folder}"] = code.digest((), *sorted(case.all))
+        files |= {path: (Path(path),) for path in libraries}
+        if own := _code(command):
+            files[_JOB] = tuple(own)
+        known |= {name: _fingerprint(name, paths, libraries) for name, paths in files.items()}
+        return cls(known, files, {path: stat(path) for each in files.values() for path in each})
+
+    def only(self, names: Iterable[str]) -> "Inputs":
+        """Return those with certain names: what a run has written since is no input."""
+        kept = set(names)
+        files = {name: paths for name, paths in self.files.items() if name in kept}
+        known = {name: text for name, text in self.known.items() if name in kept}
+        stats = {path: self.stats[path] for paths in files.values() for path in paths}
+        return Inputs(known, files, stats)
 
     def changed(self) -> list[str]:
-        """Return the names of files whose size or time is not what it was."""
-        return [str(path) for path, before in self.stats.items() if stat(path) != before]
+        """Return the names of files that are not what they were; a touched one is the same."""
+        touched = {path for path, before in self.stats.items() if stat(path) != before}
+        names = [name for name, paths in self.files.items() if touched & set(paths)]
+        return [name for name in names if self.known[name] != self._again(name)]
+
+    def _again(self, name: str) -> str:
+        by_time = [] if self.known[name].startswith(_BY_CONTENT) else [name]
+        return _fingerprint(name, self.files[name], by_time)
 
 
 def differences(earlier: dict[str, str] | None, now: dict[str, str]) -> list[str]:
@@ -66,12 +86,16 @@ def differences(earlier: dict[str, str] | None, now: dict[str, str]) -> list[str
     return [name for name, known in (earlier or {}).items() if now.get(name) != known]
 
 
-def _fingerprint(path: Path) -> str:
+def _fingerprint(name: str, paths: tuple[Path, ...], by_time: Iterable[str]) -> str:
+    """Return what tells two versions of a file, or of some files, apart."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        if name == _JOB:
+            return _BY_CONTENT + code.digest(paths)
+        (path,) = paths
+        if name in by_time or path.stat().st_size > _MOST_BYTES:
             return _size_and_time(path)
         with path.open("rb") as file:
-            return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+            return _BY_CONTENT + hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return f"unreadable: {error.strerror}"
 

@@ -226,6 +226,8 @@ def _from_template(template: str) -> Launcher:
         values: dict[str, object] = {"ranks": ranks, "threads": threads, "nodes": nodes}
         return [substitute(word, values) for word in words]
 
+    if shutil.which(words[0]) is None:
+        raise UsageError(f"--launcher {template!r}: there is no program {words[0]}")
     path = next((word for word in words if mpi.is_launcher(word)), None)
     family = None
     if path and shutil.which(path):

@@ -22,9 +22,13 @@ from rankwise.sweep.launchers import UsageError
 
 _JSON = "json:"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
-# Days, hours, minutes and seconds: 1h23m, 1m 5.03s, 5.03s.
+# Days, hours, minutes and seconds: 1h23m, 1m 5.03s, 1.5 hours.
 _UNITS = re.compile(
-    rf"(?=.*[dhms])(?:(\d+) *d *)?(?:(\d+) *h *)?(?:(\d+) *m(?:in)? *)?(?:({_NUMBER}) *s)?"
+    "(?=.*[a-z])"
+    + "".join(
+        rf"(?:({_NUMBER}) *(?:{unit})(?![a-z]) *)?"
+        for unit in ("d|days?", "h|hrs?|hours?", "m|mins?|minutes?", "s|secs?|seconds?")
+    )
 )
 # Slurm's and many others': 3-01:02:03, 01:02:03, 02:03.5.
 _CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)")
@@ -140,7 +144,7 @@ class Measure:
         )
 
     def figures(self, output: str, written: str | None) -> Figures:
-        """Find the figures of a run that succeeded.
+        """Find the figures of a run that succeeded; `judge` comes first.
 
         Parameters
         ----------
@@ -152,11 +156,10 @@ class Measure:
         Raises
         ------
         MeasureError
-            It says that it failed, or lacks a figure that was asked for.
+            It lacks a figure that was asked for, or has one that cannot be.
         """
-        self.judge(output)
         text, where = (output, "its output") if written is None else (written, self.time_file or "")
-        found = {name: _last(pattern, text, f"--{name}", where) for name, pattern in self._named()}
+        found = {n: _last(p, text, f"--{n}", where) for n, p in self._figures().items()}
         line, printed = ({}, found["seconds"][1]) if self.seconds else _line(output)
 
         def told(name: str) -> float | None:
@@ -167,20 +170,17 @@ class Measure:
             if value is not None and not 0 < value < math.inf:
                 raise MeasureError(f"it says that its {name} is {value:g}")
         phases = {
-            name: [_not_negative(name, value)]
-            for name, (value, _) in found.items()
-            if name in self.phases
+            name: [_not_negative(name, _last(pattern, text, f"--phase {name}", where)[0])]
+            for name, pattern in self.phases.items()
         }
         source = "json" if line else PROCESS
         if self.seconds:
             source = "output" if written is None else "file"
         return Figures(seconds, source, rate, work, phases or _phases_of_line(line), printed)
 
-    def _named(self) -> Iterator[tuple[str, str]]:
-        for name in ("seconds", "rate", "work"):
-            if pattern := getattr(self, name):
-                yield name, pattern
-        yield from self.phases.items()
+    def _figures(self) -> dict[str, str]:
+        every = {"seconds": self.seconds, "rate": self.rate, "work": self.work}
+        return {name: pattern for name, pattern in every.items() if pattern}
 
     def judge(self, output: str) -> None:
         """Raise `MeasureError` if an output says that its run failed."""
@@ -222,21 +222,35 @@ def _line_around(text: str, where: int) -> str:
 
 def _last(pattern: str, text: str, option: str, where: str) -> tuple[float, int]:
     """Return the value of the last match, and how many matches there are."""
-    is_json = pattern.startswith(_JSON)
-    if is_json:
-        key = pattern.removeprefix(_JSON)
-        matches = [each[key] for each in objects(text) if key in each]
+    if pattern.startswith(_JSON):
+        matches = values_of(pattern.removeprefix(_JSON), text)
     else:
-        # Such as (.*) finds behind the end of a line.
+        # Without what (.*) finds behind the end of a line.
         matches = [found for found in _compiled(option, pattern).findall(text) if found]
-    own = option in ("--seconds", "--rate", "--work")
-    what = f"{option if own else f'--phase {option[2:]}'} '{pattern}'"
+    what = f"{option} '{pattern}'"
     if not matches:
         raise MeasureError(f"there is no match of {what} in {where}")
     value = _value(matches[-1], rate=option in ("--rate", "--work"))
     if value is None:
         raise MeasureError(f"{matches[-1]!r}, the match of {what} in {where}, is no number or time")
     return value, len(matches)
+
+
+def values_of(key: str, text: str) -> list[Any]:
+    """Return the values of a key in the JSON objects of an output, also in objects inside those."""
+    found = []
+    for each in objects(text):
+        inside = [each] if key in each else [inner for inner in _nested(each) if key in inner]
+        found += [inside[-1][key]] if inside else []
+    return found
+
+
+def _nested(value: Any) -> Iterator[dict[str, Any]]:
+    parts = list(value.values()) if isinstance(value, dict) else value
+    for part in parts if isinstance(parts, list) else []:
+        if isinstance(part, dict):
+            yield part
+        yield from _nested(part)
 
 
 def _value(found: Any, rate: bool) -> float | None:
@@ -309,21 +323,22 @@ def _lines_in(stream: list[tuple[int, str]]) -> list[tuple[int, dict[str, Any]]]
 def _objects_in(stream: list[tuple[int, str]]) -> list[tuple[int, dict[str, Any]]]:
     text = "\n".join(line for _, line in stream)
     decoder, found, where = json.JSONDecoder(), [], 0
+    counted, lines = 0, 0
     while (where := text.find("{", where)) >= 0:
         try:
             value, end = decoder.raw_decode(text, where)
         except (ValueError, RecursionError, OverflowError):
             where += 1
             continue
-        found.append((stream[text.count("\n", 0, end)][0], value))
-        where = end
+        lines += text.count("\n", counted, end)
+        found.append((stream[lines][0], value))
+        counted = where = end
     return found
 
 
 def _line(output: str) -> tuple[dict[str, Any], int]:
     """Return the last line of JSON with ``seconds``, and how many there are."""
-    every = objects(output, in_one_line=True)
-    lines = [each for each in every if type(each.get("seconds")) in (int, float)]
+    lines = [each for each in objects(output, in_one_line=True) if "seconds" in each]
     return (lines[-1], len(lines)) if lines else ({}, 0)
 
 
@@ -333,7 +348,10 @@ def _of_line(line: dict[str, Any], name: str) -> float | None:
         return None
     number = _value(value, rate=True) if type(value) in (int, float) else None
     if number is None:
-        raise MeasureError(f"its line of JSON has {name!r}: {value!r}, which is no number")
+        raise MeasureError(
+            f"its line of JSON has '{name}': {value!r}, which is no number (--seconds json:seconds "
+            "takes the seconds alone)"
+        )
     return number
 
 
@@ -347,7 +365,10 @@ def _phases_of_line(line: dict[str, Any]) -> dict[str, list[float]]:
         values = given if isinstance(given, list) and given else [given]
         numbers = [_of_line({name: value}, name) for value in values]
         found[name] = [_not_negative(name, x) for x in numbers]
-    if len({len(values) for values in found.values()}) > 1:
+    ranks = max((len(values) for values in found.values()), default=1)
+    # One figure is that of each rank.
+    found = {name: v * ranks if len(v) == 1 else v for name, v in found.items()}
+    if any(len(values) != ranks for values in found.values()):
         raise MeasureError("its line of JSON has 'phases' with different numbers of ranks")
     return found
 

@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 OPEN_MPI, MPICH = "Open MPI", "MPICH"
@@ -32,9 +33,13 @@ GIVEN = {
 _SLURM_PMI = re.compile(r"^libpmi2?\.so")
 _RELATIVES = "MPICH or one of its relatives (Intel, Cray, MVAPICH)"
 # They start the word after their own options.
-_WRAPPERS = {"chrt", "env", "ionice", "nice", "numactl", "perf", "setarch", "stdbuf", "taskset",
+WRAPPERS = {"chrt", "env", "ionice", "nice", "numactl", "perf", "setarch", "stdbuf", "taskset",
              "time", "timeout"}  # fmt: skip
-_LAUNCHERS = re.compile(r"(mpirun|mpiexec|orterun|prterun)\b")
+_LAUNCHERS = re.compile(
+    r"(mpirun|mpiexec|orterun|prterun)([._-](hydra|intel|mpich\d?|mvapich\d?|openmpi))?"
+)
+# Names of files are bytes.
+_ANY = "surrogateescape"
 _LOADED = """
 import re, mpi4py
 mpi4py.rc.initialize = False
@@ -61,6 +66,8 @@ class Linked:
         Files of all libraries.
     beside : Path or None
         Where a launcher of the same installation may be.
+    sure : bool
+        Whether it surely uses that MPI; a Python program need not import what is there.
     own_way : bool
         It finds its ranks without variables, by a library of Slurm or of the site.
     """
@@ -70,6 +77,7 @@ class Linked:
     library: str = ""
     libraries: tuple[str, ...] = ()
     beside: Path | None = None
+    sure: bool = False
     own_way: bool = False
 
 
@@ -79,9 +87,9 @@ def family_of(library: str) -> str | None:
     return next((family for family, names in _FAMILIES.items() if names.match(name)), None)
 
 
-def described(family: str) -> str:
+def described(family: str | None) -> str:
     """Return a family in words."""
-    return _RELATIVES if family == MPICH else family
+    return _RELATIVES if family == MPICH else str(family)
 
 
 def linked(words: Sequence[str], program: Path | None, script: Path | None) -> Linked:
@@ -104,7 +112,8 @@ def linked(words: Sequence[str], program: Path | None, script: Path | None) -> L
     names = [path.rpartition("/")[2] for path in libraries]
     library = next((path for path in libraries if family_of(path)), "")
     own_way = any(map(_SLURM_PMI.match, names)) or "I_MPI_PMI_LIBRARY" in os.environ
-    return Linked(program.name, family_of(library), library, tuple(libraries), None, own_way)
+    found = Linked(program.name, family_of(library), library, tuple(libraries))
+    return replace(found, sure=bool(library), own_way=own_way)
 
 
 def _interpreter(words: Sequence[str], program: Path | None) -> str | None:
@@ -130,42 +139,43 @@ def _interpreter(words: Sequence[str], program: Path | None) -> str | None:
 
 def _of_python(interpreter: str, script: Path | None) -> Linked:
     nothing = Linked(interpreter, beside=Path(interpreter).parent)
-    if script is not None and not _may_use_mpi(script):
+    imported = None if script is None else _imports(script)
+    if imported is not None and not imported - sys.stdlib_module_names:
         return nothing
     try:
         done = subprocess.run(
-            [interpreter, "-c", _LOADED], capture_output=True, text=True, timeout=60
+            [interpreter, "-c", _LOADED], capture_output=True, text=True, timeout=60, errors=_ANY
         )
     except (OSError, subprocess.SubprocessError):
         return nothing
     for library in sorted(done.stdout.split("\n")):
         if family := family_of(library):
+            sure = bool((imported or set()) & {"mpi4py", "rankwise"})
             own_way = "I_MPI_PMI_LIBRARY" in os.environ
-            return Linked(
-                f"the mpi4py of {interpreter}", family, library, (), nothing.beside, own_way
-            )
+            name = f"the mpi4py of {interpreter}"
+            return Linked(name, family, library, (library,), nothing.beside, sure, own_way)
     return nothing
 
 
-def _may_use_mpi(script: Path) -> bool:
-    """Whether a program imports anything that is not of Python itself."""
+def _imports(script: Path) -> set[str] | None:
+    """Return the packages that a Python program imports itself; None if it cannot be read."""
     try:
         tree = ast.parse(script.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return True
+        return None
     names = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
     froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
-    names += [node.module or "" for node in froms]
-    return any(name.partition(".")[0] not in sys.stdlib_module_names for name in names)
+    names += [node.module or "." for node in froms]
+    return {name.partition(".")[0] for name in names}
 
 
 def _binary(words: Sequence[str], program: Path | None) -> Path | None:
     """Return the program that a command starts, also behind `env`, `numactl` and the like."""
-    if program is None or program.name not in _WRAPPERS:
+    if program is None or program.name not in WRAPPERS:
         return program
     for word in words[1:]:
         found = shutil.which(word) if word[:1] != "-" and "=" not in word else None
-        if found and Path(found).name not in _WRAPPERS:
+        if found and Path(found).name not in WRAPPERS:
             return Path(found)
     return program
 
@@ -173,7 +183,9 @@ def _binary(words: Sequence[str], program: Path | None) -> Path | None:
 def _ldd(program: Path) -> list[str]:
     """Return the files of the libraries of a binary; none of what is none, or is static."""
     try:
-        done = subprocess.run(["ldd", program], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            ["ldd", program], capture_output=True, text=True, timeout=60, errors=_ANY
+        )
     except (OSError, subprocess.SubprocessError):
         return []
     return re.findall(r"=> (/\S+)", done.stdout)
@@ -188,7 +200,8 @@ def banner(launcher: str) -> str:
     OSError, subprocess.TimeoutExpired
         It cannot be asked.
     """
-    done = subprocess.run([launcher, "--version"], capture_output=True, text=True, timeout=30)
+    words = [launcher, "--version"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, errors=_ANY)
     return done.stdout + done.stderr
 
 
@@ -215,16 +228,24 @@ def launchers_on_path(linked: Linked) -> list[str]:
 
 def is_launcher(word: str) -> bool:
     """Whether a word is the name of a launcher that can be asked what it belongs to."""
-    return _LAUNCHERS.match(Path(word).name) is not None
+    return _LAUNCHERS.fullmatch(Path(word).name) is not None
 
 
 def mismatch(linked: Linked, launcher: str, family: str | None) -> str:
     """Say that a launcher is of another MPI than the program; empty if it is not known to be."""
-    if linked.family is None or family is None or family == linked.family:
+    if not linked.sure or linked.family in (None, family) or family is None:
         return ""
     return (
         f"{linked.program} is linked to {described(linked.family)} ({linked.library}), and "
         f"{launcher} belongs to {described(family)}: every rank would run the whole program by "
-        f"itself; name a launcher of {linked.family} with --launcher, or say --copies if that is "
-        "meant"
+        f"itself; {cure(linked.family)}, or say --copies if that is meant"
     )
+
+
+def cure(family: str) -> str:
+    """Say how to start programs of a family of MPI."""
+    for path in launchers_on_path(Linked()):
+        with suppress(OSError, subprocess.TimeoutExpired):
+            if family_of_launcher(path) == family:
+                return f"say --launcher '{path} -n {{ranks}}'"
+    return f"name a launcher of {family} with --launcher"

@@ -8,12 +8,14 @@ END_LINES, END_CHARACTERS = 40, 4000
 # Open MPI and MPICH print blocks between such lines when a rank ends badly, or the launcher was
 # ended. They tell that it did, which is known, and not why.
 _RULE = re.compile(r"-{40,}|={40,}")
+_STARTED = re.compile(r"BAD TERMINATION OF ONE OF YOUR|Primary job|processes? exited|MPI_ABORT")
 _LONGEST_BLOCK = 60
 _BANNER = re.compile(
     r"mpirun|prterun|mpiexec|orterun|Primary job|MPI_ABORT|BAD TERMINATION OF ONE OF YOUR"
 )
 _LINES = re.compile(
     r"^(?:\d+: )?(?:srun: .*|slurmstepd: .*|\[(?:proxy|mpiexec|prterun|prted)[^\]]*\].*"
+    r"|Abort\(\d+\) on node \d+ .*application called MPI_Abort.*"
     r"|YOUR APPLICATION TERMINATED WITH .*|This typically refers to a problem with your .*"
     r"|Please see the FAQ page for .*)$\n?",
     re.MULTILINE,
@@ -35,7 +37,7 @@ _COPIED_SHARE, _COPIED_LINES = 0.75, 10
 def of_program(text: str) -> str:
     """Return an output without what the launcher says when a rank ends badly.
 
-    All of it if nothing else is there: then the launcher itself failed.
+    If nothing else is there and no rank was started, the launcher itself failed: then all of it.
     """
     lines, kept, k = text.splitlines(keepends=True), [], 0
     while k < len(lines):
@@ -45,7 +47,7 @@ def of_program(text: str) -> str:
             kept += block
         k += len(block)
     rest = _LINES.sub("", "".join(kept))
-    return rest if rest.strip() else text
+    return rest if rest.strip() or _STARTED.search(text) else text
 
 
 def _block(lines: list[str]) -> list[str]:

@@ -19,14 +19,17 @@ from rankwise.sweep.folder import OK
 from rankwise.sweep.launchers import Launcher, Resources
 from rankwise.sweep.measure import read_output
 from rankwise.sweep.mpi import Linked
+from rankwise.sweep.output import end_of, error_line
 
 SCRIPT = "probe.sh"
 _SECONDS = 60.0
 # As often ranks with MPI are seen to be well before nobody looks any more: for about two seconds.
 _LOOKS = 8
 _LINE = re.compile(
-    r"rankwise-probe host=(\S+) cpus=([\d,-]+) online=([\d,-]+) gpus=(.*?) variables=(\S*) end"
+    r"rankwise-probe host=(\S+) cpus=([\d,-]+) siblings=([\d,-]+) online=([\d,-]+) "
+    r"gpus=(.*?) variables=(\S*) end"
 )
+_UNKNOWN = Linked()
 _OWN_PMI = re.compile(r"PMI_")
 _KINDS = {mpi.OPEN_MPI: "pmix", mpi.MPICH: "pmi2"}
 
@@ -46,6 +49,8 @@ class Place:
         ``CUDA_VISIBLE_DEVICES``, or ``all of N``.
     variables : frozenset of str
         Names of the variables by which launchers tell a process which rank it is.
+    siblings : tuple of int
+        Logical CPUs of the core of the first of `cpus`; empty on this host.
     """
 
     host: str
@@ -53,6 +58,7 @@ class Place:
     online: int
     gpus: str = ""
     variables: frozenset[str] = frozenset()
+    siblings: tuple[int, ...] = ()
 
     @property
     def sees_gpus(self) -> bool:
@@ -62,7 +68,9 @@ class Place:
     @property
     def cores(self) -> frozenset[tuple[int, ...]]:
         """Cores that it may run on."""
-        return frozenset(hardware_threads(cpu) for cpu in self.cpus)
+        # Nodes of one kind number their hardware threads alike; of another, each counts as a core.
+        alike = self.siblings in ((), hardware_threads(self.cpus[0]))
+        return frozenset(hardware_threads(cpu) if alike else (cpu,) for cpu in self.cpus)
 
 
 @dataclass(frozen=True)
@@ -90,8 +98,10 @@ def wanted(launcher: Launcher, found: Resources, ranks: int, threads: int, gpus:
     return Wanted(ranks, threads, nodes, min(found.cores[: nodes or 1]))
 
 
-def start(words: list[str], env: dict[str, str], folder: Path, ranks: int) -> list[Place]:
-    """Start the probe and return what its processes print; nothing if it fails.
+def start(
+    words: list[str], env: dict[str, str], folder: Path, ranks: int
+) -> tuple[list[Place], str]:
+    """Start the probe.
 
     Parameters
     ----------
@@ -101,18 +111,39 @@ def start(words: list[str], env: dict[str, str], folder: Path, ranks: int) -> li
     folder : Path
         Of the sweep.
     ranks : int
+
+    Returns
+    -------
+    places : list of Place
+        Of its processes, as far as they said where they are.
+    failure : str
+        How it failed; empty if it did not, or did after all had said it.
     """
     script, output = folder.resolve() / SCRIPT, folder / f"probe-{ranks}.txt"
     shutil.copyfile(Path(__file__).with_name(SCRIPT), script)
     ended = execute([*words, "sh", str(script)], env, output, _SECONDS)
-    return read(read_output(output)) if ended.outcome == OK else []
+    text = read_output(output)
+    places = read(text)
+    if ended.outcome == OK and places:
+        return places, ""
+    if len(places) == ranks:
+        return places, ""
+    said = error_line(end_of(text))
+    return [], f"{ended.reason or 'it printed nothing'}{f', {said}' if said else ''}"
 
 
 def read(output: str) -> list[Place]:
     """Read the lines of the probe."""
     return [
-        Place(host, _cpus(cpus), len(_cpus(online)), gpus, frozenset(names.split(",")) - {""})
-        for host, cpus, online, gpus, names in _LINE.findall(output)
+        Place(
+            host,
+            _cpus(cpus),
+            len(_cpus(online)),
+            gpus,
+            frozenset(names.split(",")) - {""},
+            _cpus(siblings),
+        )
+        for host, cpus, siblings, online, gpus, names in _LINE.findall(output)
     ]
 
 
@@ -120,7 +151,9 @@ def _cpus(text: str) -> tuple[int, ...]:
     return tuple(numbers(text))
 
 
-def fault(places: Sequence[Place], point: Wanted, launcher: Launcher, linked: Linked) -> str:
+def fault(
+    places: Sequence[Place], point: Wanted, launcher: Launcher, linked: Linked, copies: bool = False
+) -> str:
     """Say in a sentence why a launch is not what its point says; empty if it is.
 
     Parameters
@@ -131,6 +164,8 @@ def fault(places: Sequence[Place], point: Wanted, launcher: Launcher, linked: Li
     launcher : Launcher
     linked : Linked
         What the program is linked to.
+    copies : bool
+        Whether its processes are meant to know nothing of each other.
     """
     if len(places) != point.ranks:
         began, instead = counted(len(places), "process"), counted(point.ranks, "rank")
@@ -140,20 +175,26 @@ def fault(places: Sequence[Place], point: Wanted, launcher: Launcher, linked: Li
         there, instead = counted(len(hosts), "node"), counted(point.nodes, "node")
         ranks = counted(point.ranks, "rank")
         return f"{launcher.path} started {ranks} on {there} ({_names(hosts)}) instead of {instead}"
-    return _untold(places, launcher, linked) or crowded(places, point)
+    untold = "" if copies else _untold(places, launcher, linked)
+    return untold or crowded(places, point)
 
 
 def _untold(places: Sequence[Place], launcher: Launcher, linked: Linked) -> str:
     """Say that ranks are not told, in a way that their MPI understands, which ranks they are."""
-    if linked.family is None or linked.own_way or len(places) < 2:
+    if linked.family is None or not linked.sure or linked.own_way or len(places) < 2:
         return ""
     if all(told(linked.family, place.variables) for place in places):
         return ""
-    kind = _KINDS[linked.family]
-    cure = f"name a launcher of {linked.family} with --launcher"
+    alone = _alone(linked.program, linked.family, linked.library)
+    return f"{launcher.path} {alone}; {_cure(launcher, linked.family)}"
+
+
+def _cure(launcher: Launcher, family: str) -> str:
+    cure = mpi.cure(family)
     if launcher.path == "srun":
+        kind = _KINDS[family]
         cure = f"export SLURM_MPI_TYPE={kind} (`srun --mpi=list` shows what there is), or {cure}"
-    return f"{launcher.path} {_alone(linked.program, linked.family, linked.library)}: {cure}"
+    return cure
 
 
 def told(family: str, variables: frozenset[str] | set[str]) -> bool:
@@ -178,6 +219,10 @@ def crowded(places: Sequence[Place], point: Wanted) -> str:
         # A core may count as one or as its hardware threads.
         siblings = max((len(core) for core in union), default=1)
         cores = min(point.cores, here[0].online // siblings)
+        if host == os.uname().nodename:
+            # A container, or taskset, may allow less than there is.
+            allowed = Place(host, tuple(sorted(os.sched_getaffinity(0))), 0).cores
+            cores = min(cores, len(allowed | union))
         if len(union) < min(len(here) * point.threads, cores):
             return _crowd(host, here, union, cores, point.threads)
     return ""
@@ -218,14 +263,25 @@ def noted(places: Sequence[Place]) -> dict[str, Any]:
 class Look:
     """Looks at the ranks of a run on this node, while it runs.
 
+    A rank is a process that has loaded an MPI library, and that no such process has started.
+
     Attributes
     ----------
     mark : str
         Value of the variable `MARK` in the environment of the run.
     point : Wanted
+        What the point says of its ranks.
     launcher : Launcher
+    linked : Linked
+        What the program is linked to.
+    copies : bool
+        Whether its ranks are meant to know nothing of each other.
     library : str
         Of MPI, that a rank has loaded; empty if none was seen.
+    ranks : int
+        Most ranks that were seen at a time.
+    alone : str
+        Why ranks do not work together, if none was told which it is.
     """
 
     MARK = "RANKWISE_RUN"
@@ -233,7 +289,11 @@ class Look:
     mark: str
     point: Wanted
     launcher: Launcher
+    linked: Linked = _UNKNOWN
+    copies: bool = False
     library: str = ""
+    ranks: int = 0
+    alone: str = ""
     _before: str = ""
     _well: int = 0
 
@@ -242,30 +302,62 @@ class Look:
         # Each look takes milliseconds of a core.
         if self._well >= _LOOKS:
             return ""
-        host = os.uname().nodename
-        places = []
-        for process in _marked(f"{self.MARK}={self.mark}"):
-            library = _mpi_of(process)
-            family = mpi.family_of(library)
-            if family is None:
-                continue
-            self.library = library
-            variables = {line.partition("=")[0] for line in _environment(process)}
-            if not told(family, variables) and self.point.ranks > 1:
-                return f"{self.launcher.path} {_alone('the program', family, library)}"
-            if cpus := _cpus_of(process):
-                places.append(Place(host, cpus, os.cpu_count() or 1))
-        # A rank that has just begun may not be where it will be.
-        seen = crowded(places, self.point) if len(places) > 1 else ""
+        seen = self._fault(_ranks(f"{self.MARK}={self.mark}"))
+        # What was seen once may be of a process that was about to begin or to end.
         before, self._before = self._before, seen
-        self._well += bool(places) and not seen
-        return f"in the running program {seen}" if seen and seen == before else ""
+        self._well += self.ranks > 0 and not seen
+        return seen if seen and seen == before else ""
+
+    def _fault(self, ranks: "list[_Rank]") -> str:
+        if not ranks:
+            return ""
+        self.library, self.ranks = ranks[0].library, max(self.ranks, len(ranks))
+        host, told_ones = os.uname().nodename, [rank for rank in ranks if rank.told]
+        family = mpi.family_of(self.library) or ""
+        self.alone = ""
+        if not told_ones and self.point.ranks > 1 and not (self.linked.own_way or self.copies):
+            alone = _alone("the program", family, self.library)
+            self.alone = f"{self.launcher.path} {alone}; {_cure(self.launcher, family)}"
+            return self.alone
+        if not self.launcher.starts_ranks:
+            return ""
+        if self.point.nodes == 1 and len(told_ones) > self.point.ranks:
+            return (
+                f"on {counted(self.point.ranks, 'rank')} the program started "
+                f"{counted(len(told_ones), 'rank')}: leave mpirun out of it, or say --launcher "
+                "'env N={ranks}' if it is to start $N ranks itself"
+            )
+        places = [Place(host, rank.cpus, os.cpu_count() or 1) for rank in ranks if rank.cpus]
+        seen = crowded(places, self.point) if len(places) > 1 else ""
+        return f"in the running program {seen}" if seen else ""
 
 
-def _marked(variable: str) -> list[Path]:
-    """Return the processes here that have a variable, of those that this user may look at."""
-    processes = (path for path in Path("/proc").iterdir() if path.name.isdecimal())
-    return [process for process in processes if variable in _environment(process)]
+@dataclass(frozen=True)
+class _Rank:
+    library: str
+    told: bool
+    cpus: tuple[int, ...]
+
+
+def _ranks(variable: str) -> list[_Rank]:
+    """Return the ranks here that have a variable, of those that this user may look at."""
+    found, parents = {}, {}
+    for process in Path("/proc").iterdir():
+        # Read first: of a process that has just ended nothing else is known.
+        environment = _environment(process) if process.name.isdecimal() else []
+        if variable not in environment:
+            continue
+        parents[process.name] = _status(process).get("PPid", "")
+        library = _mpi_of(process)
+        if family := mpi.family_of(library):
+            names = {line.partition("=")[0] for line in environment}
+            found[process.name] = _Rank(library, told(family, names), _cpus_of(process))
+
+    def of_rank(process: str) -> bool:
+        parent = parents.get(process, "")
+        return parent in found or (parent in parents and of_rank(parent))
+
+    return [rank for process, rank in found.items() if not of_rank(process)]
 
 
 def _environment(process: Path) -> list[str]:
@@ -285,18 +377,16 @@ def _mpi_of(process: Path) -> str:
     return next((path for path in sorted(files) if mpi.family_of(path)), "")
 
 
+def _status(process: Path) -> dict[str, str]:
+    """Return what the system says of a process or thread; nothing if it has ended."""
+    try:
+        lines = (process / "status").read_text(errors="replace").splitlines()
+    except OSError:
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
 def _cpus_of(process: Path) -> tuple[int, ...]:
     """Return the CPUs that any thread of a process may run on."""
-    found: set[int] = set()
-    for status in process.glob("task/*/status"):
-        try:
-            lines = status.read_text(errors="replace").splitlines()
-        except OSError:
-            continue
-        found |= {
-            cpu
-            for line in lines
-            if line.startswith("Cpus_allowed_list:")
-            for cpu in numbers(line.partition(":")[2].strip())
-        }
-    return tuple(sorted(found))
+    masks = [_status(thread).get("Cpus_allowed_list", "") for thread in process.glob("task/*")]
+    return tuple(sorted({cpu for mask in masks if mask for cpu in numbers(mask)}))

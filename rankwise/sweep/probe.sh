@@ -6,6 +6,8 @@ IFS= read -r online < /sys/devices/system/cpu/online
 while IFS= read -r line; do
     case $line in Cpus_allowed_list:*) cpus=${line##*[!0-9,-]} ;; esac
 done < /proc/self/status
+first=${cpus%%[,-]*}
+IFS= read -r siblings < "/sys/devices/system/cpu/cpu$first/topology/thread_siblings_list"
 variables=
 while IFS= read -r line; do
     case $line in
@@ -16,5 +18,5 @@ $(set)
 END
 set -- /dev/nvidia[0-9]*
 [ -e "$1" ] || shift
-echo "rankwise-probe host=$host cpus=$cpus online=${online:-0}" \
+echo "rankwise-probe host=$host cpus=$cpus siblings=${siblings:-$first} online=${online:-0}" \
     "gpus=${CUDA_VISIBLE_DEVICES-all of $#} variables=$variables end"

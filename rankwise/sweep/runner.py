@@ -1,5 +1,6 @@
 """Execute the runs of a plan one after the other, and note how each went."""
 
+import math
 import os
 import shutil
 import time
@@ -34,7 +35,7 @@ from rankwise.sweep.folder import (
 )
 from rankwise.sweep.inputs import Inputs
 from rankwise.sweep.launchers import Launcher, Resources, UsageError
-from rankwise.sweep.measure import Measure, MeasureError, read_output
+from rankwise.sweep.measure import Figures, Measure, MeasureError, read_output
 from rankwise.sweep.mpi import Linked
 from rankwise.sweep.probe import Look
 
@@ -110,21 +111,28 @@ class Runner:
         """
         env, threads, gpus = self._environment(), self.plan["threads"], self.plan["gpus_per_rank"]
         seen: dict[str, Any] = {}
+        failures: dict[int, str] = {}
         for ranks in self.plan["ranks"]:
-            places = probe.start(self.before(ranks), env, self.folder, ranks)
-            if not places:
-                self._warn(
-                    f"The launcher did not start a small script on {counted(ranks, 'rank')}, so "
-                    "how it places ranks is not known"
-                )
-                break
+            places, failure = probe.start(self.before(ranks), env, self.folder, ranks)
+            if failure:
+                failures[ranks] = failure
+                # Each may take a minute.
+                if len(failures) > 1:
+                    break
+                continue
             point = probe.wanted(self.launcher, self.found, ranks, threads, gpus)
-            fault = probe.fault(places, point, self.launcher, self.linked)
-            if fault and not self.plan["copies"]:
+            copies = bool(self.plan["copies"])
+            if fault := probe.fault(places, point, self.launcher, self.linked, copies):
                 raise UsageError(fault)
             seen[str(ranks)] = probe.noted(places)
             if gpus and not any(place.sees_gpus for place in places):
                 self._warn("GPUs were asked for, and no rank sees one")
+        if failures:
+            ranks, failure = next(iter(failures.items()))
+            self._warn(
+                f"The launcher did not start a small script on {counted(ranks, 'rank')} ({failure})"
+                ", so how it places ranks is not known"
+            )
         self.plan["places"] = seen
         write_json(self.folder / PLAN, self.plan)
 
@@ -154,8 +162,7 @@ class Runner:
             Repeat the runs that failed as well.
         """
         order = [tuple(point) for point in self.plan["order"]]
-        outcomes = self._outcomes()
-        rest = [p for p in order if outcomes.get(p) != OK and (retry_failed or p not in outcomes)]
+        outcomes, rest = self._outcomes(), self.rest(retry_failed)
         round_of_all = max(_FIRST_FAILURES, len({point[:2] for point in order}))
         # A log gets a line for each run, see `_tell`.
         with Progress(len(order), "run", on_terminal(), len(order) - len(rest)) as progress:
@@ -178,6 +185,11 @@ class Runner:
                     break
         return int(any(outcome != OK for outcome in self._outcomes().values()))
 
+    def rest(self, retry_failed: bool) -> list[tuple[str, int, int]]:
+        """Return what is still to be run: mode, ranks and launch of each run."""
+        outcomes, order = self._outcomes(), [tuple(point) for point in self.plan["order"]]
+        return [p for p in order if outcomes.get(p) != OK and (retry_failed or p not in outcomes)]
+
     def _outcomes(self) -> dict[tuple[str, int, int], str]:
         """Return how each run went, when it was last tried."""
         return {(run.mode, run.ranks, run.launch): run.outcome for run in load(self.folder).runs}
@@ -191,45 +203,43 @@ class Runner:
             What it starts from has changed, or its ranks are not what they should be.
         """
         folder = self.folder / "runs" / name_of(mode, ranks, launch)
-        run = self._steady(mode, ranks, launch, folder)
-        if run.outcome == OK:
-            run = self._measured(run, folder)
+        made = self._steady(mode, ranks, launch, folder)
+        run = self._measured(made, folder) if made.run.outcome == OK else made.run
         if run.outcome != OK:
-            end = output.end_of(read_output(folder / "output.txt"))
-            run = replace(run, output_end=end)
+            run = replace(run, output_end=output.end_of(made.printed))
             time.sleep(_GRACE_SECONDS if "SLURM_JOB_ID" in os.environ else 0)
-        elif self.case is not None and not self.case.keep:
-            shutil.rmtree(self._place(folder))
         write_run(folder, run)
+        if run.outcome == OK and self.case is not None and not self.case.keep:
+            # What the program has left running may still write there.
+            shutil.rmtree(self._place(folder), ignore_errors=True)
         self._refuse_written_links()
         return run
 
-    def _steady(self, mode: str, ranks: int, launch: int, folder: Path) -> Run:
+    def _steady(self, mode: str, ranks: int, launch: int, folder: Path) -> "_Made":
         """Start the program, and again if the machine was suspended meanwhile."""
         for tried in range(1, _TRIES + 1):
             self._refuse_changes()
             _clear(folder)
-            run, ended = self._execute(mode, ranks, launch, folder)
-            if ended.refused:
-                raise UsageError(f"{ended.refused} (its output: {folder / 'output.txt'})")
-            if not ended.stood_still:
-                return run
-            still = f"this machine stood still for {ended.stood_still:.1f} s"
+            made = self._execute(mode, ranks, launch, folder)
+            if made.ended.refused:
+                raise UsageError(f"{made.ended.refused} (its output: {folder / 'output.txt'})")
+            if not made.ended.stood_still:
+                if made.look is not None and made.run.outcome == OK:
+                    self._judge(made.look, made.printed)
+                return made
+            still = f"this machine stood still for {made.ended.stood_still:.1f} s"
             if tried < _TRIES:
                 self._say(f"{folder.name}: {still}: once more")
-        return replace(run, outcome=FAILED, reason=f"suspended, {_TRIES} times: {still}")
+        reason = f"suspended, {_TRIES} times: {still}"
+        return replace(made, run=replace(made.run, outcome=FAILED, reason=reason))
 
     def _refuse_changes(self) -> None:
         """Raise `UsageError` if a file that decides what is computed is not what it was."""
-        if not self.inputs.changed():
-            return
-        points = (self.plan["ranks"], self.plan["threads"])
-        now = Inputs.of(self.command, *points, self.case, self.plan["libraries"]).known
-        if names := inputs.differences(self.inputs.known, now):
+        if names := self.inputs.changed():
             raise UsageError(
                 f"{_listed(names)} changed since the sweep began, so that further runs would be "
-                "of another program or input: begin a new sweep (if a run itself writes it, give "
-                "each run a folder of its own with --case)"
+                "of another program or input: restore it, or begin a new sweep (if a run itself "
+                "writes it, give each run a folder of its own with --case)"
             )
 
     def _refuse_written_links(self) -> None:
@@ -242,30 +252,26 @@ class Runner:
                 "it out of --link, so that each gets a copy"
             )
 
-    def _execute(self, mode: str, ranks: int, launch: int, folder: Path) -> tuple[Run, Ended]:
+    def _execute(self, mode: str, ranks: int, launch: int, folder: Path) -> "_Made":
         """Start the program once in a folder; the seconds and the work are still to be found."""
-        cwd = None
-        if self.case is not None:
-            cwd = self._place(folder)
-            self.case.copy(cwd)
         words, mark = self.words(mode, ranks, folder), f"{os.getpid()}-{time.monotonic_ns()}"
-        look = self._look(ranks, mark)
-        env, timeout = self._environment(**{Look.MARK: mark}), self.plan["timeout"]
-        before = {} if cwd else inputs.snapshot(Path(), self.folder)
-        times = self._time_file(folder)
-        old_times = inputs.stat(times) if times else None
+        look, env, cwd = self._look(ranks, mark), self._environment(**{Look.MARK: mark}), None
+        shared = Path()
+        if self.case is not None:
+            cwd, shared = self._place(folder), self.case.folder
+            self.case.copy(cwd)
+            env["PWD"] = str(cwd.absolute())
+        before, times = inputs.snapshot(shared, self.folder), self._time_file(folder)
+        old = _Written.of(times)
         load_before, start = busy_cores(), datetime.now(UTC).isoformat(timespec="milliseconds")
-        ended = execute(words, env, folder / "output.txt", timeout, self.lock, cwd, look)
-        if ended.outcome == OK and times and inputs.stat(times) in (None, old_times):
-            why = f"it did not write {times}, which --time-file names"
-            ended = replace(ended, outcome=FAILED, reason=why)
-        changed = [] if cwd else inputs.changes(before, inputs.snapshot(Path(), self.folder))
+        timeout, file = self.plan["timeout"], folder / "output.txt"
+        ended = execute(words, env, file, timeout, self.lock, cwd, look)
+        changed = inputs.changes(before, inputs.snapshot(shared, self.folder))
         self._tell_changes(changed)
-        run = self._noted(mode, ranks, launch, words, ended)
         facts = {"changed": changed[:_MOST_NAMES]} if changed else {}
-        if look is not None and ended.outcome == OK:
-            self._judge(look, read_output(folder / "output.txt"))
-        return replace(run, start=start, load=load_before, facts=facts), ended
+        run = self._noted(mode, ranks, launch, words, ended)
+        run = replace(run, start=start, load=load_before, facts=facts)
+        return _Made(run, ended, read_output(file), look, old)
 
     def _noted(self, mode: str, ranks: int, launch: int, words: list[str], ended: Ended) -> Run:
         """Return what is known of a run by itself, but for when it started."""
@@ -293,12 +299,16 @@ class Runner:
 
     def _tell_changes(self, changed: list[str]) -> None:
         """Say once that a run changed files from which another may go on."""
-        if changed and not self._told:
-            self._told.append(True)
-            self._say(
-                f"warning: a run changed {_listed(changed)} in the working folder, and the next "
-                "may go on from there: --case gives each run a folder of its own"
-            )
+        if not changed or self._told:
+            return
+        self._told.append(True)
+        where, cure = "the working folder", ": --case gives each run a folder of its own"
+        if self.case is not None:
+            where, cure = f"{self.case.folder}, and not in its copy", ""
+        self._say(
+            f"warning: a run changed {_listed(changed)} in {where}, and the next may go on from "
+            f"there{cure}"
+        )
 
     def _nodes(self, ranks: int) -> int:
         """Return the nodes of a point: as its launcher filled them, if it chooses by itself."""
@@ -310,13 +320,14 @@ class Runner:
     def _look(self, ranks: int, mark: str) -> Look | None:
         """Return what looks at the running ranks, in the first run of each rank count."""
         # A job looks by itself, and its record tells how many ranks it had.
-        known = self.command.job or self.plan["copies"] or not self.launcher.starts_ranks
-        if ranks == 1 or known or ranks in self._looked:
+        if ranks in self._looked or self.command.job:
             return None
-        threads, gpus = self.plan["threads"], self.plan["gpus_per_rank"]
-        return Look(
-            mark, probe.wanted(self.launcher, self.found, ranks, threads, gpus), self.launcher
-        )
+        # One rank is alone in any case, but a script may start any number.
+        if ranks == 1 and self.launcher.starts_ranks:
+            return None
+        sizes = (ranks, self.plan["threads"], self.plan["gpus_per_rank"])
+        point = probe.wanted(self.launcher, self.found, *sizes)
+        return Look(mark, point, self.launcher, self.linked, bool(self.plan["copies"]))
 
     def _judge(self, look: Look, text: str) -> None:
         """See whether the ranks of a run that succeeded worked together.
@@ -328,12 +339,21 @@ class Runner:
         """
         ranks = look.point.ranks
         self._looked.add(ranks)
+        if look.alone:
+            raise UsageError(look.alone)
         if look.library:
             self.plan["mpi"] = {**self.plan["mpi"], "library": look.library}
             write_json(self.folder / PLAN, self.plan)
-            return
-        if self.linked.family is not None:
-            return
+            if not self.launcher.starts_ranks and look.ranks != ranks:
+                self._warn(
+                    f"Where {counted(ranks, 'rank')} were to be started, the program started "
+                    f"{look.ranks} on this node"
+                )
+        elif not self.linked.sure and ranks > 1 and not look.copies:
+            self._judge_output(ranks, text)
+
+    def _judge_output(self, ranks: int, text: str) -> None:
+        """See whether each rank printed the same; raises `UsageError` if they surely did."""
         alike, sure = output.copies(text, ranks)
         each = f"prints each of its lines {ranks} times on {counted(ranks, 'rank')}"
         if sure:
@@ -342,48 +362,58 @@ class Runner:
                 "have no MPI, or another one than the launcher; name the right one with "
                 "--launcher, or say --copies if copies are meant"
             )
-        self._warn(
-            "No MPI library was seen in the program"
-            + (
-                f", and it {each}: every rank may run the whole of it by itself"
-                if alike
-                else ", so it is not known whether its ranks share the work"
-            )
-        )
+        what = ", so it is not known whether its ranks share the work"
+        if alike:
+            what = f", and it {each}: every rank may run the whole of it by itself"
+        self._warn(f"No MPI library was seen in the program{what}")
 
     def _time_file(self, folder: Path) -> Path | None:
         name = self.measure.time_file
-        return None if name is None else self._place(folder) / name
+        return None if name is None else self._place(folder) / name.removeprefix("{folder}/")
 
-    def _measured(self, run: Run, folder: Path) -> Run:
-        """Add the seconds to a run that succeeded, from its record, its output or its process."""
-        printed = read_output(folder / "output.txt")
-        if ended := output.aborted(printed):
+    def _measured(self, made: "_Made", folder: Path) -> Run:
+        """Add the figures to a run that succeeded, from its record, its output or its process."""
+        run = made.run
+        if ended := output.aborted(made.printed):
             return replace(run, outcome=FAILED, reason=f"its ranks were ended: {ended}")
         try:
-            if (found := self._recorded(run, folder, printed)) is not None:
-                return found
-            figures = self.measure.figures(printed, self._written(folder))
+            written = self._written(made, folder)
+            self.measure.judge(f"{made.printed}\n{written or ''}")
+            if (record := self._recorded(run, folder)) is not None:
+                if record.outcome != OK or not self.measure.asks:
+                    return record
+                run = record
+            return self._with_figures(run, self.measure.figures(made.printed, written))
         except MeasureError as error:
-            return replace(run, outcome=FAILED, reason=str(error))
-        seconds = run.process_seconds if figures.seconds is None else figures.seconds
-        more = {"printed": figures.printed} if figures.printed else {}
-        return replace(
-            run,
-            seconds=seconds,
-            source=figures.source,
-            rate=figures.rate,
-            work=figures.work,
-            phases=_with_other(figures.phases, seconds),
-            facts=run.facts | more,
-        )
+            return replace(run, outcome=FAILED, reason=str(error), seconds=None)
 
-    def _recorded(self, run: Run, folder: Path, printed: str) -> Run | None:
-        """Return the run with what its record says; None if figures of its own are asked for."""
+    def _with_figures(self, run: Run, figures: Figures) -> Run:
+        """Return a run with what the program says of it; the rest is from a record, if any."""
+        more: dict[str, Any] = {}
+        if run.source != "record" or self.measure.seconds:
+            seconds = run.process_seconds if figures.seconds is None else figures.seconds
+            more = {"seconds": seconds, "source": figures.source, "phases": {}}
+            more["facts"] = run.facts | ({"printed": figures.printed} if figures.printed else {})
+            # Programs round to whole seconds.
+            if seconds > 1.05 * run.process_seconds + 1:
+                self._warn(
+                    f"The program says {seconds:g} s of a run that took "
+                    f"{run.process_seconds:.3g} s as a whole: the figure is of something else, or "
+                    "in another unit"
+                )
+        for name in ("rate", "work"):
+            if (value := getattr(figures, name)) is not None:
+                more[name] = value
+        if figures.phases:
+            whole = more.get("seconds", run.seconds) or math.nan
+            more["phases"] = _with_other(figures.phases, whole)
+        return replace(run, **more)
+
+    def _recorded(self, run: Run, folder: Path) -> Run | None:
+        """Return the run with what its record says; None if there is none."""
         path = folder / "record.h5"
-        if self.measure.asks or not (path.exists() or self.command.job):
+        if not (path.exists() or self.command.job):
             return None
-        self.measure.judge(printed)
         try:
             return _of_record(run, records.read(path))
         except (OSError, ValueError) as error:
@@ -392,14 +422,53 @@ class Runner:
                 return replace(run, outcome=FAILED, reason=f"no usable record: {error}")
         return None
 
-    def _written(self, folder: Path) -> str | None:
-        """Return what the program wrote into its file of figures, which stays with the run."""
+    def _written(self, made: "_Made", folder: Path) -> str | None:
+        """Return what this run wrote into its file of figures; a copy stays with the run.
+
+        Raises
+        ------
+        MeasureError
+            It wrote nothing.
+        """
         times = self._time_file(folder)
         if times is None:
             return None
-        if times.parent != folder:
-            shutil.copyfile(times, folder / "times.txt")
-        return read_output(times)
+        new = _Written.of(times)
+        if new.status in (None, made.old_times.status):
+            cure = "" if self.case else " (give each run a folder with --case, or use {folder}/...)"
+            raise MeasureError(f"it did not write {times}, which --time-file names{cure}")
+        try:
+            if times.parent != folder:
+                shutil.copyfile(times, folder / "times.txt")
+        except OSError as error:
+            raise MeasureError(f"{times} cannot be read: {error.strerror}") from None
+        # Some programs add to what they find.
+        return new.text.removeprefix(made.old_times.text)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A file at some time: its size and time, and its text; None and nothing if there is none."""
+
+    status: inputs.Stat | None
+    text: str
+
+    @classmethod
+    def of(cls, path: Path | None) -> "_Written":
+        if path is None or not path.is_file():
+            return cls(None, "")
+        return cls(inputs.stat(path), read_output(path))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A run that is over: how it ended, what it printed, who looked at it, and its old figures."""
+
+    run: Run
+    ended: Ended
+    printed: str
+    look: Look | None
+    old_times: _Written
 
 
 def _with_other(phases: dict[str, list[float]], seconds: float) -> dict[str, list[float]]:
@@ -494,7 +563,7 @@ def _tell(progress: Progress, run: Run) -> None:
 
 def _failure(run: Run) -> str:
     """Say how a run failed, with the program's own words."""
-    # After a time-out it may be of what ended it.
-    last = output.error_line(run.output_end) if run.outcome != TIMED_OUT else ""
-    last = "" if last in run.reason else last
+    # Other reasons say themselves what is wrong; after a time-out it may be of what ended it.
+    by_status = run.outcome != TIMED_OUT and run.reason.startswith(("exit status", "killed"))
+    last = output.error_line(run.output_end) if by_status else ""
     return f"{run.outcome}, {run.reason}" + (f": {last}" if last else "")

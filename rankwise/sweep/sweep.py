@@ -79,18 +79,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 def _add_measure(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     many: dict[str, Any] = {"action": "append", "default": []}
-    meaning = "the seconds that count (those of its record or JSON line, else of the whole process)"
+    meaning = "the time that counts, in seconds or as 01:02:03, 1h23m (of its record or JSON line, "
+    meaning += "else of the whole process)"
     add("--seconds", metavar="PATTERN", help=meaning)
     meaning = "a speed that the program tells, in a unit of its own, shown beside the seconds"
     add("--rate", metavar="PATTERN", help=meaning)
     add("--work", metavar="PATTERN", help="the size of the problem that it tells")
     meaning = "seconds of a part of it; may be given several times"
     add("--phase", metavar="NAME=PATTERN", help=meaning, **many)
-    meaning = "look there, in the folder of the run, and not in the output"
+    meaning = "look there and not in the output; in its copy of the case, else in {folder}"
     add("--time-file", metavar="FILE", help=meaning)
-    meaning = "regular expression without which a run has failed; may be given several times"
+    meaning = "without it in the output, or in the time file, a run has failed; may be repeated"
     add("--require", metavar="REGEX", help=meaning, **many)
-    meaning = "regular expression with which it has failed, such as 'Error in routine'; likewise"
+    meaning = "with it a run has failed, such as 'Error in routine'; may be repeated"
     add("--refuse", metavar="REGEX", help=meaning, **many)
 
 
@@ -101,7 +102,7 @@ def _add_place(group: argparse._ArgumentGroup) -> None:
     meaning = "files of the case that runs get links to, not copies; may be given several times"
     add("--link", metavar="GLOB", help=meaning, action="append", default=[])
     add("--keep", action="store_true", help="keep the copies of runs that succeeded")
-    meaning = "ranks are meant to run the program independently: do not ask which MPI it has"
+    meaning = "every rank is meant to run the program by itself: do not ask which MPI it has"
     add("--copies", action="store_true", help=meaning)
 
 
@@ -182,7 +183,7 @@ def _prepare_and_run(
     made = plan.make(args, command, ranks, found, launcher, linked, measure)
     absent = command.program is None and not command.python
     if absent and args.launcher is None and not found.slurm and not args.dry_run:
-        raise UsageError(f"there is no program {words[0]}")
+        raise UsageError(_no_program(words[0]))
     inputs = Inputs.of(command, ranks, args.threads, case, linked.libraries)
     made["files"] = inputs.known
     runner = Runner(
@@ -191,14 +192,13 @@ def _prepare_and_run(
     if args.dry_run:
         _show_dry_run(runner)
         return 0
-    if case is not None:
-        copies = len(made["order"]) if case.keep else 1
-        case.refuse_no_room(args.folder or Path("results"), copies)
-    folder, fresh = _choose_folder(args, made)
+    folder, new = _choose_folder(args, made)
     with _locked(folder) as lock:
         made = _write_plan(folder, args, made)
-        runner = replace(runner, folder=folder, plan=made, lock=lock)
-        status = _run(runner, args, fresh)
+        runner = replace(
+            runner, folder=folder, plan=made, lock=lock, inputs=inputs.only(made["files"])
+        )
+        status = _run(runner, args, new)
     # What is left takes seconds.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if args.report:
@@ -207,28 +207,32 @@ def _prepare_and_run(
     return status
 
 
-def _run(runner: Runner, args: argparse.Namespace, fresh: bool) -> int:
+def _no_program(word: str) -> str:
+    if Path(word).is_file():
+        return f"{word} cannot be executed: chmod +x {word}, or name what runs it"
+    hint = ": leave out the quotes around the command" if " " in word else ""
+    return f"there is no program {word}{hint}"
+
+
+def _run(runner: Runner, args: argparse.Namespace, new: list[Path] | None) -> int:
     """Look at what is to be run and started, then run it; return the exit status."""
     try:
+        if runner.case is not None:
+            copies = len(runner.rest(args.retry_failed)) if runner.case.keep else 1
+            runner.case.refuse_no_room(runner.folder, copies)
         if runner.launcher.starts_ranks:
             runner.probe()
     except UsageError:
-        if fresh:
-            # Nothing was measured: a folder with nothing in it would be in the way.
-            _remove(runner.folder)
+        # Nothing was measured: what was made for it would be in the way.
+        if new is not None:
+            plan_and_lock = (runner.folder / name for name in (PLAN, ".lock"))
+            for path in (*runner.folder.glob("probe*"), *plan_and_lock):
+                path.unlink()
+            for path in new:
+                path.rmdir()
         raise
     _remark(runner)
     return runner.run(args.retry_failed)
-
-
-def _remove(folder: Path) -> None:
-    for path in folder.glob("probe*"):
-        path.unlink()
-    (folder / PLAN).unlink()
-    (folder / ".lock").unlink()
-    with suppress(OSError):
-        folder.rmdir()
-        folder.parent.rmdir()
 
 
 def _case(args: argparse.Namespace) -> Case | None:
@@ -270,12 +274,21 @@ def _remark(runner: Runner) -> None:
         print(which + (f", as {linked.program} is linked to it" if linked.family else ""))
     for name in re.findall(r"(?:^| |=)\{([a-z]\w*)\}(?= |$)", " ".join(command.words)):
         if name not in PLACES and command.growth is None:
-            print(f"{{{name}}} stays as it is: --weak '{name}=...' gives it a value")
-    for word in command.words[1:]:
-        here = "/" in word and Path(word).is_file() and not Path(word).is_absolute()
-        if here and runner.case and not runner.case.has(word) and Path(word) != command.script:
-            print(f"{word} is a file here and not in the case, in whose copies the runs work")
+            print(f"warning: {{{name}}} stays as it is: --weak '{name}=...' gives it a value")
+    for word in command.words[1:] if runner.case else ():
+        if _only_here(word, runner.case, command):
+            print(
+                f"warning: {word} is a file here, and not one of the case, in whose copies the "
+                "runs work: name it as it is called there, or with its whole path"
+            )
     sys.stdout.flush()
+
+
+def _only_here(word: str, case: Case | None, command: Command) -> bool:
+    """Whether a word means a file that a run in a copy of the case does not find."""
+    path = Path(word)
+    known = path.is_absolute() or path == command.script or (case is not None and case.has(word))
+    return not known and path.is_file()
 
 
 def _show_dry_run(runner: Runner) -> None:
@@ -306,17 +319,23 @@ _IDENTITY = ("command", "cwd", "modes", "weak", "ranks", "launches", "threads", 
              "cores", "launcher", "measure", "case", "link", "copies")  # fmt: skip
 
 
-def _choose_folder(args: argparse.Namespace, wanted: dict[str, Any]) -> tuple[Path, bool]:
-    """Return the folder of the same sweep, if it was interrupted, or a new one, and which it is."""
+def _choose_folder(
+    args: argparse.Namespace, wanted: dict[str, Any]
+) -> tuple[Path, list[Path] | None]:
+    """Return the folder of the same sweep, if it was interrupted, or a new one.
+
+    And the folders that were made for a new one, the innermost first.
+    """
     folder = args.folder
     if folder is None:
         pattern = f"{glob.escape(wanted['job'])}-scaling-*"
         for candidate in sorted(Path("results").glob(pattern), reverse=True):
             with suppress(FolderError):
                 if _unfinished(candidate, args, wanted):
-                    return candidate, False
+                    return candidate, None
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
         folder = Path("results") / f"{wanted['job']}-scaling-{stamp}Z"
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         foreign = {path.name for path in folder.iterdir()} - {".lock", LIMIT}
@@ -324,7 +343,7 @@ def _choose_folder(args: argparse.Namespace, wanted: dict[str, Any]) -> tuple[Pa
             raise UsageError(f"{folder} holds something else: name a new folder, or an empty one")
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
-    return folder, not (folder / PLAN).exists()
+    return folder, None if (folder / PLAN).exists() else new
 
 
 def _unfinished(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) -> bool:
@@ -350,7 +369,9 @@ def _unfinished(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) 
 def _same_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, Any]:
     earlier = load(folder).plan
     if names := _differences(earlier, args, wanted):
-        raise UsageError(f"{folder} holds another sweep: it differs in {', '.join(names)}")
+        raise UsageError(
+            f"{folder} holds another sweep: it differs in {', '.join(names)}; name another folder"
+        )
     return earlier
 
 
@@ -360,7 +381,7 @@ def _differences(
     names = (*_IDENTITY, *(() if args.seed is None else ("seed",)))
     found = [name for name in names if wanted[name] != earlier.get(name)]
     changed = differences(earlier.get("files"), wanted["files"])
-    return found + [f"the file {name}" for name in changed]
+    return found + changed
 
 
 @contextmanager

@@ -70,12 +70,16 @@ def test_links(folder, tmp_path, glob):
     assert link.is_symlink() and link.resolve() == folder / "data" / "large.bin"
 
 
-def test_results_in_a_case_are_left_out(folder, tmp_path):
+def test_our_results_in_a_case_are_left_out(folder, tmp_path, monkeypatch):
+    (folder / "data" / "results").mkdir()
+    (folder / "data" / "results" / "theirs").touch()
     (folder / "results" / "s").mkdir(parents=True)
+    monkeypatch.chdir(folder)
     (folder / "mine").mkdir()
     (folder / "mine" / "sweep.json").touch()
     case = Case.parse(folder, [], False, folder / "mine")
-    assert not [name for name in case.all if "results" in name or "mine" in name]
+    found = [name for name in case.all if "results" in name or "mine" in name]
+    assert found == ["data/results/theirs"]
 
 
 def test_folders_that_cannot_be_copied(folder, tmp_path):
@@ -95,7 +99,6 @@ def test_folders_that_cannot_be_copied(folder, tmp_path):
 def test_room_is_looked_for_first(folder, tmp_path, monkeypatch):
     case = Case.parse(folder, [], False, None)
     case.refuse_no_room(tmp_path / "not" / "yet", 10)
-    monkeypatch.setattr(cases.shutil, "disk_usage", lambda path: os.terminal_size((0, 0)))
     monkeypatch.setattr(cases.shutil, "disk_usage", lambda path: type("D", (), {"free": 5000}))
     case.refuse_no_room(tmp_path, 4)
     with pytest.raises(UsageError, match=r"5 copies of .*lj take 5.12e-06 GB and .* has 5e-06 GB"):
@@ -136,10 +139,13 @@ def test_inputs_are_told_apart_by_their_content(tmp_path, monkeypatch):
     # Touched, and still the same; but a library is told by its time.
     for name in ("run.sh", "lib.so"):
         os.utime(name, ns=(1, 1))
-    assert first.changed() == ["run.sh", library]
+    assert first.changed() == [library]
     again = inputs_of(tmp_path, "sh", "run.sh", "--in=in.txt", libraries=[library])
     assert differences(first.known, again.known) == [library]
     Path("in.txt").write_text("2")
+    assert first.changed() == ["in.txt", library]
+    # What a run has written since the sweep began is no input of it.
+    assert first.only(["run.sh"]).changed() == []
     again = inputs_of(tmp_path, "sh", "run.sh", "--in=in.txt", libraries=[library])
     assert differences(first.known, again.known) == ["in.txt", library]
     Path("in.txt").unlink()
@@ -161,6 +167,11 @@ def test_every_file_of_a_case_counts(folder, tmp_path, monkeypatch):
     known = inputs_of(tmp_path, "lmp", "-in", "in.lj", case=case).known
     named = {"in.lj", "data/large.bin", "potential", "run.sh"}
     assert {f"lj/{name}" for name in named} <= set(known)
+    # A new one, such as a restart file, is an input of the next run.
+    (folder / "restart").touch()
+    case = Case.parse(folder, ["*.bin"], False, None)
+    again = inputs_of(tmp_path, "lmp", "-in", "in.lj", case=case).known
+    assert differences(known, again) == ["the list of files in lj"]
 
 
 def test_the_kernels_of_a_job_count(tmp_path):
@@ -170,7 +181,7 @@ def test_the_kernels_of_a_job_count(tmp_path):
     job = str(tmp_path / "jobs" / "j.py")
     first = inputs_of(tmp_path, job)
     (tmp_path / "kernels" / "k" / "numba_.py").write_text("x = 1\n")
-    assert differences(first.known, inputs_of(tmp_path, job).known) == ["code of the job"]
+    assert differences(first.known, inputs_of(tmp_path, job).known) == ["the code of the job"]
 
 
 def test_what_a_run_leaves_behind(tmp_path, monkeypatch):

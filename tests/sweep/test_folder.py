@@ -14,7 +14,7 @@ def damage(folder):
     """Return what is said of runs that cannot be read; none of them counts."""
     whole = load(folder)
     assert whole.runs == []
-    return " ".join(whole.missing)
+    return " ".join(whole.damaged)
 
 
 def test_sweep_is_read_back_in_order_of_start(tmp_path):
@@ -265,13 +265,16 @@ def test_damage_costs_its_run_alone(tmp_path):
     (tmp_path / "runs" / "strong-2-1" / "run.json").write_text('{"mode": "str')
     whole = load(tmp_path)
     assert [each.ranks for each in whole.runs] == [1]
-    absent, damaged = whole.missing
-    assert absent == "strong scaling on 2 ranks: 1 of 1 launch not run"
+    assert whole.missing == ["strong scaling on 2 ranks: 1 of 1 launch not run"]
+    (damaged,) = whole.damaged
     assert "runs/strong-2-1/run.json is damaged" in damaged
     assert "the command of the sweep, given again, repeats that run" in damaged
     # What failed before it was repeated is kept, and never repeated.
     (tmp_path / "runs" / "strong-2-1").rename(tmp_path / "runs" / "strong-2-1.failed1")
-    assert load(tmp_path).missing[1].endswith("remove that folder")
+    assert load(tmp_path).damaged[0].endswith("remove that folder")
+    # Nor is anything lost by one that cannot be read at all.
+    (tmp_path / "runs" / "x" / "run.json").mkdir(parents=True)
+    assert len(load(tmp_path).damaged) == 2
 
 
 def test_relative_folder(tmp_path, monkeypatch):

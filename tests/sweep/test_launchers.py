@@ -11,7 +11,7 @@ import pytest
 
 from rankwise.node import cores
 from rankwise.sweep import launchers
-from rankwise.sweep.launchers import Resources, UsageError
+from rankwise.sweep.launchers import Launcher, Resources, UsageError
 from rankwise.sweep.mpi import Linked
 from tests.cases import long
 
@@ -78,7 +78,7 @@ def test_no_sweep_inside_a_step(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_ID", "0")
     with pytest.raises(UsageError, match="use salloc, or --launcher"):
         launchers.choose(None, SLURM, UNKNOWN)
-    assert launchers.choose("mpirun -n {ranks}", SLURM, UNKNOWN).name == "mpirun -n {ranks}"
+    assert launchers.choose("env N={ranks}", SLURM, UNKNOWN).name == "env N={ranks}"
     monkeypatch.setenv("SLURM_STEP_ID", str(2**32 - 5))
     monkeypatch.setattr(launchers.shutil, "which", lambda name: "/usr/bin/srun")
     assert launchers.choose(None, SLURM, UNKNOWN).name == "srun"
@@ -246,11 +246,16 @@ def test_relatives_of_mpich_get_no_options_that_are_not_theirs(monkeypatch, tmp_
     assert launcher.family == "MPICH"
 
 
+def test_template_that_is_not_there():
+    with pytest.raises(UsageError, match="there is no program nosuch"):
+        launchers.choose("nosuch -n {ranks}", SLURM, UNKNOWN)
+
+
 def test_template():
     found = Resources((2,), 0, slurm=True)
-    launcher = launchers.choose("mpiexec -n {ranks} --depth={threads} 'a b' {x}", found, UNKNOWN)
-    assert launcher.words(8, 2, 0, 1) == ["mpiexec", "-n", "8", "--depth=2", "a b", "{x}"]
-    assert launcher.own and launcher.starts_ranks
+    launcher = launchers.choose("env -n {ranks} --depth={threads} 'a b' {x}", found, UNKNOWN)
+    assert launcher.words(8, 2, 0, 1) == ["env", "-n", "8", "--depth=2", "a b", "{x}"]
+    assert launcher.own
 
 
 @pytest.mark.parametrize("template", ["mpiexec -n 4", "mpiexec '{ranks}", ""])
@@ -267,8 +272,8 @@ def test_family_of_a_template(monkeypatch, tmp_path):
     assert (launcher.path, launcher.family, launcher.starts_ranks) == ("env", None, False)
 
 
-def launched_by(words):
-    return launchers.choose(f"{words} {{ranks}}", SLURM, UNKNOWN)
+def launched_by(path):
+    return Launcher(path, lambda *_: [path], path)
 
 
 # What sbatch sets for a job of 2 nodes with 4 tasks, GPUs and memory: srun reads most of them.
@@ -290,7 +295,7 @@ OF_STEP = {
 def test_environment_of_srun(monkeypatch):
     for name, value in {**OF_JOB, **OF_STEP, "SOMETHING": "else"}.items():
         monkeypatch.setenv(name, value)
-    env = launchers.environment(2, launched_by("srun -n"))
+    env = launchers.environment(2, launched_by("srun"))
     assert env["OMP_NUM_THREADS"] == env["NUMBA_NUM_THREADS"] == "2"
     assert env["SOMETHING"] == "else"
     assert {name: env.get(name) for name in OF_JOB} == OF_JOB
@@ -301,6 +306,6 @@ def test_environment_of_others(monkeypatch):
     # They learn from some of them where the nodes are.
     for name, value in {**OF_JOB, **OF_STEP}.items():
         monkeypatch.setenv(name, value)
-    env = launchers.environment(2, launched_by("mpiexec -n"))
+    env = launchers.environment(2, launched_by("/usr/bin/mpiexec"))
     assert set(OF_JOB) | {"SLURM_NNODES", "SLURM_NTASKS"} <= set(env)
     assert not {"SLURM_CPUS_PER_TASK", "SLURM_NTASKS_PER_NODE", "SLURM_EXPORT_ENV"} & set(env)

@@ -1,15 +1,17 @@
 """What a program says of its run, and what is no answer."""
 
 import json
+import re
 from argparse import Namespace
 
 import jsonschema
 import pytest
 
 from rankwise.sweep.launchers import UsageError
-from rankwise.sweep.measure import Figures, Measure, MeasureError, objects, seconds_of
+from rankwise.sweep.measure import Figures, Measure, MeasureError, objects, seconds_of, values_of
 from tests.copies import ROOT
 
+PAGE = (ROOT / "docs" / "your-own-program.md").read_text()
 SCHEMA = ROOT / "rankwise" / "sweep" / "line.schema.json"
 # From runs of LAMMPS (Debian, 29 Sep 2021), and as Quantum ESPRESSO, GROMACS and NAS print it.
 LAMMPS = """\
@@ -50,6 +52,9 @@ def options(**given):
         ("5.03 s", 5.03),
         ("2d 1h", 176400),
         ("3 min", 180),
+        ("1.5 h", 5400),
+        ("90 sec", 90),
+        ("2 hours 5.5 seconds", 7205.5),
         ("01:02:03", 3723),
         ("02:03.5", 123.5),
         ("3-01:02:03", 262923),
@@ -118,14 +123,18 @@ def test_everything_at_once():
         ),
         ({}, '{"seconds": 1, "work": "much"}', "'work': 'much', which is no number"),
         ({}, '{"seconds": 1, "phases": {"A": "x"}}', "'A': 'x', which is no number"),
-        ({}, '{"seconds": 1, "phases": {"A": [1, 2], "B": [1]}}', "different numbers of ranks"),
+        ({}, '{"seconds": 1, "phases": {"A": [1, 2], "B": [1, 2, 3]}}', "different numbers"),
+        ({}, '{"seconds": "x"}', "'seconds': 'x', which is no number (--seconds json:seconds"),
+        ({}, '{"seconds": true}', "'seconds': True, which is no number"),
         ({}, '{"seconds": 1, "phases": [1]}', "'phases' that are no object"),
         ({}, '{"seconds": 1, "rate": 0}', "it says that its rate is 0"),
     ],
 )
 def test_no_answer_is_a_failure(given, output, message):
+    asked = Measure(**given)
     with pytest.raises(MeasureError) as error:
-        Measure(**given).figures(output, None)
+        asked.judge(output)
+        asked.figures(output, None)
     assert message in str(error.value)
 
 
@@ -150,6 +159,33 @@ def test_options_that_cannot_be_used(given, message):
     with pytest.raises(UsageError) as error:
         Measure.parse(options(**given))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["seconds", "rate", "work"])
+def test_a_phase_may_have_any_name(name):
+    asked = Measure(seconds="t (.)", phases={name: "p (.)"})
+    found = asked.figures("t 7\np 2\n", None)
+    assert (found.seconds, found.rate, found.work) == (7, None, None)
+    assert found.phases == {name: [2.0]}
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ('{"a": {"t": 1}}', [1]),
+        ('{"t": 3, "a": {"t": 1}}', [3]),
+        ('{"a": [{"t": 1}, {"b": {"t": 2}}]}', [2]),
+        ('{"a": {"t": 1}}\n{"x": 2}\n{"t": 5}\n{"x": 1}', [1, 5]),
+    ],
+)
+def test_a_key_may_be_inside(text, values):
+    assert values_of("t", text) == values
+
+
+def test_objects_of_long_outputs():
+    # With a search from the start for each of them it would take minutes.
+    text = '{"t": 1}\n' * 100_000
+    assert len(values_of("t", text)) == 100_000
 
 
 def test_options_are_kept_in_the_plan():
@@ -191,6 +227,8 @@ GOOD = [
     {"seconds": 1},
     {"seconds": 0.5, "rate": 3, "work": 1e9, "phases": {"A": 1, "B": 0}, "more": "x"},
     {"seconds": 0.5, "phases": {"A": [1, 2], "B": [0.1, 0]}},
+    # That of the page.
+    json.loads(re.search(r"^    (\{.*\})$", PAGE, re.MULTILINE)[1]),
 ]
 BAD = [
     {"seconds": 0},
@@ -199,6 +237,7 @@ BAD = [
     {"seconds": 1, "phases": {"A": -1}},
     {"seconds": 1, "phases": {"A": "x"}},
     {"seconds": 1, "phases": []},
+    {"seconds": "1"},
 ]
 
 
@@ -236,6 +275,5 @@ def test_one_line_says_what_the_time_will_be_of():
 
 
 def test_the_schemas_are_in_the_docs():
-    docs = (ROOT / "docs" / "your-own-program.md").read_text()
-    assert SCHEMA.read_text().strip() in docs
-    assert "../rankwise/sweep/run.schema.json" in docs
+    assert SCHEMA.read_text().strip() in PAGE
+    assert "../rankwise/sweep/run.schema.json" in PAGE

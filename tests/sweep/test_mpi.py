@@ -45,12 +45,16 @@ def looked_at(*words):
 
 def test_python_program_is_linked_to_what_its_interpreter_loads(tmp_path):
     program = tmp_path / "p.py"
-    program.write_text("import helper\n")
+    program.write_text("from mpi4py import MPI\n")
     for words in ([str(program)], [sys.executable, str(program)], [sys.executable, "-m", "p"]):
         found = looked_at(*words)
         assert found.family == MPICH
         assert found.library.startswith(sys.prefix)
         assert found.beside == OURS
+        assert found.sure == ("-m" not in words)
+    # Its interpreter chooses the launcher, but is no reason to refuse one.
+    program.write_text("import numpy, helper\n")
+    assert (looked_at(str(program)).family, looked_at(str(program)).sure) == (MPICH, False)
 
 
 def test_python_program_that_imports_nothing_else_has_no_mpi(tmp_path):
@@ -90,7 +94,8 @@ def test_libraries_are_those_of_the_program_behind_env():
 def test_launchers_of_this_environment():
     assert mpi.family_of_launcher(str(OURS / "mpirun")) == MPICH
     assert mpi.is_launcher("/usr/bin/mpirun.openmpi") and mpi.is_launcher("mpiexec.hydra")
-    assert not mpi.is_launcher("srun") and not mpi.is_launcher("mpirunner")
+    for word in ("srun", "mpirunner", "mpirun.sh", "./mpirun.py", "my-mpirun"):
+        assert not mpi.is_launcher(word)
 
 
 @pytest.mark.parametrize(
@@ -110,14 +115,20 @@ def test_family_of_a_launcher(tmp_path, banner, family):
     assert mpi.family_of_launcher(str(path)) == family
 
 
-def test_mismatch_is_one_sentence():
-    program = Linked("lmp", OPEN_MPI, "/lib/libmpi.so.40")
+def test_mismatch_is_one_sentence(monkeypatch):
+    program = Linked("lmp", OPEN_MPI, "/lib/libmpi.so.40", sure=True)
+    monkeypatch.setattr(mpi, "launchers_on_path", lambda linked: [str(OURS / "mpirun")])
     said = mpi.mismatch(program, "/opt/mpirun", MPICH)
     assert said.startswith("lmp is linked to Open MPI (/lib/libmpi.so.40), and /opt/mpirun belongs")
     assert "name a launcher of Open MPI with --launcher" in said and "\n" not in said
     assert mpi.mismatch(program, "/opt/mpirun", OPEN_MPI) == ""
     assert mpi.mismatch(program, "srun", None) == ""
     assert mpi.mismatch(Linked("sleep"), "/opt/mpirun", MPICH) == ""
+    # What is only there need not be used.
+    maybe = Linked("the mpi4py of python", MPICH, "/lib/libmpi.so.12")
+    assert mpi.mismatch(maybe, "/opt/mpirun", OPEN_MPI) == ""
+    # Where the right one is at hand, it is named.
+    assert mpi.cure(MPICH) == f"say --launcher '{OURS / 'mpirun'} -n {{ranks}}'"
 
 
 def test_launchers_are_looked_for_beside_the_interpreter_then_on_the_path(monkeypatch, tmp_path):

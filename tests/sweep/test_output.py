@@ -54,8 +54,11 @@ def test_the_line_that_tells_most(text, line):
 def test_the_programs_own_rules_stay():
     assert output.of_program(OWN_RULES) == OWN_RULES
     assert output.of_program(OPENMPI_4).splitlines() == OPENMPI_4.splitlines()[:2]
+    # A rank that ended badly without a word has none.
+    assert output.of_program("\n".join(OPENMPI_4.splitlines()[2:])).strip() == ""
     # Where a launcher has failed by itself, what it says is all there is.
-    alone = "\n".join(OPENMPI_4.splitlines()[2:])
+    rule = "-" * 74
+    alone = f"{rule}\nmpirun has detected an attempt to run as root.\n{rule}\n"
     assert output.of_program(alone) == alone
 
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ SCRIPT = Path(probe.__file__).with_name(probe.SCRIPT)
 MPIRUN = str(Path(sys.executable).parent / "mpirun")
 SRUN = Launcher("srun", lambda *_: ["srun"], "srun")
 HYDRA = Launcher("mpirun of MPICH", lambda ranks, *_: [MPIRUN, "-n", str(ranks)], MPIRUN, MPICH)
-LMP = Linked("lmp", OPEN_MPI, "/lib/libmpi.so.40")
+LMP = Linked("lmp", OPEN_MPI, "/lib/libmpi.so.40", sure=True)
 CORES = sorted(os.sched_getaffinity(0))
 PMI = frozenset({"PMI_RANK", "PMI_SIZE"})
 
@@ -48,20 +47,33 @@ def test_no_gpu_is_seen(gpus):
 
 
 def test_probe_of_a_real_launcher(tmp_path):
-    places = probe.start([MPIRUN, "-n", "3"], dict(os.environ), tmp_path, 3)
-    assert len(places) == 3
+    places, failure = probe.start([MPIRUN, "-n", "3"], dict(os.environ), tmp_path, 3)
+    assert (len(places), failure) == (3, "")
     assert all(probe.told(MPICH, place.variables) for place in places)
     assert not any(probe.told(OPEN_MPI, place.variables) for place in places)
 
 
-@pytest.mark.parametrize("words", [["false"], ["sh", "-c", "exit 0"], ["/none"]])
-def test_probe_that_says_nothing(tmp_path, words):
-    assert probe.start(words, dict(os.environ), tmp_path, 1) == []
+@pytest.mark.parametrize(
+    ("words", "failure"),
+    [
+        (["sh", "-c", "echo no such option; exit 1"], "exit status 1, no such option"),
+        (["sh", "-c", "exit 0"], "it printed nothing"),
+        (["/none"], "/none cannot be started: No such file or directory"),
+    ],
+)
+def test_probe_that_says_nothing(tmp_path, words, failure):
+    assert probe.start(words, dict(os.environ), tmp_path, 1) == ([], failure)
 
 
 def test_probe_that_takes_too_long(tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "_SECONDS", 0.2)
-    assert probe.start(["sh", "-c", "sleep 60"], dict(os.environ), tmp_path, 1) == []
+    places, failure = probe.start(["sh", "-c", "sleep 60"], dict(os.environ), tmp_path, 1)
+    assert (places, failure) == ([], "ended after 0.2 s")
+    # Unless all have said where they are: then it is the launcher that does not come to its end.
+    words = ["sh", "-c", '"$@"; exec sleep 60', "sh"]
+    monkeypatch.setattr(probe, "_SECONDS", 1.0)
+    places, failure = probe.start(words, dict(os.environ), tmp_path, 1)
+    assert (len(places), failure) == (1, "")
 
 
 def placed(*cpus, hosts=("n1",), online=8, variables=PMI):
@@ -128,8 +140,30 @@ def test_ranks_that_are_not_told_are_refused():
     assert "SLURM" not in probe.fault(places, point, HYDRA, LMP)
     # One rank is alone in any case; and Slurm's own libraries ask Slurm.
     assert probe.fault(places[:1], Wanted(1, 1, 1, 8), SRUN, LMP) == ""
-    own = Linked("p", MPICH, "/lib/libmpi.so.12", own_way=True)
-    assert probe.fault(placed([0], [1], variables=frozenset()), point, SRUN, own) == ""
+    own = Linked("p", MPICH, "/lib/libmpi.so.12", sure=True, own_way=True)
+    untold = placed([0], [1], variables=frozenset())
+    assert probe.fault(untold, point, SRUN, own) == ""
+    # Copies need not be told; but they are still to be as many, and where they should be.
+    assert probe.fault(untold, point, SRUN, LMP) != ""
+    assert probe.fault(untold, point, SRUN, LMP, True) == ""
+    assert "instead of" in probe.fault(untold[:1], point, SRUN, LMP, True)
+
+
+def test_threads_of_a_core_on_nodes_of_another_kind(monkeypatch):
+    siblings = {0: (0, 4), 4: (0, 4), 1: (1, 5), 5: (1, 5)}
+    monkeypatch.setattr(probe, "hardware_threads", siblings.__getitem__)
+    assert Place("n", (0, 4), 8, siblings=(0, 4)).cores == {(0, 4)}
+    # There, 0 and 4 are cores of their own.
+    assert Place("n", (0, 4), 8, siblings=(0,)).cores == {(0,), (4,)}
+
+
+def test_a_container_may_allow_less_than_there_is(monkeypatch):
+    host = os.uname().nodename
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
+    places = [Place(host, (0,), 64), Place(host, (0,), 64)]
+    assert probe.crowded(places, Wanted(2, 1, 1, 16)) == ""
+    elsewhere = [Place("other", (0,), 64), Place("other", (0,), 64)]
+    assert "may use core 0 only, of 16" in probe.crowded(elsewhere, Wanted(2, 1, 1, 16))
 
 
 def test_what_is_kept_of_a_probe():
@@ -169,16 +203,77 @@ def test_ranks_that_work_together_are_seen(tmp_path):
     assert look.library.startswith(sys.prefix)
 
 
+ALONE = f"unset PMI_RANK PMI_SIZE PMI_FD; exec {sys.executable} -c"
+
+
 def test_singletons_are_ended_while_they_run(tmp_path):
     # What a launcher of another MPI does: it starts two processes, and tells them nothing.
-    alone = f"{sys.executable} -c '{MPI.format(30)}'"
-    words = ["sh", "-c", f"unset PMI_RANK PMI_SIZE PMI_FD; {alone} & {alone}; wait"]
-    start = time.monotonic()
-    look, ended = run_with_look(tmp_path, words, 2)
+    alone = f"({ALONE} '{MPI.format(300)}')"
+    look, ended = run_with_look(tmp_path, ["sh", "-c", f"{alone} & {alone}; wait"], 2)
     assert ended.outcome == "failed"
     assert "does not tell the program, whose MPI is MPICH" in ended.refused
     assert sys.prefix in ended.refused and look.library
-    assert time.monotonic() - start < 25
+    # It says how to do it.
+    assert "; say --launcher '/" in ended.refused
+
+
+ENSEMBLE = """
+import subprocess
+from mpi4py import MPI
+if MPI.COMM_WORLD.rank == 0:
+    subprocess.run(["sh", "child.sh"])
+MPI.COMM_WORLD.barrier()
+"""
+FORKS = """
+import os, time
+from mpi4py import MPI
+os.fork(), os.fork()
+time.sleep(1)
+os._exit(0)
+"""
+
+
+def test_a_serial_program_that_a_rank_starts_is_none_of_the_ranks(tmp_path, monkeypatch):
+    """As codes do that run another one for each member of an ensemble."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "child.sh").write_text(f"{ALONE} '{MPI.format(1)}'\n")
+    words = [*HYDRA.words(2, 1, 0, 1), sys.executable, "-c", ENSEMBLE]
+    look, ended = run_with_look(tmp_path, words, 2)
+    assert (ended.outcome, ended.refused, look.alone) == ("ok", "", "")
+    assert look.ranks == 2
+
+
+def test_forked_workers_are_no_ranks(tmp_path):
+    words = [*HYDRA.words(2, 1, 0, 1), "-bind-to", "core", sys.executable, "-c", FORKS]
+    look, ended = run_with_look(tmp_path, words, 2)
+    assert ended.refused == "" and look.ranks == 2
+
+
+def test_ranks_that_end_while_they_are_looked_at(tmp_path, monkeypatch):
+    # Their environment is gone before their libraries are.
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "environ").write_bytes(b"")
+    (tmp_path / "7" / "maps").write_text("0-1 r-xp 0 0:0 1 /lib/libmpi.so.12\n")
+    (tmp_path / "8").mkdir()
+    (tmp_path / "8" / "environ").write_bytes(b"RANKWISE_RUN=mark\0")
+    monkeypatch.setattr(probe, "Path", lambda name: tmp_path)
+    assert probe._ranks("RANKWISE_RUN=mark") == []
+    (tmp_path / "8" / "maps").write_text("0-1 r-xp 0 0:0 1 /lib/libmpi.so.12\n")
+    (tmp_path / "8" / "status").write_text("PPid:\t1\n")
+    assert [rank.told for rank in probe._ranks("RANKWISE_RUN=mark")] == [False]
+    # Nobody is refused for what was seen once.
+    look = Look("mark", Wanted(2, 1, 1, 2), HYDRA)
+    assert look() == "" and "does not tell" in look()
+    # Slurm's own libraries, and copies that are meant, need nothing.
+    for allowed in ({"linked": Linked(own_way=True)}, {"copies": True}):
+        look = Look("mark", Wanted(2, 1, 1, 2), HYDRA, **allowed)
+        assert look() == look() == ""
+
+
+def test_mpirun_inside_of_the_program_is_found(tmp_path):
+    inner = f"{MPIRUN} -n 2 {sys.executable} -c '{MPI.format(300)}'"
+    _, ended = run_with_look(tmp_path, [*HYDRA.words(2, 1, 0, 1), "sh", "-c", inner], 2)
+    assert "on 2 ranks the program started 4 ranks: leave mpirun out of it" in ended.refused
 
 
 def test_a_program_without_mpi_is_left_alone(tmp_path):
@@ -188,7 +283,8 @@ def test_a_program_without_mpi_is_left_alone(tmp_path):
 
 def test_binding_is_looked_at_again_in_the_running_program(tmp_path):
     # As libgomp does with OMP_PROC_BIND=true, after the launcher has bound nobody.
-    move = f"import os; os.sched_setaffinity(0, {{{CORES[0]}}}); {MPI.format(30)}"
+    assert len(CORES) > 1, "needs two cores"
+    move = f"import os; os.sched_setaffinity(0, {{{CORES[0]}}}); {MPI.format(300)}"
     words = [*HYDRA.words(2, 1, 0, 1), "-bind-to", "none", sys.executable, "-c", move]
     _, ended = run_with_look(tmp_path, words, 2)
     assert "in the running program 2 ranks with 1 thread each" in ended.refused
