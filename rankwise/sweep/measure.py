@@ -123,6 +123,12 @@ class Measure:
         """Return it for ``sweep.json``; None if nothing in particular is measured."""
         return None if self == Measure() else json.loads(json.dumps(asdict(self)))
 
+    def place_of_times(self, folder: Path) -> Path | None:
+        """Return where `time_file` is, given the folder in which a run has its files."""
+        if self.time_file is None:
+            return None
+        return folder / self.time_file.removeprefix("{folder}/")
+
     @property
     def asks(self) -> bool:
         """Whether a figure is to be found by a pattern."""

@@ -1,6 +1,5 @@
 """Execute the runs of a plan one after the other, and note how each went."""
 
-import math
 import os
 import shutil
 import time
@@ -9,13 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rankwise.disk import record as records
-from rankwise.disk.summary import seconds_of_ranks, summary
 from rankwise.node.code import git_commit
 from rankwise.node.load import busy_cores
 from rankwise.ranks.progress import Progress, on_terminal
 from rankwise.ranks.words import counted, duration
-from rankwise.sweep import inputs, launchers, output, plan, probe
+from rankwise.sweep import inputs, launchers, outcome, output, plan, probe
 from rankwise.sweep.case import Case
 from rankwise.sweep.command import Command
 from rankwise.sweep.execute import Ended, execute
@@ -35,9 +32,10 @@ from rankwise.sweep.folder import (
 )
 from rankwise.sweep.inputs import Inputs
 from rankwise.sweep.launchers import Launcher, Resources, UsageError
-from rankwise.sweep.measure import Figures, Measure, MeasureError, read_output
+from rankwise.sweep.look import Look
+from rankwise.sweep.measure import Measure, read_output
 from rankwise.sweep.mpi import Linked
-from rankwise.sweep.probe import Look
+from rankwise.sweep.outcome import Made, Written
 
 # A cancelled batch job kills its steps and this process in either order: wait before a run counts
 # as failed.
@@ -215,7 +213,7 @@ class Runner:
         self._refuse_written_links()
         return run
 
-    def _steady(self, mode: str, ranks: int, launch: int, folder: Path) -> "_Made":
+    def _steady(self, mode: str, ranks: int, launch: int, folder: Path) -> Made:
         """Start the program, and again if the machine was suspended meanwhile."""
         for tried in range(1, _TRIES + 1):
             self._refuse_changes()
@@ -252,7 +250,7 @@ class Runner:
                 "it out of --link, so that each gets a copy"
             )
 
-    def _execute(self, mode: str, ranks: int, launch: int, folder: Path) -> "_Made":
+    def _execute(self, mode: str, ranks: int, launch: int, folder: Path) -> Made:
         """Start the program once in a folder; the seconds and the work are still to be found."""
         words, mark = self.words(mode, ranks, folder), f"{os.getpid()}-{time.monotonic_ns()}"
         look, env, cwd = self._look(ranks, mark), self._environment(**{Look.MARK: mark}), None
@@ -261,8 +259,8 @@ class Runner:
             cwd, shared = self._place(folder), self.case.folder
             self.case.copy(cwd)
             env["PWD"] = str(cwd.absolute())
-        before, times = inputs.snapshot(shared, self.folder), self._time_file(folder)
-        old = _Written.of(times)
+        before = inputs.snapshot(shared, self.folder)
+        old = Written.of(self.measure.place_of_times(self._place(folder)))
         load_before, start = busy_cores(), datetime.now(UTC).isoformat(timespec="milliseconds")
         timeout, file = self.plan["timeout"], folder / "output.txt"
         ended = execute(words, env, file, timeout, self.lock, cwd, look)
@@ -271,7 +269,7 @@ class Runner:
         facts = {"changed": changed[:_MOST_NAMES]} if changed else {}
         run = self._noted(mode, ranks, launch, words, ended)
         run = replace(run, start=start, load=load_before, facts=facts)
-        return _Made(run, ended, read_output(file), look, old)
+        return Made(run, ended, read_output(file), look, old)
 
     def _noted(self, mode: str, ranks: int, launch: int, words: list[str], ended: Ended) -> Run:
         """Return what is known of a run by itself, but for when it started."""
@@ -367,159 +365,22 @@ class Runner:
             what = f", and it {each}: every rank may run the whole of it by itself"
         self._warn(f"No MPI library was seen in the program{what}")
 
-    def _time_file(self, folder: Path) -> Path | None:
-        name = self.measure.time_file
-        return None if name is None else self._place(folder) / name.removeprefix("{folder}/")
-
-    def _measured(self, made: "_Made", folder: Path) -> Run:
-        """Add the figures to a run that succeeded, from its record, its output or its process."""
-        run = made.run
-        if ended := output.aborted(made.printed):
-            return replace(run, outcome=FAILED, reason=f"its ranks were ended: {ended}")
-        try:
-            written = self._written(made, folder)
-            self.measure.judge(f"{made.printed}\n{written or ''}")
-            if (record := self._recorded(run, folder)) is not None:
-                if record.outcome != OK or not self.measure.asks:
-                    return record
-                run = record
-            return self._with_figures(run, self.measure.figures(made.printed, written))
-        except MeasureError as error:
-            return replace(run, outcome=FAILED, reason=str(error), seconds=None)
-
-    def _with_figures(self, run: Run, figures: Figures) -> Run:
-        """Return a run with what the program says of it; the rest is from a record, if any."""
-        more: dict[str, Any] = {}
-        if run.source != "record" or self.measure.seconds:
-            seconds = run.process_seconds if figures.seconds is None else figures.seconds
-            more = {"seconds": seconds, "source": figures.source, "phases": {}}
-            more["facts"] = run.facts | ({"printed": figures.printed} if figures.printed else {})
-            # Programs round to whole seconds.
-            if seconds > 1.05 * run.process_seconds + 1:
-                self._warn(
-                    f"The program says {seconds:g} s of a run that took "
-                    f"{run.process_seconds:.3g} s as a whole: the figure is of something else, or "
-                    "in another unit"
-                )
-        for name in ("rate", "work"):
-            if (value := getattr(figures, name)) is not None:
-                more[name] = value
-        if figures.phases:
-            whole = more.get("seconds", run.seconds) or math.nan
-            more["phases"] = _with_other(figures.phases, whole)
-        return replace(run, **more)
-
-    def _recorded(self, run: Run, folder: Path) -> Run | None:
-        """Return the run with what its record says; None if there is none."""
-        path = folder / "record.h5"
-        if not (path.exists() or self.command.job):
-            return None
-        try:
-            return _of_record(run, records.read(path))
-        except (OSError, ValueError) as error:
-            # Whatever another program leaves at {output} is its own affair.
-            if self.command.job:
-                return replace(run, outcome=FAILED, reason=f"no usable record: {error}")
-        return None
-
-    def _written(self, made: "_Made", folder: Path) -> str | None:
-        """Return what this run wrote into its file of figures; a copy stays with the run.
-
-        Raises
-        ------
-        MeasureError
-            It wrote nothing.
-        """
-        times = self._time_file(folder)
-        if times is None:
-            return None
-        new = _Written.of(times)
-        if new.status in (None, made.old_times.status):
-            cure = "" if self.case else " (give each run a folder with --case, or use {folder}/...)"
-            raise MeasureError(f"it did not write {times}, which --time-file names{cure}")
-        try:
-            if times.parent != folder:
-                shutil.copyfile(times, folder / "times.txt")
-        except OSError as error:
-            raise MeasureError(f"{times} cannot be read: {error.strerror}") from None
-        # Some programs add to what they find.
-        return new.text.removeprefix(made.old_times.text)
-
-
-@dataclass(frozen=True)
-class _Written:
-    """A file at some time: its size and time, and its text; None and nothing if there is none."""
-
-    status: inputs.Stat | None
-    text: str
-
-    @classmethod
-    def of(cls, path: Path | None) -> "_Written":
-        if path is None or not path.is_file():
-            return cls(None, "")
-        return cls(inputs.stat(path), read_output(path))
-
-
-@dataclass(frozen=True)
-class _Made:
-    """A run that is over: how it ended, what it printed, who looked at it, and its old figures."""
-
-    run: Run
-    ended: Ended
-    printed: str
-    look: Look | None
-    old_times: _Written
-
-
-def _with_other(phases: dict[str, list[float]], seconds: float) -> dict[str, list[float]]:
-    """Return the phases that a program tells of, and what is left of its seconds."""
-    if not phases or "other" in phases:
-        return phases
-    ranks = len(next(iter(phases.values())))
-    told = [sum(values[k] for values in phases.values()) for k in range(ranks)]
-    return {**phases, "other": [max(0.0, seconds - part) for part in told]}
+    def _measured(self, made: Made, folder: Path) -> Run:
+        """Return a run that succeeded with its figures; warn of a time that cannot be."""
+        run = outcome.of(made, self.measure, folder, self.command.job)
+        # Programs round to whole seconds.
+        if run.seconds is not None and run.seconds > 1.05 * run.process_seconds + 1:
+            self._warn(
+                f"The program says {run.seconds:g} s of a run that took "
+                f"{run.process_seconds:.3g} s as a whole: the figure is of something else, or in "
+                "another unit"
+            )
+        return run
 
 
 def _listed(names: list[str]) -> str:
     more = len(names) - 3
     return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
-
-
-def _of_record(run: Run, record: records.Record) -> Run:
-    """Add what a record says to a run, or that it is not of this run."""
-    figures = summary(record)
-    if reason := _reason_against(run, figures):
-        return replace(run, outcome=FAILED, reason=reason)
-    # Without a kernel phase there is no bandwidth.
-    facts = {name: figures[name] for name in _FACTS if figures[name] is not None}
-    return replace(
-        run,
-        # A launcher of the user's own may reach further than this machine.
-        nodes=figures["nodes"],
-        seconds=figures["seconds"],
-        source="record",
-        work=float(figures["work"]),
-        phases=seconds_of_ranks(record),
-        facts=run.facts | facts | {name: record.attributes[name] for name in ("git", "versions")},
-    )
-
-
-_FACTS = ("job", "variant", "devices", "mpi", "results_sha256", "kernel_gbs", "kernel_bytes",
-          "checks", "warnings", "hosts")  # fmt: skip
-
-
-def _reason_against(run: Run, figures: dict[str, Any]) -> str:
-    """Say why the figures of a record do not count as those of a run; empty if they do."""
-    if figures["ranks"] != run.ranks:
-        said = counted(figures["ranks"], "rank")
-        return f"the record says {said}: is {run.argv[0]} of another MPI than the program?"
-    if run.gpus and figures["devices"] == ["host"]:
-        return "GPUs were asked for, and the record says that none was used"
-    if figures["first_step"]:
-        return "it went on from a checkpoint, so its seconds are those of a part"
-    if not figures["seconds"] > 0:
-        return "its record has no seconds"
-    return str(figures["unchecked"])
 
 
 def _clear(folder: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from rankwise.report.page import sweep_command
-from rankwise.sweep import execute, plan, runner, sweep
+from rankwise.sweep import execute, outcome, plan, sweep
 from rankwise.sweep.folder import load
 from tests.analysis import examples
 
@@ -115,7 +115,7 @@ def test_folder_that_holds_a_limit_alone_is_fresh(rankwise, tmp_path):
 
 def test_facts_of_a_record():
     told = ["2 threads on 1 core of vm"]
-    run = runner._of_record(examples.run(), examples.record(warnings=told))
+    run = outcome.of_record(examples.run(), examples.record(warnings=told))
     assert run.facts["warnings"] == told
     assert (run.facts["kernel_bytes"], run.facts["kernel_gbs"]) == (8e9, 8.0)
     assert run.facts["checks"] == [{"why": "rounding", "error": 0.0, "bound": 0.0}]
@@ -123,7 +123,7 @@ def test_facts_of_a_record():
 
 def test_facts_of_a_record_without_a_kernel_phase(tmp_path):
     record = examples.record()
-    run = runner._of_record(examples.run(), replace(record, timings=record.timings * math.nan))
+    run = outcome.of_record(examples.run(), replace(record, timings=record.timings * math.nan))
     assert "kernel_gbs" not in run.facts
     # Nor is it taken for damage when it is read back.
     examples.write_sweep(tmp_path, examples.plan([1], launches=1), [replace(run, seconds=1.0)])
@@ -132,7 +132,7 @@ def test_facts_of_a_record_without_a_kernel_phase(tmp_path):
 
 def test_an_answer_that_nobody_checked_is_no_measurement():
     why = "the run has checked nothing"
-    run = runner._of_record(examples.run(), examples.record(unchecked=why))
+    run = outcome.of_record(examples.run(), examples.record(unchecked=why))
     assert (run.outcome, run.reason) == ("failed", why)
 
 
@@ -153,7 +153,7 @@ def test_time_outside_of_every_phase_counts(rankwise, tmp_path):
 
 
 def test_a_record_of_a_part_is_no_measurement():
-    run = runner._of_record(examples.run(), examples.record(first_step=7, restarts=1))
+    run = outcome.of_record(examples.run(), examples.record(first_step=7, restarts=1))
     assert run.outcome == "failed"
     assert run.reason == "it went on from a checkpoint, so its seconds are those of a part"
 
@@ -252,7 +252,7 @@ def test_whole_process_seconds_are_not_rounded(tmp_path):
     # subprocess.wait with a time limit looks every 50 ms, and would see the end of this at 0.313 s.
     tries = range(8)
     words = ["sleep", "0.27"]
-    found = [runner.execute(words, dict(os.environ), tmp_path / "o", 10).seconds for _ in tries]
+    found = [execute.execute(words, dict(os.environ), tmp_path / "o", 10).seconds for _ in tries]
     assert 0.27 < min(found) < 0.313
 
 
@@ -292,7 +292,7 @@ def test_failed_timed_out_and_killed_runs_are_recorded(rankwise, tmp_path):
 
 def test_direct_kill_is_told_by_name(tmp_path):
     words = ["sh", "-c", "kill -KILL $$"]
-    ended = runner.execute(words, dict(os.environ), tmp_path / "o.txt", 10)
+    ended = execute.execute(words, dict(os.environ), tmp_path / "o.txt", 10)
     assert (ended.outcome, ended.reason) == ("killed", "killed by SIGKILL")
 
 
@@ -308,7 +308,7 @@ def test_nothing_is_left_of_a_run(tmp_path, timeout):
     sleep.symlink_to("/usr/bin/sleep")
     rest = "exit 0" if timeout == 10 else "trap 'exit 0' TERM; wait"
     text = f"(trap '' TERM; {sleep} 47) & {sleep} 48 & {rest}"
-    ended = runner.execute(["sh", "-c", text], dict(os.environ), tmp_path / "o.txt", timeout)
+    ended = execute.execute(["sh", "-c", text], dict(os.environ), tmp_path / "o.txt", timeout)
     assert ended.outcome == ("ok" if timeout == 10 else "timed out")
     # What is killed takes a moment to go where the machine is busy; by itself it goes much later.
     end = time.monotonic() + 5
@@ -319,7 +319,7 @@ def test_nothing_is_left_of_a_run(tmp_path, timeout):
 
 def test_too_much_output_ends_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "_MOST_OUTPUT", 2**20)
-    ended = runner.execute(["yes"], dict(os.environ), tmp_path / "o.txt", 60)
+    ended = execute.execute(["yes"], dict(os.environ), tmp_path / "o.txt", 60)
     assert (ended.outcome, ended.reason) == ("failed", "it printed more than 1 MiB")
     assert ended.seconds < 30
 
@@ -456,7 +456,7 @@ def test_job_that_says_no(rankwise, tmp_path):
 )
 def test_a_record_is_that_of_its_ranks(ranks, said):
     run = replace(examples.run(), ranks=3, argv=["srun"])
-    run = runner._of_record(run, examples.record(ranks=ranks))
+    run = outcome.of_record(run, examples.record(ranks=ranks))
     if said is None:
         assert (run.outcome, run.reason) == ("ok", "")
     else:
