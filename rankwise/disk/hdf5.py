@@ -40,6 +40,10 @@ class Elsewhere(ValueError):
     """What a name stands for lies in another file."""
 
 
+# Of IEEE 754: positions of sign, exponent and mantissa with the sizes of the latter two, and bias.
+_FLOATS = ((15, 10, 5, 0, 10, 15), (31, 23, 8, 0, 23, 127), (63, 52, 11, 0, 52, 1023))
+
+
 def find(file: Any, name: str, allow_external: bool = False) -> Any:
     """Return a group or dataset of an open file.
 
@@ -152,11 +156,14 @@ def element_type(identifier: Any) -> np.dtype:
     from h5py import h5t
 
     kind = identifier.get_type()
-    kinds = {kind.get_class()}
-    if kinds == {h5t.COMPOUND}:
-        kinds = {kind.get_member_class(k) for k in range(kind.get_nmembers())}
+    kinds = [kind]
+    if kind.get_class() == h5t.COMPOUND:
+        kinds = [kind.get_member_type(k) for k in range(kind.get_nmembers())]
     # For a type of 64 KiB that nests thousands of others h5py takes minutes and all memory.
-    plain = kinds <= {h5t.INTEGER, h5t.FLOAT, h5t.STRING, h5t.ENUM}
+    plain = {each.get_class() for each in kinds} <= {h5t.INTEGER, h5t.FLOAT, h5t.STRING, h5t.ENUM}
+    # h5py takes floats of other formats for larger ones, which then lie one over the other.
+    floats = [each for each in kinds if each.get_class() == h5t.FLOAT]
+    plain = plain and all((*f.get_fields(), f.get_ebias()) in _FLOATS for f in floats)
     return identifier.dtype if plain else np.dtype(object)
 
 

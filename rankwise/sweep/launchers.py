@@ -19,7 +19,7 @@ from rankwise.sweep.mpi import Linked
 # smaller than the allocation, or shaped otherwise, must see only what is true of any step.
 _FOR_STEPS = re.compile(
     r"SLURM_(CONF|JOBID|JOB_\w+|ARRAY_\w+|SUBMIT_\w+|CLUSTER_NAME|MPI_TYPE|NODELIST|TOPOLOGY_\w+"
-    r"|PMIX\w*|NETWORK|TASK_PROLOG|TASK_EPILOG)"
+    r"|PMIX\w*|NETWORK|TASK_PROLOG|TASK_EPILOG|RESTART_COUNT)"
 )
 # The launchers of MPI read some of these to find the nodes, but none that says how a step looks.
 _NOT_FOR_STEPS = (

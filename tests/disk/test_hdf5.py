@@ -143,6 +143,36 @@ def test_types_in_types_are_not_looked_at(file):
     assert hdf5.whole(file, "table").dtype == table.dtype
 
 
+def odd_float():
+    """A double of another bias, which h5py takes for a float of sixteen bytes in eight."""
+    kind = h5py.h5t.IEEE_F64LE.copy()
+    kind.set_ebias(919)
+    return kind
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_floats_of_another_format_are_not_read(tmp_path, table):
+    """One damaged byte of a record made HDF5 write beyond its memory."""
+    kind = odd_float()
+    if table:
+        kind = h5py.h5t.create(h5py.h5t.COMPOUND, 16)
+        kind.insert(b"odd", 0, odd_float())
+        kind.insert(b"plain", 8, h5py.h5t.IEEE_F64LE)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        space = h5py.h5s.create_simple((3,))
+        h5py.h5d.create(file.id, b"x", kind, space)
+        assert hdf5.element_type(file["x"].id) == np.dtype(object)
+        with pytest.raises(ValueError, match="'x' is no dataset of numbers"):
+            hdf5.whole(file, "x")
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", ">f4", ">f8"])
+def test_floats_of_ieee_are_read(tmp_path, kind):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.arange(3, dtype=kind)
+        assert hdf5.whole(file, "x").tolist() == [0, 1, 2]
+
+
 def test_many_names_of_one_dataset_count_each(file, monkeypatch):
     monkeypatch.setattr(hdf5, "_HARMLESS_BYTES", 10**6)
     file.create_dataset("packed", data=np.zeros(10**6), compression="gzip")
