@@ -33,7 +33,6 @@ EXAMPLES = """examples:
   rankwise sweep --ranks 1,2 -- ./any_mpi_program --size 1000
   rankwise sweep --mode weak --weak 'n=1000*ranks**0.5' -- ./program --size {n}
   rankwise sweep --launcher 'mpiexec -n {ranks}' --cores 128 -- ./program
-
   rankwise sweep --seconds 'Loop time of (\\S+)' --case lj --report -- lmp -in in.lj
 
 In the command {ranks}, {threads}, {output} and {folder} are replaced by the rank count, the threads
