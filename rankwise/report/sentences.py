@@ -685,9 +685,9 @@ def _pattern(plan: dict[str, Any]) -> str:
     where = f" in {file}" if file else ""
     if pattern.startswith("json:"):
         return f' ("{pattern.removeprefix("json:")}"{where})'
-    before = re.sub(r"\\s[*+]?|[ .][*+]|\^", " ", pattern.partition("(")[0])
-    before = " ".join(before.split()).rstrip("=: ")
-    if not before or re.search(r"[\\\[\]{}*+?|$]", before):
+    head = pattern.partition("(")[0]
+    before = " ".join(re.sub(r"\\s[*+]?| [*+]|\^|\.", " ", head).split()).rstrip("=: ")
+    if not before or ".*" in head or ".+" in head or re.search(r"[\\\[\]{}*+?|$]", before):
         return f" ({where.strip()})" if where else ""
     return f' ("{before}"{where})'
 

@@ -126,12 +126,23 @@ def _entries(folder: Path, out: set[Path]) -> list[tuple[str, bool]]:
             found.append((str(inside / name), True))
         for name in sorted(files):
             path = here / name
+            if is_log(path):
+                continue
             if not path.is_file():
                 raise OSError(0, "neither a file nor a folder", str(path))
             if not os.access(path, os.R_OK):
                 raise OSError(0, "cannot be read", str(path))
             found.append((str(inside / name), False))
     return found
+
+
+def is_log(path: Path) -> bool:
+    """Whether a file is what this sweep, or a batch job of Slurm, prints: no input."""
+    if fnmatch(path.name, "slurm-*.out"):
+        return True
+    with suppress(OSError):
+        return any(os.path.samestat(path.stat(), os.fstat(number)) for number in (1, 2))
+    return False
 
 
 def _raise(error: OSError) -> None:

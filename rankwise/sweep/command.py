@@ -140,9 +140,9 @@ class Command:
         """
         if not words:
             raise UsageError("no command: put it after --, for example -- jobs/sum_squares.py")
-        if launcher := next((word for word in _started(words) if _is_launcher(word)), None):
+        if Path(first := mpi.started(words)).name in _LAUNCHERS or mpi.is_launcher(first):
             raise UsageError(
-                f"leave out {launcher}: the sweep starts the ranks itself; see --launcher"
+                f"leave out {first}: the sweep starts the ranks itself; see --launcher"
             )
         growth = None if weak is None else Growth.parse(weak)
         script = _script(words, case)
@@ -271,19 +271,6 @@ def _script(words: list[str], case: Case | None) -> Path | None:
     while rest and rest[0].startswith("-") and rest[0][:2] not in ("-c", "-m"):
         rest = rest[2:] if rest[0] in ("-W", "-X") else rest[1:]
     return place(rest[0]) if rest and rest[0].endswith(".py") else None
-
-
-def _started(words: list[str]) -> list[str]:
-    """Return the first word, and the one that is started behind `env`, `time` and the like."""
-    rest = list(words)
-    while len(rest) > 1 and (Path(rest[0]).name in mpi.WRAPPERS or rest[0][:1] == "-"):
-        rest = rest[1:]
-        rest = rest[1:] if "=" in rest[0] and len(rest) > 1 else rest
-    return [words[0], rest[0]]
-
-
-def _is_launcher(word: str) -> bool:
-    return Path(word).name in _LAUNCHERS or mpi.is_launcher(word)
 
 
 def _is_python(word: str) -> bool:

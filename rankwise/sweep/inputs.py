@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankwise.node import code
-from rankwise.sweep.case import Case
+from rankwise.sweep.case import Case, is_log
 from rankwise.sweep.command import Command
 
 # Larger files are told apart by size and time alone: to read them before each sweep takes long.
@@ -149,7 +149,7 @@ def _look_into(folder: Path, prefix: str, levels: int, ours: Path, found: dict[s
                 if levels > 1 and Path(entry.path).resolve() != ours:
                     inside = f"{prefix}{entry.name}/"
                     _look_into(Path(entry.path), inside, levels - 1, ours, found)
-            else:
+            elif not is_log(Path(entry.path)):
                 status = entry.stat()
                 found[prefix + entry.name] = (status.st_size, status.st_mtime_ns)
         except OSError:

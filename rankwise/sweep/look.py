@@ -1,7 +1,7 @@
 """The ranks of a running program: which MPI they loaded, what they were told, where they are."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rankwise.ranks.words import counted, numbers
@@ -10,7 +10,8 @@ from rankwise.sweep.launchers import Launcher
 from rankwise.sweep.mpi import Linked
 from rankwise.sweep.probe import Place, Wanted
 
-# As often ranks with MPI are seen to be well before nobody looks any more: for about two seconds.
+# As often ranks with MPI are seen to be well before nobody looks any more, or to be ill before the
+# run is ended: for about three seconds.
 _LOOKS = 8
 _UNKNOWN = Linked()
 
@@ -37,7 +38,7 @@ class Look:
     ranks : int
         Most ranks that were seen at a time.
     alone : str
-        Why ranks do not work together, if none was told which it is.
+        Why ranks do not work together, if none was told which it is when they were last seen.
     """
 
     MARK = "RANKWISE_RUN"
@@ -52,6 +53,7 @@ class Look:
     alone: str = ""
     _before: str = ""
     _well: int = 0
+    _ill: int = 0
 
     def __call__(self) -> str:
         """Say why the run is to be ended; empty if nothing is wrong."""
@@ -59,44 +61,65 @@ class Look:
         if self._well >= _LOOKS:
             return ""
         seen = self._fault(_ranks(f"{self.MARK}={self.mark}"))
-        # What was seen once may be of a process that was about to begin or to end.
-        before, self._before = self._before, seen
+        # A process may be about to begin or to end, or a short one that prepares the program.
+        self._ill = self._ill + 1 if seen and seen == self._before else 0
+        self._before = seen
         self._well += self.ranks > 0 and not seen
-        return seen if seen and seen == before else ""
+        return seen if self._ill >= _LOOKS else ""
 
     def _fault(self, ranks: "list[_Rank]") -> str:
         if not ranks:
             return ""
-        self.library, self.ranks = ranks[0].library, max(self.ranks, len(ranks))
-        host, told_ones = os.uname().nodename, [rank for rank in ranks if rank.told]
-        family = mpi.family_of(self.library) or ""
-        self.alone = ""
-        if not told_ones and self.point.ranks > 1 and not (self.linked.own_way or self.copies):
-            alone = probe.alone("the program", family, self.library)
-            self.alone = f"{self.launcher.path} {alone}; {probe.cure(self.launcher, family)}"
-            return self.alone
+        self.library = ranks[0].library
         if not self.launcher.starts_ranks:
+            self.ranks = max(self.ranks, sum(rank.told for rank in ranks))
             return ""
-        if self.point.nodes == 1 and len(told_ones) > self.point.ranks:
-            return (
-                f"on {counted(self.point.ranks, 'rank')} the program started "
-                f"{counted(len(told_ones), 'rank')}: leave mpirun out of it, or say --launcher "
-                "'env N={ranks}' if it is to start $N ranks itself"
-            )
-        places = [Place(host, rank.cpus, os.cpu_count() or 1) for rank in ranks if rank.cpus]
-        seen = probe.crowded(places, self.point) if len(places) > 1 else ""
+        ranks = [rank for rank in ranks if not rank.inside]
+        self.ranks = max(self.ranks, len(ranks))
+        return self._untold(ranks) or self._many(ranks) or self._crowded(ranks)
+
+    def _untold(self, ranks: "list[_Rank]") -> str:
+        family = mpi.family_of(self.library)
+        free = self.linked.own_way or self.copies or family is None
+        self.alone = ""
+        if self.point.ranks > 1 and not free and not any(rank.told for rank in ranks):
+            alone = probe.alone("the program", str(family), self.library)
+            cure = probe.cure(self.launcher, str(family))
+            self.alone = f"{self.launcher.path} {alone}; {cure}"
+        return self.alone
+
+    def _many(self, ranks: "list[_Rank]") -> str:
+        told = sum(rank.told for rank in ranks)
+        if self.point.nodes != 1 or told <= self.point.ranks:
+            return ""
+        return (
+            f"on {counted(self.point.ranks, 'rank')} the program started {counted(told, 'rank')}: "
+            "leave mpirun out of it, or say --launcher 'env N={ranks}' if it is to start $N ranks "
+            "itself"
+        )
+
+    def _crowded(self, ranks: "list[_Rank]") -> str:
+        # Before its first parallel region a rank has one thread, which OpenMP may have bound.
+        begun = all(rank.threads >= self.point.threads for rank in ranks)
+        host, online = os.uname().nodename, os.cpu_count() or 1
+        places = [Place(host, rank.cpus, online) for rank in ranks if rank.cpus]
+        seen = probe.crowded(places, self.point) if begun and len(places) > 1 else ""
         return f"in the running program {seen}" if seen else ""
 
 
 @dataclass(frozen=True)
 class _Rank:
+    """A process with MPI: whether it knows which rank it is, and whether another has started it."""
+
     library: str
     told: bool
     cpus: tuple[int, ...]
+    threads: int
+    inside: bool = False
 
 
 def _ranks(variable: str) -> list[_Rank]:
-    """Return the ranks here that have a variable, of those that this user may look at."""
+    """Return the processes with MPI that have a variable, of those that this user may look at."""
     found, parents = {}, {}
     for process in Path("/proc").iterdir():
         # Read first: of a process that has just ended nothing else is known.
@@ -105,15 +128,19 @@ def _ranks(variable: str) -> list[_Rank]:
             continue
         parents[process.name] = _status(process).get("PPid", "")
         library = _mpi_of(process)
-        if family := mpi.family_of(library):
+        # What the first process of all looks after has left its parents: no launcher waits for it.
+        if library and parents[process.name] not in ("", "0", "1"):
             names = {line.partition("=")[0] for line in environment}
-            found[process.name] = _Rank(library, probe.told(family, names), _cpus_of(process))
+            told = probe.told(mpi.family_of(library), names)
+            cpus = [_cpus_of(thread) for thread in process.glob("task/*")]
+            union = tuple(sorted(frozenset().union(*cpus)))
+            found[process.name] = _Rank(library, told, union, len(cpus))
 
-    def of_rank(process: str) -> bool:
+    def inside(process: str) -> bool:
         parent = parents.get(process, "")
-        return parent in found or (parent in parents and of_rank(parent))
+        return parent in found or (parent in parents and inside(parent))
 
-    return [rank for process, rank in found.items() if not of_rank(process)]
+    return [replace(rank, inside=inside(process)) for process, rank in found.items()]
 
 
 def _environment(process: Path) -> list[str]:
@@ -130,7 +157,7 @@ def _mpi_of(process: Path) -> str:
     except OSError:
         return ""
     files = {line.split(maxsplit=5)[-1] for line in maps.splitlines() if "/libmpi" in line}
-    return next((path for path in sorted(files) if mpi.family_of(path)), "")
+    return next((path for path in sorted(files) if mpi.is_mpi(path)), "")
 
 
 def _status(process: Path) -> dict[str, str]:
@@ -142,7 +169,7 @@ def _status(process: Path) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def _cpus_of(process: Path) -> tuple[int, ...]:
-    """Return the CPUs that any thread of a process may run on."""
-    masks = [_status(thread).get("Cpus_allowed_list", "") for thread in process.glob("task/*")]
-    return tuple(sorted({cpu for mask in masks if mask for cpu in numbers(mask)}))
+def _cpus_of(thread: Path) -> frozenset[int]:
+    """Return the CPUs that a thread may run on."""
+    mask = _status(thread).get("Cpus_allowed_list", "")
+    return frozenset(numbers(mask)) if mask else frozenset()

@@ -32,6 +32,7 @@ _UNITS = re.compile(
 )
 # Slurm's and many others': 3-01:02:03, 01:02:03, 02:03.5.
 _CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)")
+_FIRST_SLICE = 2**12
 _WEIGHTS = (86400, 3600, 60, 1)
 # What srun --label, mpirun -prepend-rank and mpirun --tag-output put before each line of a rank.
 _LABEL = re.compile(r"^ *(?:(\d+): ?|\[(\d+)\] ?|\[\d+,(\d+)\]<\w+>: ?)", re.MULTILINE)
@@ -284,7 +285,11 @@ def seconds_of(text: str) -> float | None:
     match = _CLOCK.fullmatch(text) or (_UNITS.fullmatch(text) if text else None)
     if match is None:
         return None
-    parts = [float(re.sub("[dD]", "e", part)) if part else 0.0 for part in match.groups()]
+    groups = match.groups()
+    if match.re is _CLOCK and groups[0] and not groups[1]:
+        # Of Slurm: days-hours:minutes.
+        groups = (groups[0], *groups[2:], None)
+    parts = [float(re.sub("[dD]", "e", part)) if part else 0.0 for part in groups]
     return sum(weight * part for weight, part in zip(_WEIGHTS, parts, strict=True))
 
 
@@ -328,18 +333,36 @@ def _lines_in(stream: list[tuple[int, str]]) -> list[tuple[int, dict[str, Any]]]
 
 def _objects_in(stream: list[tuple[int, str]]) -> list[tuple[int, dict[str, Any]]]:
     text = "\n".join(line for _, line in stream)
-    decoder, found, where = json.JSONDecoder(), [], 0
-    counted, lines = 0, 0
+    found, where, counted, lines = [], 0, 0, 0
     while (where := text.find("{", where)) >= 0:
-        try:
-            value, end = decoder.raw_decode(text, where)
-        except (ValueError, RecursionError, OverflowError):
+        value, length = _object_at(text, where)
+        if value is None:
             where += 1
             continue
-        lines += text.count("\n", counted, end)
+        where += length
+        lines += text.count("\n", counted, where)
+        counted = where
         found.append((stream[lines][0], value))
-        counted = where = end
     return found
+
+
+def _object_at(text: str, where: int) -> tuple[dict[str, Any] | None, int]:
+    """Return the object that begins at a brace, and its length; None if there is none.
+
+    A little of the text at first: an error takes time in proportion to all that it was given.
+    """
+    size = _FIRST_SLICE
+    while True:
+        part = text[where : where + size]
+        try:
+            return json.JSONDecoder().raw_decode(part)
+        except json.JSONDecodeError as error:
+            cut = error.pos >= len(part) - 20 or error.msg.startswith("Unterminated")
+            if len(part) < size or not cut:
+                return None, 0
+        except (ValueError, RecursionError, OverflowError):
+            return None, 0
+        size *= 16
 
 
 def _line(output: str) -> tuple[dict[str, Any], int]:

@@ -33,7 +33,7 @@ GIVEN = {
 _SLURM_PMI = re.compile(r"^libpmi2?\.so")
 _RELATIVES = "MPICH or one of its relatives (Intel, Cray, MVAPICH)"
 # They start the word after their own options.
-WRAPPERS = {"chrt", "env", "ionice", "nice", "numactl", "perf", "setarch", "stdbuf", "taskset",
+_WRAPPERS = {"chrt", "env", "ionice", "nice", "numactl", "perf", "setarch", "stdbuf", "taskset",
              "time", "timeout"}  # fmt: skip
 _LAUNCHERS = re.compile(
     r"(mpirun|mpiexec|orterun|prterun)([._-](hydra|intel|mpich\d?|mvapich\d?|openmpi))?"
@@ -85,6 +85,11 @@ def family_of(library: str) -> str | None:
     """Return the family of an MPI library by the name of its file; None if it is none."""
     name = library.rpartition("/")[2]
     return next((family for family, names in _FAMILIES.items() if names.match(name)), None)
+
+
+def is_mpi(library: str) -> bool:
+    """Whether a file is a library of MPI, also one that may belong to either family."""
+    return family_of(library) is not None or "/libmpi_abi.so" in library
 
 
 def described(family: str | None) -> str:
@@ -169,15 +174,26 @@ def _imports(script: Path) -> set[str] | None:
     return {name.partition(".")[0] for name in names}
 
 
+def started(words: Sequence[str]) -> str:
+    """Return the word of a command that is the program, also behind `env`, `numactl` and so on."""
+    rest = list(words)
+    if Path(rest[0]).name == "perf":
+        rest = [rest[0], *rest[2:]]
+    if Path(rest[0]).name not in _WRAPPERS:
+        return rest[0]
+    for k, word in enumerate(rest[1:], 1):
+        if word[:1] != "-" and "=" not in word and (is_launcher(word) or shutil.which(word)):
+            return started(rest[k:])
+    return rest[0]
+
+
 def _binary(words: Sequence[str], program: Path | None) -> Path | None:
-    """Return the program that a command starts, also behind `env`, `numactl` and the like."""
-    if program is None or program.name not in WRAPPERS:
+    """Return the file of the program that a command starts."""
+    word = started(words)
+    if word == words[0]:
         return program
-    for word in words[1:]:
-        found = shutil.which(word) if word[:1] != "-" and "=" not in word else None
-        if found and Path(found).name not in WRAPPERS:
-            return Path(found)
-    return program
+    found = shutil.which(word)
+    return Path(found) if found else program
 
 
 def _ldd(program: Path) -> list[str]:

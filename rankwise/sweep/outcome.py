@@ -144,8 +144,9 @@ def _written(old: Written, folder: Path) -> str | None:
             shutil.copyfile(old.path, folder / "times.txt")
         except OSError as error:
             raise MeasureError(f"{old.path} cannot be copied: {error.strerror}") from None
-    # Some programs add to what they find.
-    return new.text.removeprefix(old.text)
+    # Some programs add lines to what they find.
+    added = len(new.text) > len(old.text) and old.text.endswith("\n")
+    return new.text.removeprefix(old.text) if added else new.text
 
 
 def _recorded(run: Run, folder: Path, job: bool) -> Run | None:

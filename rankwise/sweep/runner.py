@@ -12,7 +12,7 @@ from rankwise.node.code import git_commit
 from rankwise.node.load import busy_cores
 from rankwise.ranks.progress import Progress, on_terminal
 from rankwise.ranks.words import counted, duration
-from rankwise.sweep import inputs, launchers, outcome, output, plan, probe
+from rankwise.sweep import inputs, launchers, mpi, outcome, output, plan, probe
 from rankwise.sweep.case import Case
 from rankwise.sweep.command import Command
 from rankwise.sweep.execute import Ended, execute
@@ -320,9 +320,6 @@ class Runner:
         # A job looks by itself, and its record tells how many ranks it had.
         if ranks in self._looked or self.command.job:
             return None
-        # One rank is alone in any case, but a script may start any number.
-        if ranks == 1 and self.launcher.starts_ranks:
-            return None
         sizes = (ranks, self.plan["threads"], self.plan["gpus_per_rank"])
         point = probe.wanted(self.launcher, self.found, *sizes)
         return Look(mark, point, self.launcher, self.linked, bool(self.plan["copies"]))
@@ -347,7 +344,7 @@ class Runner:
                     f"Where {counted(ranks, 'rank')} were to be started, the program started "
                     f"{look.ranks} on this node"
                 )
-        elif not self.linked.sure and ranks > 1 and not look.copies:
+        elif ranks > 1 and not look.copies and not any(map(mpi.is_mpi, self.linked.libraries)):
             self._judge_output(ranks, text)
 
     def _judge_output(self, ranks: int, text: str) -> None:

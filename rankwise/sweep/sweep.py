@@ -225,10 +225,11 @@ def _run(runner: Runner, args: argparse.Namespace, new: list[Path] | None) -> in
         # Nothing was measured: what was made for it would be in the way.
         if new is not None:
             plan_and_lock = (runner.folder / name for name in (PLAN, ".lock"))
-            for path in (*runner.folder.glob("probe*"), *plan_and_lock):
-                path.unlink()
-            for path in new:
-                path.rmdir()
+            with suppress(OSError):
+                for path in (*runner.folder.glob("probe*"), *plan_and_lock):
+                    path.unlink(missing_ok=True)
+                for path in new:
+                    path.rmdir()
         raise
     _remark(runner)
     return runner.run(args.retry_failed)
@@ -244,7 +245,8 @@ def _case(args: argparse.Namespace) -> Case | None:
 
 def _write_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, Any]:
     """Write ``sweep.json`` and return it: the earlier one, if a sweep is to go on."""
-    goes_on = (folder / PLAN).exists()
+    # Where nothing was measured, the first run may have been refused: for that there is a cure.
+    goes_on = (folder / PLAN).exists() and any(folder.glob("runs/*/run.json"))
     if goes_on:
         earlier = _same_plan(folder, args, wanted)
         own = ("libraries", "mpi", "launcher_path")

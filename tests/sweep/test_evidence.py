@@ -89,6 +89,9 @@ def test_figures_that_are_added_to_a_file_are_those_of_the_run(rankwise, tmp_pat
     case.mkdir()
     (case / "t.txt").write_text("took 1 s\n")
     words = [*ONE, "--case", "case", "--time-file", "t.txt", "--seconds", r"took (\S+)"]
+    # Written anew with the same figure, it is a figure of this run.
+    again = "sleep 0.01; echo took 1 s > t.txt"
+    assert rankwise("sweep", *words, "--folder", "0", "--", "sh", "-c", again).returncode == 0
     rankwise("sweep", *words, "--folder", "a", "--", "sh", "-c", "echo took 2 s >> t.txt")
     (run,) = load(tmp_path / "a").runs
     assert run.seconds == 2
@@ -262,7 +265,11 @@ def test_weak_scaling_with_an_input_for_each_count(rankwise, tmp_path):
     [
         (["mpirun.openmpi", "-n", "2", "true"], "leave out mpirun.openmpi"),
         (["time", "mpirun", "-n", "2", "true"], "leave out mpirun"),
-        (["env", "A=1", "mpiexec", "-n", "2", "true"], "leave out mpiexec"),
+        (
+            ["env", "A=1", "B=2", "nice", "-n", "5", "mpiexec", "-n", "2", "true"],
+            "leave out mpiexec",
+        ),
+        (["taskset", "-c", "0,1", "mpirun.openmpi", "true"], "leave out mpirun.openmpi"),
         (["./text"], "./text cannot be executed: chmod +x ./text"),
         (["lmp -in in.lj"], "there is no program lmp -in in.lj: leave out the quotes"),
     ],
@@ -297,6 +304,25 @@ def test_a_touched_script_is_the_same(rankwise, tmp_path):
     words = script(tmp_path, "touch run.sh\n")
     done = rankwise("sweep", "--ranks", "1", "--launches", "3", "--", *words)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_the_sweep_prints_into_the_case_is_no_input(tmp_path):
+    (tmp_path / "in").touch()
+    words = f"{sys.executable} -m rankwise sweep --case . --ranks 1 --launches 2 -- true"
+    command = ["bash", "-c", f"{words} > sweep.log 2>&1"]
+    assert subprocess.run(command, cwd=tmp_path, timeout=LIMIT).returncode == 0
+    (tmp_path / "slurm-7.out").touch()
+    (only(tmp_path).folder / "runs" / "strong-1-2" / "run.json").unlink()
+    assert subprocess.run(command, cwd=tmp_path, timeout=LIMIT).returncode == 0
+    assert "going on with" in (tmp_path / "sweep.log").read_text()
+    assert only(tmp_path).missing == []
+
+
+def test_a_refused_first_run_leaves_the_folder_to_the_cure(rankwise, tmp_path):
+    words = ["--ranks", "2", "--launches", "1", "--folder", "s"]
+    lines = "; ".join(f"echo {k}" for k in range(12))
+    assert rankwise("sweep", *words, "--", "sh", "-c", lines).returncode == 2
+    assert rankwise("sweep", "--copies", *words, "--", "sh", "-c", lines).returncode == 0
 
 
 def test_a_library_that_was_updated_is_another_sweep(rankwise, tmp_path):
@@ -371,6 +397,17 @@ def test_a_program_that_starts_its_ranks_itself(rankwise, tmp_path):
     done = rankwise("sweep", *sweep, "--", *words)
     said = "warning: Where 1 rank were to be started, the program started 2 on this node"
     assert said in done.stdout and done.stdout.count("warning") == 1
+
+
+def test_a_script_may_prepare_its_ranks_alone(rankwise, tmp_path):
+    """Serial runs of the same MPI come before the ranks that it starts."""
+    mpirun = Path(sys.executable).parent / "mpirun"
+    wait = f"{sys.executable} -c '{WAIT}'"
+    words = script(tmp_path, f"{wait}; {mpirun} -n $N {wait}\n")
+    sweep = ["--launcher", "env N={ranks}", "--cores", "2", "--ranks", "2", "--launches", "1"]
+    done = rankwise("sweep", *sweep, "--", *words)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stdout
 
 
 def test_a_program_without_mpi_is_never_refused(rankwise, tmp_path):

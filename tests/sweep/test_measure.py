@@ -58,6 +58,7 @@ def options(**given):
         ("01:02:03", 3723),
         ("02:03.5", 123.5),
         ("3-01:02:03", 262923),
+        ("1-02:03", 93780),
         *((text, None) for text in ("", "abc", "12 ms", "1:2:3:4", "****", "1.2.3", "s", "5 m x")),
     ],
 )
@@ -184,8 +185,10 @@ def test_a_key_may_be_inside(text, values):
 
 def test_objects_of_long_outputs():
     # With a search from the start for each of them it would take minutes.
-    text = '{"t": 1}\n' * 100_000
+    text = 'step { 1 2 } of {"u": [\n{"t": 1}\n' * 100_000
     assert len(values_of("t", text)) == 100_000
+    long = json.dumps({"x": "y" * 10**6, "t": 2})
+    assert values_of("t", f"{{ {long}") == [2]
 
 
 def test_options_are_kept_in_the_plan():
