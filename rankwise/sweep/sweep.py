@@ -18,7 +18,7 @@ from typing import Any
 from rankwise.sweep import interrupts, launchers, mpi, plan
 from rankwise.sweep.case import Case
 from rankwise.sweep.command import PLACES, Command
-from rankwise.sweep.folder import LIMIT, OK, PLAN, FolderError, Run, load, write_json
+from rankwise.sweep.folder import LIMIT, OK, PLAN, FolderError, Run, load, read_plan, write_json
 from rankwise.sweep.inputs import Inputs, differences
 from rankwise.sweep.interrupts import Interrupted
 from rankwise.sweep.launchers import UsageError
@@ -232,7 +232,12 @@ def _run(runner: Runner, args: argparse.Namespace, new: list[Path] | None) -> in
                     path.rmdir()
         raise
     _remark(runner)
-    return runner.run(args.retry_failed)
+    try:
+        return runner.run(args.retry_failed)
+    except UsageError:
+        if not any(runner.folder.glob("runs/*/run.json")):
+            write_json(runner.folder / PLAN, {**runner.plan, "refused": True})
+        raise
 
 
 def _case(args: argparse.Namespace) -> Case | None:
@@ -245,8 +250,8 @@ def _case(args: argparse.Namespace) -> Case | None:
 
 def _write_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, Any]:
     """Write ``sweep.json`` and return it: the earlier one, if a sweep is to go on."""
-    # Where nothing was measured, the first run may have been refused: for that there is a cure.
-    goes_on = (folder / PLAN).exists() and any(folder.glob("runs/*/run.json"))
+    # With what cures it, a sweep that was refused in its first run is another one.
+    goes_on = (folder / PLAN).exists() and not read_plan(folder).get("refused")
     if goes_on:
         earlier = _same_plan(folder, args, wanted)
         own = ("libraries", "mpi", "launcher_path")
