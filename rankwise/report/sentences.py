@@ -202,10 +202,10 @@ def recommendation(series: Series, target: float, oversubscribed: bool) -> str:
     if not fair:
         return "No recommendation: every point has more ranks x threads than cores."
     best = next((point for point in fair if point.ranks == series.recommended), None)
-    doubts = [str(p.ranks) for p in fair if doubtful(p) and p.efficiency.value >= target]
+    doubts = [p.ranks for p in fair if doubtful(p) and p.efficiency.value >= target]
     doubt = ""
     if doubts:
-        counts = _ranks([int(ranks) for ranks in doubts])
+        counts = _ranks(doubts)
         doubt = f" Not considered: {counts}, above 100 % without an interval to show that it is so."
     of = _of_what(series)
     if best is None:
@@ -359,7 +359,7 @@ def warnings(analysis: Analysis) -> tuple[str, ...]:
     found += [f"{text}." for text in (*analysis.damaged, *(analysis.plan.get("warnings") or ()))]
     found += _left_behind(runs, analysis.plan) + _by_ranks(analysis)
     if kinds(analysis.plan):
-        cores = _either(sorted(set(analysis.plan["cores"])))
+        cores = " and ".join(map(str, sorted(set(analysis.plan["cores"]))))
         found.append(
             f"The nodes are of different kinds, with {cores} cores: figures of counts on different "
             "nodes, and laws fitted across them, mix their speeds."
@@ -543,10 +543,6 @@ def _by_ranks(analysis: Analysis) -> list[str]:
         "The command differs between rank counts ({ranks}): if the problem does too, this is not "
         "strong scaling (--mode weak)."
     ]
-
-
-def _either(values: Sequence[int]) -> str:
-    return " and ".join(map(str, values))
 
 
 def _ranks(counts: Sequence[int]) -> str:

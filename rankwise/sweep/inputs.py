@@ -81,9 +81,9 @@ class Inputs:
         return _fingerprint(name, self.files[name], by_time)
 
 
-def differences(earlier: dict[str, str] | None, now: dict[str, str]) -> list[str]:
-    """Return the names of what a sweep that goes on would find changed; none if nobody noted it."""
-    return [name for name, known in (earlier or {}).items() if now.get(name) != known]
+def differences(earlier: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Return the names of what a sweep that goes on would find changed."""
+    return [name for name, known in earlier.items() if now.get(name) != known]
 
 
 def _fingerprint(name: str, paths: tuple[Path, ...], by_time: Iterable[str]) -> str:

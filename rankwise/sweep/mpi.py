@@ -41,7 +41,7 @@ _LAUNCHERS = re.compile(
 # Names of files are bytes.
 _ANY = "surrogateescape"
 _LOADED = """
-import re, mpi4py
+import mpi4py
 mpi4py.rc.initialize = False
 from mpi4py import MPI
 MPI.Get_library_version()

@@ -69,7 +69,7 @@ def end_of(text: str) -> str:
 
 def error_line(end: str) -> str:
     """Return the line that says best what went wrong, of the last lines of a program."""
-    lines = [line.strip() for line in end.splitlines() if line.strip()]
+    lines = [line.strip() for line in end.splitlines() if any(map(str.isalnum, line))]
     errors = [line for line in lines if _ERROR.search(line)]
     chosen = (errors or lines or [""])[-1]
     return "".join(c for c in chosen if c.isprintable())[:200]

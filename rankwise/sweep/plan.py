@@ -115,7 +115,6 @@ def make(
         "keep": args.keep or None,
         "copies": args.copies or None,
         "mpi": {"family": linked.family, "library": linked.library},
-        "launcher_path": launcher.path,
         "libraries": list(linked.libraries),
         "warnings": [],
     }

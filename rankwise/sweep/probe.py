@@ -248,13 +248,10 @@ def _names(hosts: set[str]) -> str:
 
 
 def noted(places: Sequence[Place]) -> dict[str, Any]:
-    """Return what ``sweep.json`` keeps: nodes, and how many cores each rank may use."""
-    widths = sorted({len(place.cores) for place in places})
+    """Return what ``sweep.json`` keeps: the nodes, and whether ranks may move between cores."""
     masks = {(place.host, place.cpus) for place in places}
     return {
         "hosts": sorted({place.host for place in places}),
-        "cores_of_a_rank": widths,
         # Ranks with the same CPUs may be moved from one to the other.
-        "floating": len(masks) < len(places) or (len(places) == 1 and widths[0] > 1),
-        "gpus": sorted({place.gpus for place in places}),
+        "floating": len(masks) < len(places) or (len(places) == 1 and len(places[0].cores) > 1),
     }

@@ -47,7 +47,7 @@ _TRIES = 3
 _MOST_NAMES = 10
 
 
-@dataclass(frozen=True)
+@dataclass
 class Runner:
     """Runs what a plan says.
 
@@ -57,9 +57,20 @@ class Runner:
         Of the sweep.
     plan : dict
         ``sweep.json``.
-    command, found, launcher, linked, measure : Command, Resources, Launcher, Linked, Measure
-    case : Case, optional
+    command : Command
+        The program.
+    found : Resources
+        What its ranks may use.
+    launcher : Launcher
+        What starts them.
+    linked : Linked
+        Which MPI the program wants.
+    measure : Measure
+        What is looked for in its output.
+    case : Case or None
+        What each run gets a copy of.
     inputs : Inputs
+        The files that must stay as they are.
     lock : int, optional
         Descriptor of the folder's lock. Launchers inherit it: should this process be killed, the
         folder stays locked for as long as one of them lives.
@@ -79,8 +90,8 @@ class Runner:
     lock: int | None = None
     finished: list[Run] = field(default_factory=list)
     _looked: set[int] = field(default_factory=set)
-    _told: list[bool] = field(default_factory=list)
-    _bars: list[Progress] = field(default_factory=list)
+    _told_changes: bool = False
+    _progress: Progress | None = None
 
     def before(self, ranks: int) -> list[str]:
         """Return what stands before the program at a rank count."""
@@ -143,10 +154,10 @@ class Runner:
 
     def _say(self, text: str) -> None:
         """Print a line, above the one that shows progress if there is one."""
-        if self._bars:
-            self._bars[-1].say(text)
-        else:
+        if self._progress is None:
             print(text, flush=True)
+        else:
+            self._progress.say(text)
 
     def _environment(self, **more: str) -> dict[str, str]:
         return launchers.environment(self.plan["threads"], self.launcher) | more
@@ -164,7 +175,7 @@ class Runner:
         round_of_all = max(_FIRST_FAILURES, len({point[:2] for point in order}))
         # A log gets a line for each run, see `_tell`.
         with Progress(len(order), "run", on_terminal(), len(order) - len(rest)) as progress:
-            self._bars.append(progress)
+            self._progress = progress
             _begin(progress)
             for tried, point in enumerate(rest, 1):
                 run = self.run_one(*point)
@@ -234,10 +245,12 @@ class Runner:
     def _refuse_changes(self) -> None:
         """Raise `UsageError` if a file that decides what is computed is not what it was."""
         if names := self.inputs.changed():
+            cure = " (if a run itself writes it, give each run a folder of its own with --case)"
             raise UsageError(
                 f"{_listed(names)} changed since the sweep began, so that further runs would be "
-                "of another program or input: restore it, or begin a new sweep (if a run itself "
-                "writes it, give each run a folder of its own with --case)"
+                "of another program or input: restore it, or begin a new sweep"
+                + cure
+                * (self.case is None)
             )
 
     def _refuse_written_links(self) -> None:
@@ -297,9 +310,9 @@ class Runner:
 
     def _tell_changes(self, changed: list[str]) -> None:
         """Say once that a run changed files from which another may go on."""
-        if not changed or self._told:
+        if not changed or self._told_changes:
             return
-        self._told.append(True)
+        self._told_changes = True
         where, cure = "the working folder", ": --case gives each run a folder of its own"
         if self.case is not None:
             where, cure = f"{self.case.folder}, and not in its copy", ""

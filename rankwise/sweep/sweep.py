@@ -254,10 +254,8 @@ def _write_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) 
     goes_on = (folder / PLAN).exists() and not read_plan(folder).get("refused")
     if goes_on:
         earlier = _same_plan(folder, args, wanted)
-        own = ("libraries", "mpi", "launcher_path")
-        # What an earlier version of this program did not note.
-        new = {name: wanted[name] for name in ("warnings", "files", "keep", "copies")} | earlier
-        wanted = {**new, **{name: wanted[name] for name in own}, "timeout": args.timeout}
+        now = {name: wanted[name] for name in ("keep", "libraries", "mpi")}
+        wanted = {**earlier, **now, "timeout": args.timeout}
     write_json(folder / PLAN, wanted)
     if goes_on:
         print(f"going on with {folder}", flush=True)
@@ -386,8 +384,9 @@ def _differences(
 ) -> list[str]:
     names = (*_IDENTITY, *(() if args.seed is None else ("seed",)))
     found = [name for name in names if wanted[name] != earlier.get(name)]
-    changed = differences(earlier.get("files"), wanted["files"])
-    return found + changed
+    if "files" not in earlier:
+        return [*found, "its files, of which an earlier version noted nothing"]
+    return found + differences(earlier["files"], wanted["files"])
 
 
 @contextmanager

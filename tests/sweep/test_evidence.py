@@ -230,11 +230,18 @@ def test_a_new_file_in_the_case_is_another_sweep(rankwise, tmp_path):
 def test_what_a_run_writes_beside_its_copy_is_named(rankwise, tmp_path):
     (tmp_path / "case").mkdir()
     (tmp_path / "case" / "in").touch()
-    words = ["--case", "case", "--", "sh", "-c", f"echo > {tmp_path}/case/left; echo $PWD"]
+    words = ["--case", "case", "--", "sh", "-c", f"echo > {tmp_path}/case/left"]
     done = rankwise("sweep", *ONE, "--report", *words)
     assert f"warning: a run changed left in {tmp_path}/case, and not in its copy" in done.stdout
     assert "Files in case, of which each run had a copy, changed" in " ".join(done.stdout.split())
-    # PWD, which some programs trust, is that of the copy.
+
+
+def test_pwd_is_that_of_the_copy(rankwise, tmp_path):
+    """Some programs trust it; a shell would mend it."""
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "in").touch()
+    done = rankwise("sweep", *ONE, "--case", "case", "--", "printenv", "PWD")
+    assert done.returncode == 0
     folder = only(tmp_path).folder / "runs" / "strong-1-1"
     assert (folder / "output.txt").read_text() == f"{folder}/case\n"
 
@@ -298,6 +305,18 @@ def test_an_edited_script_ends_the_sweep(rankwise, tmp_path, where):
     done = rankwise("sweep", "--folder", only(tmp_path).folder, *words)
     assert done.returncode == 2
     assert f"it differs in {where}" in done.stderr
+
+
+def test_a_sweep_that_noted_no_files_is_not_gone_on_with(rankwise, tmp_path):
+    """Nobody would see that its program was another one."""
+    sweep = ["--folder", "s", "--ranks", "1", "--launches", "2", "--", "true"]
+    rankwise("sweep", *sweep)
+    plan = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    del plan["files"]
+    (tmp_path / "s" / "sweep.json").write_text(json.dumps(plan))
+    done = rankwise("sweep", *sweep)
+    assert done.returncode == 2
+    assert "its files, of which an earlier version noted nothing; name another" in done.stderr
 
 
 def test_a_touched_script_is_the_same(rankwise, tmp_path):

@@ -60,6 +60,7 @@ def test_the_programs_own_rules_stay():
     rule = "-" * 74
     alone = f"{rule}\nmpirun has detected an attempt to run as root.\n{rule}\n"
     assert output.of_program(alone) == alone
+    assert output.error_line(alone) == "mpirun has detected an attempt to run as root."
 
 
 @pytest.mark.parametrize("library", ["MPICH", long("Open MPI")])

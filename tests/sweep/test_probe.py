@@ -169,9 +169,7 @@ def test_what_is_kept_of_a_probe():
     bound = probe.noted(placed([0], [1]))
     assert bound == {
         "hosts": ["n1"],
-        "cores_of_a_rank": [1],
         "floating": False,
-        "gpus": ["all of 0"],
     }
     assert probe.noted(placed([0, 1], [0, 1]))["floating"]
     assert probe.noted(placed([0, 1]))["floating"]
