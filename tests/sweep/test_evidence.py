@@ -472,7 +472,7 @@ def sweep_in(tmp_path, words, **options):
     return subprocess.run(command, cwd=tmp_path, timeout=LIMIT, **options)
 
 
-ARROW = ["sh", "-c", r"printf 'kaputt \342\206\222\n\377\n'; exit 3"]
+ARROW = ["sh", "-c", r"printf '\377\nkaputt \342\206\222\n'; exit 3"]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
@@ -483,7 +483,10 @@ def test_any_bytes_in_any_locale(tmp_path, encoding):
     assert (done.returncode, done.stderr) == (1, b"")
     assert len(only(tmp_path).runs) == 2
     shown = "→" if encoding == "utf-8" else r"\u2192"
-    assert f"kaputt {shown}" in done.stdout.decode(encoding)
+    said = done.stdout.decode(encoding)
+    assert said.count(f"failed, exit status 3: kaputt {shown}") == 2
+    # And all that follows.
+    assert "The report is in" in said and r"\xff" in said
 
 
 @pytest.mark.parametrize("streams", [">&- 2>&-", "<&- >&- 2>&-", "> /dev/full 2>&1", "| true"])
