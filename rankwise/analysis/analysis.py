@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rankwise.analysis import laws, statistics
+from rankwise.analysis.cost import Billing, Cost
 from rankwise.analysis.laws import AMDAHL, GUSTAFSON, USL, Law
 from rankwise.analysis.statistics import NOTHING, Estimate
 from rankwise.sweep.folder import FAILED, OK, PROCESS, Limit, Run, Sweep
@@ -29,6 +30,7 @@ _MISFIT = 0.1
 # Less lost time than this has no cause worth naming.
 _LOSS = 0.05
 _CURVE_COUNTS = 50
+_AS_ASKED = Billing()
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,11 @@ class Point:
         Of all ranks together, median; NaN if the program does not tell.
     process_seconds : float
         Of the whole program, from the start of the launcher to its end; median over launches [s].
-    cost : float
-        Core-hours of one run, or GPU-hours if the sweep has GPUs: of the whole program, which is
-        what is charged.
+    cost : Cost
+        Of one run, of the whole program.
+    billed_efficiency : Estimate
+        What the same work costs at the cheapest point, over what it costs here: of the seconds that
+        are compared, on what is billed. NaN where it is not known what is.
     phases : dict of str to float
         Mean over ranks, median over launches [s]; empty without records.
     busiest : dict of str to float
@@ -97,7 +101,8 @@ class Point:
     serial_fraction: Estimate
     work: float
     process_seconds: float
-    cost: float
+    cost: Cost
+    billed_efficiency: Estimate
     phases: dict[str, float]
     busiest: dict[str, float]
     by_rank: bool
@@ -222,7 +227,8 @@ class Series:
     recommended : int or None
         The largest measured rank count with the chosen efficiency, in strong scaling never one
         that is slower than a smaller one, and never one that is superlinear without an interval.
-        None if there is no such count, or only one was measured.
+        Where whole nodes are billed, that is the efficiency of what is billed, and of counts on as
+        many nodes the fastest is taken. None if there is no such count, or only one was measured.
     bottleneck : Bottleneck or None
         None without records, and where no phase takes more than its ideal.
     sources : tuple of str
@@ -263,6 +269,7 @@ class Analysis:
         What was planned and not run.
     damaged : tuple of str
         Runs that cannot be read.
+    billing : Billing
     series : tuple of Series
         Strong first.
     limit : Limit or None
@@ -281,16 +288,12 @@ class Analysis:
     target: float
     oversubscribed: bool
     damaged: tuple[str, ...] = ()
+    billing: Billing = _AS_ASKED
 
     @property
     def failures(self) -> tuple[Run, ...]:
         """Every run that did not succeed."""
         return tuple(run for run in self.runs if run.outcome != OK)
-
-    @property
-    def cost_unit(self) -> str:
-        """``core-hours`` or ``GPU-hours``."""
-        return "GPU-hours" if any(run.gpus for run in self.runs) else "core-hours"
 
 
 @dataclass(frozen=True)
@@ -319,7 +322,12 @@ class _Medians:
         return self.seconds, self.resampled_seconds
 
 
-def analyse(sweep: Sweep, efficiency: float = 0.7, oversubscribed: bool = False) -> Analysis:
+def analyse(
+    sweep: Sweep,
+    efficiency: float = 0.7,
+    oversubscribed: bool = False,
+    billing: Billing = _AS_ASKED,
+) -> Analysis:
     """Reduce a sweep to what its report shows. Never fails for what runs have or have not done.
 
     Parameters
@@ -329,6 +337,8 @@ def analyse(sweep: Sweep, efficiency: float = 0.7, oversubscribed: bool = False)
         The recommended rank count is the largest measured one with at least this efficiency.
     oversubscribed : bool
         Fit laws through, and recommend, points with more ranks x threads than cores as well.
+    billing : Billing
+        What is billed for a run.
 
     Returns
     -------
@@ -339,7 +349,9 @@ def analyse(sweep: Sweep, efficiency: float = 0.7, oversubscribed: bool = False)
     for mode in ("strong", "weak"):
         chosen = [run for run in runs if run.mode == mode]
         if chosen:
-            series.append(_series(mode, chosen, sweep.limit, efficiency, oversubscribed))
+            analysed = _series(mode, chosen, sweep.limit, oversubscribed, billing)
+            best = _recommended(analysed, efficiency, oversubscribed, billing.whole_nodes)
+            series.append(replace(analysed, recommended=best))
     return Analysis(
         sweep.plan,
         runs,
@@ -349,6 +361,7 @@ def analyse(sweep: Sweep, efficiency: float = 0.7, oversubscribed: bool = False)
         efficiency,
         oversubscribed,
         tuple(sweep.damaged),
+        billing,
     )
 
 
@@ -360,13 +373,13 @@ def _checked(run: Run) -> Run:
 
 
 def _series(
-    mode: str, runs: Sequence[Run], limit: Limit | None, target: float, oversubscribed: bool
+    mode: str, runs: Sequence[Run], limit: Limit | None, oversubscribed: bool, billing: Billing
 ) -> Series:
     groups = {
         ranks: [run for run in runs if run.ranks == ranks]
         for ranks in sorted({run.ranks for run in runs})
     }
-    bare = [_bare(group) for group in groups.values()]
+    bare = [_bare(group, billing) for group in groups.values()]
     measured = [point for point in bare if point.launches]
     if not measured:
         return Series(mode, tuple(bare), None, _axis(bare), (), None, None, ())
@@ -375,31 +388,89 @@ def _series(
         _limited(_scaled(mode, point, i, medians), groups[point.ranks], limit)
         for i, point in enumerate(measured)
     ]
-    by_ranks = {point.ranks: point for point in scaled}
-    points = tuple(by_ranks.get(point.ranks, point) for point in bare)
     through = [i for i, p in enumerate(scaled) if oversubscribed or not p.oversubscribed]
     fits = tuple(_fit(law, medians, through) for law in _LAWS[mode])
-    recommended = _recommended(mode, [scaled[i] for i in through], target)
+    scaled = _billed(scaled, groups, medians, through, billing)
+    by_ranks = {point.ranks: point for point in scaled}
+    points = tuple(by_ranks.get(point.ranks, point) for point in bare)
     return Series(
         mode,
         points,
         scaled[0],
         _axis(points),
         fits,
-        recommended if scaled[1:] else None,
+        None,
         _bottleneck(scaled),
         tuple(sorted({run.source for run in runs if run.outcome == OK})),
     )
 
 
-def _recommended(mode: str, fair: Sequence[Point], target: float) -> int | None:
+def _billed(
+    points: Sequence[Point],
+    groups: dict[int, list[Run]],
+    medians: _Medians,
+    through: list[int],
+    billing: Billing,
+) -> list[Point]:
+    """Return the points with the efficiency of what is billed."""
+    hours = [billing.cost(groups[point.ranks][0], 3600.0) for point in points]
+    each = np.array([x.node_hours if billing.whole_nodes else x.core_hours for x in hours])
+    # Work per hour that is billed, relative to any of the points.
+    value, resampled = (x * medians.ranks / each for x in (medians.rate, medians.resampled_rate))
+    sure = [i for i in through or range(len(points)) if not doubtful(points[i])]
+    if not sure:
+        return list(points)
+    cheapest = max(sure, key=lambda i: value[i])
+    return [
+        replace(
+            point,
+            billed_efficiency=statistics.estimate(
+                value[i] / value[cheapest],
+                resampled[:, i] / resampled[:, cheapest],
+                medians.fewest(i, cheapest),
+            ),
+        )
+        for i, point in enumerate(points)
+    ]
+
+
+def _recommended(
+    series: Series, target: float, oversubscribed: bool, whole_nodes: bool
+) -> int | None:
+    if not series.measured[1:]:
+        return None
     best = None
-    for point in fair:
+    for point in considered(series, oversubscribed, whole_nodes):
         # At a low target a count may be efficient enough and yet slower than a smaller one.
-        slower = mode == "strong" and best and point.speedup.value < best.speedup.value
-        if point.efficiency.value >= target and not slower and not doubtful(point):
+        slower = series.mode == "strong" and best and point.speedup.value < best.speedup.value
+        if asked_for(point, whole_nodes).value >= target and not slower:
             best = point
     return best.ranks if best else None
+
+
+def cheapest(series: Series) -> Point | None:
+    """Return the point that efficiency as billed is relative to; None if nothing was measured."""
+    known = [p for p in series.measured if p.billed_efficiency.value == 1]
+    return known[0] if known else None
+
+
+def asked_for(point: Point, whole_nodes: bool) -> Estimate:
+    """Return the efficiency that a recommended count must have."""
+    return point.billed_efficiency if whole_nodes else point.efficiency
+
+
+def considered(series: Series, oversubscribed: bool, whole_nodes: bool) -> list[Point]:
+    """Return the points that may be recommended; of those billed alike the fastest."""
+    sure = [p for p in series.measured if oversubscribed or not p.oversubscribed]
+    sure = [point for point in sure if not doubtful(point)]
+    if not whole_nodes:
+        return sure
+    fastest: dict[int, Point] = {}
+    for point in sure:
+        best = fastest.setdefault(point.nodes, point)
+        if point.speedup.value > best.speedup.value:
+            fastest[point.nodes] = point
+    return [point for point in sure if fastest[point.nodes] is point]
 
 
 def doubtful(point: Point) -> bool:
@@ -435,7 +506,7 @@ def _axis(points: Sequence[Point]) -> str:
     return "nodes" if 1 < len(nodes) == len(points) else "ranks"
 
 
-def _bare(runs: Sequence[Run]) -> Point:
+def _bare(runs: Sequence[Run], billing: Billing) -> Point:
     """Return a point without what needs the baseline."""
     good = [run for run in runs if run.outcome == OK]
     first = (good or runs)[0]
@@ -453,7 +524,8 @@ def _bare(runs: Sequence[Run]) -> Point:
         serial_fraction=NOTHING,
         work=_median_of([run.work for run in good]),
         process_seconds=whole,
-        cost=(first.gpus or first.ranks * first.threads) * whole / 3600,
+        cost=billing.cost(first, whole),
+        billed_efficiency=NOTHING,
         phases=_phases(good, _mean),
         busiest=_phases(good, _of_busiest),
         by_rank=all(len(told) == run.ranks for run in good for told in run.phases.values()),
@@ -679,8 +751,13 @@ def _curve(
         fitted = laws.evaluate(law, coefficients, grid)
         if law is GUSTAFSON:
             return grid / grid[0] * fitted / baseline
-        return baseline / fitted
+        # Data that no law describes may be fitted best by no time at all.
+        with np.errstate(divide="ignore"):
+            return baseline / fitted
 
+    drawn = speedup(coefficients, values[:1])
+    if not np.isfinite(drawn).all():
+        return ()
     low, high = statistics.interval(speedup(spread, resampled[: len(spread), :1]), fewest)
-    rows = np.stack((grid, speedup(coefficients, values[:1]), low, high), axis=1)
+    rows = np.stack((grid, drawn, low, high), axis=1)
     return tuple((p, value, low, high) for p, value, low, high in rows.tolist())

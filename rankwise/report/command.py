@@ -4,11 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from rankwise.sweep import billing
+
 DESCRIPTION = "Make tables, figures and a page from the folder of a sweep, and put them there."
 EXAMPLES = """examples:
   rankwise report results/sum_squares-scaling-20260102T030405Z
   rankwise report results/SWEEP --efficiency 0.5
   rankwise report results/SWEEP --fit-oversubscribed
+  rankwise report results/SWEEP --charge '0.02 EUR per core-hour' --runs 100
 
 FOLDER may also hold several sweeps of one command, one folder each, for example one per node count.
 docs/reading-a-report.md says what every number means.
@@ -19,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``rankwise report``."""
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="of a sweep, finished or not")
     add_options(parser)
+    meaning = "of a node that is billed, for a --charge by the node-hour outside Slurm"
+    parser.add_argument("--cores-per-node", metavar="N", type=billing.whole_number, help=meaning)
+    billing.add_options(parser)
 
 
 def add_options(parser: argparse._ActionsContainer) -> None:
@@ -52,18 +58,23 @@ def main(args: argparse.Namespace) -> int:
     """Print and write the report of a sweep, and return the exit status."""
     # Help needs none of these libraries.
     from rankwise.analysis.analysis import analyse
+    from rankwise.analysis.cost import Billing
     from rankwise.report import page, tables
     from rankwise.sweep.folder import FolderError, load
+    from rankwise.sweep.launchers import UsageError
 
     try:
         sweep = load(args.folder)
-        analysis = analyse(sweep, args.efficiency, args.fit_oversubscribed)
+        billed = Billing.of(
+            sweep.plan, args.charge, args.runs, getattr(args, "cores_per_node", None)
+        )
+        analysis = analyse(sweep, args.efficiency, args.fit_oversubscribed, billed)
         # Before anything is written: a folder may be read-only.
         _show(tables.terminal(analysis))
         paths = page.write(analysis, sweep)
     except BrokenPipeError:
         raise
-    except (FolderError, OSError) as error:
+    except (FolderError, UsageError, OSError) as error:
         print(f"rankwise report: error: {tables.line(str(error))}", file=sys.stderr)
         return 2
     _show("\nThe report is in " + tables.line(str(args.folder)))

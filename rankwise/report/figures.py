@@ -24,8 +24,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFor
 
 from rankwise.analysis.analysis import Analysis, Point, Series
 from rankwise.ranks.words import counted
-from rankwise.report.sentences import percent
-from rankwise.report.tables import line, number
+from rankwise.report.numbers import chosen, number
+from rankwise.report.tables import line
 
 STYLE = {
     "axes.axisbelow": True,
@@ -137,7 +137,7 @@ def speedup(series: Series, title: str = "") -> Figure:
     _speedup_axis(axes)
     _say_if_outside(axes, bound)
     kind = "Scaled speedup" if series.mode == "weak" else "Speedup"
-    seconds = number(base.seconds.value, 3)
+    seconds = number(base.seconds.value)
     axes.set_ylabel(f"{kind} over\n{counted(base.ranks, 'rank')} ({seconds} s)")
     _legend(figure)
     return figure
@@ -164,7 +164,7 @@ def efficiency(series: Series, target: float, title: str = "") -> Figure:
     figure = _figure(title)
     axes = figure.subplots()
     axes.axhline(1, color=_GREY, ls="--", label="ideal")
-    axes.axhline(target, color=_GREEN, ls=":", lw=2, label=f"target, {percent(target)}")
+    axes.axhline(target, color=_GREEN, ls=":", lw=2, label=f"target, {chosen(target)}")
     _laws(axes, series, lambda ranks: base.ranks / ranks)
     _points(axes, series, "efficiency")
     _counts_axis(axes, series)

@@ -15,7 +15,12 @@ from markupsafe import Markup, escape
 from rankwise.analysis.analysis import Analysis, Fit, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report import figures, sentences, tables
+from rankwise.report.numbers import NOTHING, chosen, figure, interval, number, percent
+from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.folder import Run, Sweep, write_text
+
+# Of a folder with thousands of files; `sweep.json` has all of them.
+_MOST_DIGESTS = 12
 
 
 def write(analysis: Analysis, sweep: Sweep) -> list[Path]:
@@ -36,9 +41,9 @@ def write(analysis: Analysis, sweep: Sweep) -> list[Path]:
     folder.mkdir(exist_ok=True)
     drawn = figures.draw(analysis)
     texts = {name: _alternative(analysis, name) for name in drawn}
-    for name, figure in drawn.items():
+    for name, drawing in drawn.items():
         for ending in ("svg", "pdf"):
-            figures.save(figure, folder / f"{name}.{ending}", texts[name])
+            figures.save(drawing, folder / f"{name}.{ending}", texts[name])
     elements = {name: (folder / f"{name}.svg").read_text("utf-8") for name in drawn}
     contents = {
         "report.html": page(analysis, sweep, elements),
@@ -102,12 +107,11 @@ def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[
     return {
         "mode": series.mode,
         "heading": tables.heading(series),
-        "columns": tables.columns(series, analysis.cost_unit),
+        "columns": tables.columns(analysis, series),
         "points": [(point.ranks, sentences.notes(point)) for point in series.points],
         "recommended": series.recommended,
-        "recommendation": sentences.recommendation(
-            series, analysis.target, analysis.oversubscribed
-        ),
+        "recommendation": recommendation(analysis, series),
+        "request": request(analysis, series),
         "bottleneck": sentences.bottleneck(series),
         "fits": [
             (fit.law, sentences.fit(fit, series.whole_process, kinds), fit.ranks)
@@ -122,11 +126,8 @@ def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[
 
 
 def _parameters(fit: Fit) -> list[tuple[str, str, str, str]]:
-    def digits(x: float) -> str:
-        return tables.number(x, 3)
-
     return [
-        (fit.law, name, digits(value.value), tables.interval(value, digits))
+        (fit.law, name, figure(value.value), interval(value, figure))
         for name, value in fit.parameters.items()
     ]
 
@@ -157,7 +158,7 @@ def _caption(series: Series, name: str, target: float) -> str:
     if kind == "efficiency":
         return (
             "Parallel efficiency: speedup over what it would ideally be. "
-            f"{_READ_POINTS} Dotted: the {sentences.percent(target)} that the recommendation asks "
+            f"{_READ_POINTS} Dotted: the {chosen(target)} that the recommendation asks "
             f"for.{_marks(series)}"
         )
     if kind == "phases":
@@ -219,20 +220,20 @@ def _alternative(analysis: Analysis, name: str) -> str:
 
 
 def _tell_speedup(point: Point) -> str:
-    allowed = f" (memory allows {tables.number(point.bound, 3)})" if point.bound > 0 else ""
-    return tables.number(point.speedup.value, 3) + allowed
+    allowed = f" (memory allows {figure(point.bound)})" if point.bound > 0 else ""
+    return figure(point.speedup.value) + allowed
 
 
 def _tell_efficiency(point: Point) -> str:
-    return sentences.percent(point.efficiency.value)
+    return percent(point.efficiency.value)
 
 
 def _tell_phases(point: Point) -> str:
-    return f"{tables.number(sum(point.phases.values()), 3)} s" if point.phases else tables.NOTHING
+    return f"{number(sum(point.phases.values()))} s" if point.phases else NOTHING
 
 
 def _tell_imbalance(point: Point) -> str:
-    return f"at most {max(point.imbalance):.2f}" if point.imbalance else tables.NOTHING
+    return f"at most {max(point.imbalance):.2f}" if point.imbalance else NOTHING
 
 
 def _facts(sweep: Sweep) -> list[tuple[str, str]]:
@@ -246,12 +247,24 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
         "Folder that each run got a copy of": plan.get("case"),
         "Commit of the program": plan.get("git"),
         "Launcher": plan.get("launcher"),
+        "Slurm's billing of the allocation": (plan.get("billing") or {}).get("billing"),
         "MPI library": (plan.get("mpi") or {}).get("library"),
+        "First line of its output": next(
+            (run.facts["first_line"] for run in sweep.runs if "first_line" in run.facts), None
+        ),
         "Kernel": machine.get("kernel"),
         "Versions and job": ", ".join(f"{name} {value}" for name, value in versions.items()),
         "One run, as started": shlex.join(_longest(sweep.runs).argv) if sweep.runs else None,
     }
+    facts |= {f"SHA-256 of {name}": known for name, known in _digests(plan)}
     return [(name, tables.line(str(value))) for name, value in facts.items() if value]
+
+
+def _digests(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the digests of the program and of what it was started from, by their names."""
+    known = [(name, str(text)) for name, text in (plan.get("files") or {}).items()]
+    found = [(name, text[7:]) for name, text in known if text.startswith("sha256 ")]
+    return found[:_MOST_DIGESTS]
 
 
 def _longest(runs: list[Run]) -> Run:
@@ -275,6 +288,8 @@ def sweep_command(sweep: Sweep) -> str:
         # Other launchers are found by the sweep itself.
         "--launcher": plan["launcher"] if "{ranks}" in (plan.get("launcher") or "") else None,
         "--seed": plan.get("seed"),
+        "--charge": plan.get("charge"),
+        "--runs": plan.get("runs"),
         "--case": plan.get("case"),
     }
     given = [(name, _word(value)) for name, value in options.items() if value is not None]

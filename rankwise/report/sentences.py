@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rankwise.analysis import statistics
-from rankwise.analysis.analysis import Analysis, Fit, Point, Series, beyond, doubtful
+from rankwise.analysis.analysis import Analysis, Fit, Point, Series, beyond
+from rankwise.analysis.cost import Billing
 from rankwise.analysis.statistics import Estimate
 from rankwise.ranks.words import counted
+from rankwise.report.numbers import figure, number, percent
 from rankwise.sweep.folder import OK, Limit, Run
 
-NOTHING = "-"
 # What a comparison wants to be the same, by its name in a record.
 _SAME = {
     "jobs": "job",
@@ -65,20 +64,6 @@ _PHASES = {
     "other": "No phase covers this time: it is Python of the job itself; time its parts with "
     "run.phase, or move them out of the repeat.",
 }
-
-
-def figure(x: float) -> str:
-    """Return a figure with three digits, and without an exponent where people would not use one."""
-    if math.isinf(x):
-        return "infinite"
-    if x and not 1e-4 <= abs(x) < 1e7:
-        return f"{x:.2e}"
-    return np.format_float_positional(x, precision=3, unique=False, fractional=False, trim="-")
-
-
-def percent(x: float) -> str:
-    """Return a fraction as per cent, and a dash if there is none."""
-    return NOTHING if math.isnan(x) else f"{figure(100 * x)} %"
 
 
 def with_interval(x: Estimate) -> str:
@@ -155,98 +140,30 @@ def notes(point: Point) -> tuple[str, ...]:
     found = []
     if point.oversubscribed:
         found.append(f"oversubscribed: {point.ranks * point.threads} on {point.cores} cores")
-    found += _failures(point)
+    found += failures(point)
     if 0 < point.launches < statistics.FEWEST:
         found.append(f"{counted(point.launches, 'launch')}, so no interval")
     marks = {"superlinear": point.superlinear, "cache-resident": point.cache_resident}
     return (*found, *(name for name, given in marks.items() if given))
 
 
-def _failures(point: Point) -> list[str]:
+def failures(point: Point) -> list[str]:
     """Say how many launches of a point did not succeed, and how they ended."""
     outcomes = Counter(run.outcome for run in point.failed)
     launches = len(point.failed) + point.launches
     return [f"{n} of {launches} launches {what}" for what, n in outcomes.items()]
 
 
-def _place(point: Point) -> str:
+def place(point: Point) -> str:
+    """Return the count of a point, and its nodes."""
     nodes = f" on {point.nodes} nodes" if point.nodes > 1 else ""
     over = " (oversubscribed)" if point.oversubscribed else ""
     return f"{counted(point.ranks, 'rank')}{nodes}{over}"
 
 
-def _cost(point: Point, series: Series) -> str:
-    unit = "GPU-hours" if point.gpus else "core-hours"
-    takes = f"takes {figure(point.process_seconds)} s, that is {figure(point.cost)} {unit}"
-    repeats = " and repeats" if series.sources == ("record",) else ""
-    return f"a whole run, start-up{repeats} included, {takes}"
-
-
-def recommendation(series: Series, target: float, oversubscribed: bool) -> str:
-    """Say which measured rank count to ask for, and what it costs.
-
-    Parameters
-    ----------
-    series : Series
-    target : float
-        The least efficiency.
-    oversubscribed : bool
-        Whether points with more ranks x threads than cores count.
-    """
-    measured = series.measured
-    if not measured:
-        return "No recommendation: no launch succeeded."
-    if len(measured) == 1:
-        return f"No recommendation: {_place(measured[0])} is the only point measured."
-    fair = [point for point in measured if oversubscribed or not point.oversubscribed]
-    if not fair:
-        return "No recommendation: every point has more ranks x threads than cores."
-    best = next((point for point in fair if point.ranks == series.recommended), None)
-    doubts = [p.ranks for p in fair if doubtful(p) and p.efficiency.value >= target]
-    doubt = ""
-    if doubts:
-        counts = _ranks(doubts)
-        doubt = f" Not considered: {counts}, above 100 % without an interval to show that it is so."
-    of = _of_what(series)
-    if best is None:
-        wanted = f"an efficiency of {percent(target)}{of}"
-        return f"No recommendation: no measured count has {wanted}.{doubt}"
-    rest = [p for p in fair if not doubtful(p)]
-    slower = any(p.ranks > best.ranks and p.efficiency.value >= target for p in rest)
-    wanted = f"an efficiency of {percent(target)}"
-    stay, alone = best is measured[0], len(fair) < len(measured)
-    text = _advice(best, series, wanted, target, stay, slower, alone) + doubt
-    if best is measured[-1]:
-        text += " Larger counts were not measured."
-    elif best is fair[-1]:
-        text += " Larger counts had more ranks x threads than cores."
-    return text
-
-
-def _of_what(series: Series) -> str:
+def of_what(series: Series) -> str:
+    """Say that times are those of the whole process, if they are."""
     return " of the whole process, start-up included" if series.whole_process else ""
-
-
-def _advice(
-    best: Point, series: Series, wanted: str, target: float, stay: bool, slower: bool, alone: bool
-) -> str:
-    cost, of = _cost(best, series), _of_what(series)
-    if slower:
-        return f"{_place(best)}: larger counts have {wanted}{of} too and are slower; {cost}."
-    if stay:
-        fair = " and a core for every thread" if alone else ""
-        return f"{_place(best)}: no larger measured count has {wanted}{of}{fair}; {cost}."
-    text = (
-        f"{_place(best)}: the largest measured count with {wanted} or more{of} (it has "
-        f"{percent(best.efficiency.value)}); {cost}."
-    )
-    if best.failed:
-        text += f" There, {'; '.join(_failures(best))}."
-    if math.isnan(best.efficiency.low):
-        text += f" {_NO_INTERVAL.capitalize()}."
-    elif best.efficiency.low < target:
-        text += f" Its 95 % interval reaches down to {percent(best.efficiency.low)}."
-    return text
 
 
 def bottleneck(series: Series) -> str:
@@ -255,14 +172,14 @@ def bottleneck(series: Series) -> str:
     if found is None:
         return ""
     if not found.phase:
-        return f"Nothing surely holds the scaling back up to {_place(found.point)}."
+        return f"Nothing surely holds the scaling back up to {place(found.point)}."
     hint = _PHASES.get(found.phase, "") if series.sources == ("record",) else ""
     slowest = max(found.point.imbalance, default=1.0)
     if found.phase == "kernel" and slowest > _IMBALANCE:
         hint = f"The slowest rank computes {figure(slowest)} times the mean: balance the load."
     who = "the busiest rank" if found.point.by_rank else "the program"
     return (
-        f"`{found.phase}` holds the scaling back: at {_place(found.point)} {who} spends "
+        f"`{found.phase}` holds the scaling back: at {place(found.point)} {who} spends "
         f"{percent(found.time_share)} of its time in it, which makes {percent(found.loss_share)} "
         f"of what is lost against {counted(found.baseline, 'rank')}. {hint}"
     ).rstrip()
@@ -278,7 +195,7 @@ def limit(analysis: Analysis) -> str:
         fair = [p for p in one.points if p.limit_share > 0 and not p.oversubscribed]
         if fair:
             most = max(fair, key=lambda p: p.limit_share)
-            shares.append(f"{percent(most.limit_share)} at {_place(most)} in {one.mode} scaling")
+            shares.append(f"{percent(most.limit_share)} at {place(most)} in {one.mode} scaling")
     reached = f"; of the read limit the kernel reaches at most {', '.join(shares)}"
     nodes = f" on {measured.nodes} nodes" if measured.nodes > 1 else ""
     return (
@@ -357,7 +274,7 @@ def warnings(analysis: Analysis) -> tuple[str, ...]:
     runs, series = analysis.runs, analysis.series
     found = [*_incomplete(runs, analysis.missing), *_mixed(runs), *_busy(analysis.plan, runs)]
     found += [f"{text}." for text in (*analysis.damaged, *(analysis.plan.get("warnings") or ()))]
-    found += _left_behind(runs, analysis.plan) + _by_ranks(analysis)
+    found += _left_behind(runs, analysis.plan) + _byranks_in_words(analysis)
     if kinds(analysis.plan):
         cores = " and ".join(map(str, sorted(set(analysis.plan["cores"]))))
         found.append(
@@ -490,7 +407,7 @@ def _low_limit(measured: Limit | None, series: Sequence[Series]) -> list[str]:
         return []
     return [
         "The limit of memory was measured with fewer cores of a node than were used on "
-        f"{_ranks(more)}, and may be too low."
+        f"{ranks_in_words(more)}, and may be too low."
     ]
 
 
@@ -516,7 +433,7 @@ def _of_program(runs: Sequence[Run]) -> list[str]:
         for text in run.facts.get("warnings") or ():
             where.setdefault(text, set()).add(run.ranks)
     told = sorted((sorted(ranks), text) for text, ranks in where.items())
-    return [f"On {_ranks(ranks)} the program warned: {text}." for ranks, text in told]
+    return [f"On {ranks_in_words(ranks)} the program warned: {text}." for ranks, text in told]
 
 
 def _left_behind(runs: Sequence[Run], plan: dict[str, Any]) -> list[str]:
@@ -534,7 +451,7 @@ def _left_behind(runs: Sequence[Run], plan: dict[str, Any]) -> list[str]:
     ]
 
 
-def _by_ranks(analysis: Analysis) -> list[str]:
+def _byranks_in_words(analysis: Analysis) -> list[str]:
     """Say that the command of strong scaling depends on the rank count."""
     strong = any(series.mode == "strong" for series in analysis.series)
     if not strong or not any("{ranks}" in word for word in analysis.plan.get("command") or ()):
@@ -545,7 +462,7 @@ def _by_ranks(analysis: Analysis) -> list[str]:
     ]
 
 
-def _ranks(counts: Sequence[int]) -> str:
+def ranks_in_words(counts: Sequence[int]) -> str:
     """Return rank counts as "1, 2 and 4 ranks"."""
     *others, last = counts
     first = f"{', '.join(map(str, others))} and " if others else ""
@@ -581,7 +498,8 @@ def method(analysis: Analysis) -> str:
             f"As a bound, memory is taken to deliver {figure(measured.read_gbs)} GB/s per node, "
             "measured with all ranks of a node reading at once."
         )
-    return " ".join((*text, *_evaluation(series, analysis.oversubscribed), _cost_rule(good)))
+    text += _evaluation(series, analysis.oversubscribed) + _cost_rule(analysis.billing, good)
+    return " ".join(text)
 
 
 def _mpi(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
@@ -707,7 +625,7 @@ def _placing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
 
 def _baselines(series: Sequence[Series]) -> str:
     bases = [
-        f"in {one.mode} scaling {_place(one.baseline)}, {figure(one.baseline.seconds.value)} s"
+        f"in {one.mode} scaling {place(one.baseline)}, {number(one.baseline.seconds.value)} s"
         for one in series
         if one.baseline
     ]
@@ -737,10 +655,21 @@ def _evaluation(series: Sequence[Series], oversubscribed: bool) -> list[str]:
     return text
 
 
-def _cost_rule(good: Sequence[Run]) -> str:
+def _cost_rule(billing: Billing, good: Sequence[Run]) -> list[str]:
+    """Say how cost is computed."""
     recorded = {run.source for run in good} == {"record"}
     what = "start-up, warm-up and repeats" if recorded else "start-up"
     whole = f"seconds of the whole process, with {what},"
-    if any(run.gpus for run in good):
-        return f"GPU-hours are GPUs x {whole} / 3600."
-    return f"Core-hours are ranks x threads x {whole} / 3600."
+    text = []
+    if billing.whole_nodes:
+        why = f" ({billing.why})" if billing.why else ""
+        text += [
+            f"Whole nodes are billed{why}, used or not: node-hours are nodes x {whole} / 3600.",
+            "Efficiency as billed is the price of the same work at the cheapest count over the "
+            "price here, each for the seconds that are compared.",
+        ]
+    elif any(run.gpus for run in good):
+        text.append(f"GPU-hours are GPUs x {whole} / 3600.")
+    else:
+        text.append(f"Core-hours are ranks x threads x {whole} / 3600.")
+    return text + ([f"The charge is {billing.charge.text}."] if billing.charge else [])

@@ -10,13 +10,14 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import StringIO
 
-from rankwise.analysis.analysis import Analysis, Estimate, Point, Series
+from rankwise.analysis.analysis import Analysis, Point, Series, cheapest
 from rankwise.ranks.words import counted
-from rankwise.report import sentences
-from rankwise.report.sentences import NOTHING, percent
+from rankwise.report import costs, sentences
+from rankwise.report.numbers import NOTHING, figure, interval, number, percent
+from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.folder import Run
 
 WIDTH = 100
@@ -39,25 +40,6 @@ def clean(text: str) -> str:
 def line(text: str) -> str:
     """Return cleaned text on one line."""
     return " ".join(clean(text).split())
-
-
-def number(value: float, digits: int = 4) -> str:
-    """Write a number with that many significant digits, and a dash if there is none."""
-    if not math.isfinite(value):
-        return NOTHING if math.isnan(value) else "unlimited" if value > 0 else "-unlimited"
-    if value and not 1e-4 <= abs(value) < 1e9:
-        return f"{value:.{digits - 1}e}"
-    magnitude = math.floor(math.log10(abs(value))) if value else 0
-    return f"{value:.{max(0, digits - 1 - magnitude)}f}"
-
-
-def interval(estimate: Estimate, write: Callable[[float], str] = number) -> str:
-    """Write a 95 % interval, or that there is none."""
-    if math.isnan(estimate.value):
-        return NOTHING
-    if math.isnan(estimate.low) or math.isnan(estimate.high):
-        return "none"
-    return f"{write(estimate.low)} to {write(estimate.high)}"
 
 
 def heading(series: Series) -> str:
@@ -85,7 +67,7 @@ class Column:
     intervals: list[str]
 
 
-def columns(series: Series, cost_unit: str) -> list[Column]:
+def columns(analysis: Analysis, series: Series) -> list[Column]:
     """Return the table of a series, without columns that would say nothing."""
     points = series.points
     speedup = "speedup" if series.mode == "strong" else "scaled speedup"
@@ -99,20 +81,25 @@ def columns(series: Series, cost_unit: str) -> list[Column]:
     table += [
         _exact(series, "launches", _launches),
         _estimated(series, "seconds", "seconds", number),
-        _estimated(series, speedup, "speedup", _three_digits),
+        _estimated(series, speedup, "speedup", figure),
         _estimated(series, "efficiency", "efficiency", percent),
     ]
     if any(math.isfinite(point.rate) for point in points):
         table.insert(-2, _exact(series, "rate", lambda p: number(p.rate)))
     if any(math.isfinite(point.serial_fraction.value) for point in points):
-        table.append(_estimated(series, "Karp-Flatt", "serial_fraction", _three_digits))
+        table.append(_estimated(series, "Karp-Flatt", "serial_fraction", figure))
     elif any(math.isfinite(point.work) for point in points):
         table.append(_exact(series, "work", lambda p: number(p.work)))
     if any(math.isfinite(point.kernel_gbs) for point in points):
-        table.append(_exact(series, "kernel GB/s", lambda p: _three_digits(p.kernel_gbs)))
+        table.append(_exact(series, "kernel GB/s", lambda p: figure(p.kernel_gbs)))
     if any(math.isfinite(point.limit_share) for point in points):
         table.append(_exact(series, "of limit", lambda p: percent(p.limit_share)))
-    return [*table, _exact(series, f"{cost_unit} a run", lambda p: _three_digits(p.cost))]
+    if analysis.billing.whole_nodes:
+        table.append(_estimated(series, "efficiency as billed", "billed_efficiency", percent))
+    for unit in costs.units(analysis):
+        cells = [figure(unit.of(point.cost)) for point in points]
+        table.append(Column(f"{unit.name} a run", cells, []))
+    return table
 
 
 def _exact(series: Series, title: str, write: Callable[[Point], str]) -> Column:
@@ -123,27 +110,18 @@ def _estimated(series: Series, title: str, name: str, write: Callable[[float], s
     estimates = [getattr(point, name) for point in series.points]
     between = [interval(estimate, write) for estimate in estimates]
     if name != "seconds":
-        # Of itself the baseline is 100 % whatever was measured.
+        # Of itself the baseline, or the cheapest count, is 100 % whatever was measured.
+        itself = cheapest(series) if name == "billed_efficiency" else series.baseline
         between = [
-            NOTHING if point is series.baseline else text
+            NOTHING if point is itself else text
             for point, text in zip(series.points, between, strict=True)
         ]
     return Column(title, [write(estimate.value) for estimate in estimates], between)
 
 
-def _three_digits(value: float) -> str:
-    return number(value, 3)
-
-
 def _launches(point: Point) -> str:
     failed = len(point.failed)
     return f"{point.launches} of {point.launches + failed}" if failed else str(point.launches)
-
-
-def advice(analysis: Analysis, series: Series) -> str:
-    """Return the recommendation, under that name if there is one."""
-    words = sentences.recommendation(series, analysis.target, analysis.oversubscribed)
-    return ("Recommended: " if series.recommended else "") + line(words)
 
 
 def told(analysis: Analysis, series: Series) -> list[str]:
@@ -177,14 +155,15 @@ def terminal(analysis: Analysis) -> str:
     if not analysis.series:
         parts.append("\nNothing has been measured yet.")
     for series in analysis.series:
-        parts += ["", heading(series), "", _terminal_table(series, analysis.cost_unit)]
+        parts += ["", heading(series), "", _terminal_table(analysis, series)]
         notes = [
             line(f"{counted(point.ranks, 'rank')}: {'; '.join(noted)}")
             for point in series.points
             if (noted := sentences.notes(point))
         ]
         bottleneck = line(sentences.bottleneck(series))
-        said = [advice(analysis, series), bottleneck, *told(analysis, series)]
+        advice = [line(recommendation(analysis, series)), *request(analysis, series)]
+        said = [*advice, bottleneck, *told(analysis, series)]
         parts += ["", *(_wrapped(text, "  ") for text in (*notes, *said) if text)]
     if limit := sentences.limit(analysis):
         parts += ["", _wrapped(line(limit))]
@@ -195,20 +174,23 @@ def terminal(analysis: Analysis) -> str:
     return "\n".join(parts)
 
 
-def _terminal_table(series: Series, cost_unit: str) -> str:
-    table = columns(series, cost_unit)
+def _terminal_table(analysis: Analysis, series: Series) -> str:
+    table = columns(analysis, series)
+    hours = [f"{unit.name} a run" for unit in costs.units(analysis)][1:2]
     # If it is too wide: the threads per rank are said above it, and the page has the rest.
-    for spare in ("", "cores", "work", "kernel GB/s", "of limit", "rate"):
+    for spare in ("", "cores", "work", "kernel GB/s", "of limit", "rate", *hours, "Karp-Flatt"):
         table = [column for column in table if column.title != spare]
-        lines = _terminal_lines(table, cost_unit)
+        lines = _terminal_lines(table)
         if len(lines[0]) <= WIDTH:
             break
     return "\n".join(lines)
 
 
-def _terminal_lines(table: Sequence[Column], cost_unit: str) -> list[str]:
+def _terminal_lines(table: Sequence[Column]) -> list[str]:
     # Two lines of heading where one would not fit beside wide figures.
-    split = {"Karp-Flatt": ("Karp-", "Flatt"), f"{cost_unit} a run": (cost_unit, "a run")}
+    prices = [column.title for column in table if column.title.endswith(" a run")]
+    split = {title: (title.removesuffix(" a run"), "a run") for title in prices}
+    split |= {"Karp-Flatt": ("Karp-", "Flatt"), "efficiency as billed": ("efficiency", "as billed")}
     split |= {"scaled speedup": ("scaled", "speedup"), "kernel GB/s": ("kernel", "GB/s")}
     if any(column.title == "of limit" for column in table):
         split |= {"of limit": ("of", "limit"), "efficiency": ("effi-", "ciency")}
@@ -276,8 +258,9 @@ def markdown(analysis: Analysis, figures: dict[str, str]) -> str:
     if not analysis.series:
         parts.append("Nothing has been measured yet.")
     for series in analysis.series:
-        parts += [f"## {heading(series)}", _pipe_table(series, analysis.cost_unit)]
-        said = [advice(analysis, series), sentences.bottleneck(series), *told(analysis, series)]
+        parts += [f"## {heading(series)}", _pipe_table(analysis, series)]
+        advice = [recommendation(analysis, series), *request(analysis, series)]
+        said = [*advice, sentences.bottleneck(series), *told(analysis, series)]
         parts += [_escaped(text) for text in said if text]
         parts += [
             f"![{_escaped(text)}](figures/{name}.svg)"
@@ -295,8 +278,8 @@ def markdown(analysis: Analysis, figures: dict[str, str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _pipe_table(series: Series, cost_unit: str) -> str:
-    table = columns(series, cost_unit)
+def _pipe_table(analysis: Analysis, series: Series) -> str:
+    table = columns(analysis, series)
     titles = [f"{c.title} (95 % interval)" if c.intervals else c.title for c in table]
     cells = [[_with_interval(column, i) for i in range(len(column.cells))] for column in table]
     notes = [_escaped("; ".join(sentences.notes(point))) for point in series.points]
@@ -341,7 +324,7 @@ def comma_separated(analysis: Analysis) -> str:
     """Write one row per point with all digits; empty where there is nothing."""
     points = [(series.mode, point) for series in analysis.series for point in series.points]
     names = list(dict.fromkeys(name for _, point in points for name in point.phases))
-    rows = [_row(mode, point, analysis.cost_unit, names) for mode, point in points]
+    rows = [_row(mode, point, names) for mode, point in points]
     text = StringIO()
     titles = list(rows[0]) if rows else ["mode", "ranks"]
     writer = csv.DictWriter(text, titles, lineterminator="\n")
@@ -350,16 +333,16 @@ def comma_separated(analysis: Analysis) -> str:
     return text.getvalue()
 
 
-def _row(mode: str, point: Point, cost_unit: str, phases: Sequence[str]) -> dict[str, str]:
+def _row(mode: str, point: Point, phases: Sequence[str]) -> dict[str, str]:
     whole = ("ranks", "nodes", "threads", "gpus", "launches")
     row: dict[str, object] = {"mode": mode, **{name: getattr(point, name) for name in whole}}
     row |= {"cores": point.ranks * point.threads, "cores_available": point.cores}
     row["failed_launches"] = len(point.failed)
-    for name in ("seconds", "speedup", "efficiency", "serial_fraction"):
+    for name in ("seconds", "speedup", "efficiency", "serial_fraction", "billed_efficiency"):
         estimate = getattr(point, name)
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     row |= {"work": point.work, "rate": point.rate, "process_seconds": point.process_seconds}
-    row[cost_unit.lower().replace("-", "_")] = point.cost
+    row |= asdict(point.cost)
     row["oversubscribed"] = point.oversubscribed
     row |= {name: getattr(point, name) for name in ("kernel_gbs", "limit_share", "bound")}
     row["largest_imbalance"] = max(point.imbalance, default=math.nan)

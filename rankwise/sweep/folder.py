@@ -58,6 +58,9 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "versions": (dict,),
     "git": (str,),
     "slurm": (dict,),
+    "billing": (dict,),
+    "charge": (str,),
+    "runs": (int,),
     "measure": (dict,),
     "case": (str,),
     "files": (dict,),
@@ -113,9 +116,9 @@ class Run:
     facts : dict
         What the record says of where the figures come from: job, variant, devices, hosts, git, mpi,
         versions, results_sha256, kernel_gbs, kernel_bytes, warnings, and checks: a list of objects
-        with why, error and bound. Also printed, how often the program told its seconds; and
-        changed, files in the working folder that were written meanwhile. What is not known is
-        absent.
+        with why, error and bound. Also printed, how often the program told its seconds; first_line,
+        that it printed; and changed, files in the working folder that were written meanwhile. What
+        is not known is absent.
     load : float
         Cores of this machine that were busy with something else just before the start.
     cpu, commit : str
@@ -428,6 +431,8 @@ def _fault_of(facts: dict[str, Any]) -> str:
         texts = facts.get(name, [])
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             return f"{name!r} is not a list of {of}"
+    if not isinstance(facts.get("first_line", ""), str):
+        return "'first_line' is not a line"
     if not _checks(facts.get("checks", [])):
         return "'checks' is not a list of checks"
     for name in ("kernel_bytes", "kernel_gbs"):

@@ -67,12 +67,21 @@ def end_of(text: str) -> str:
     return "\n".join(lines[-END_LINES:])[-END_CHARACTERS:]
 
 
+def first_line(text: str) -> str:
+    """Return the first line that the program printed: many tell their name and version there."""
+    lines = of_program(text[: 2**16]).splitlines()
+    return _shown(next((line for line in lines if any(map(str.isalnum, line))), ""))
+
+
 def error_line(end: str) -> str:
     """Return the line that says best what went wrong, of the last lines of a program."""
     lines = [line.strip() for line in end.splitlines() if any(map(str.isalnum, line))]
     errors = [line for line in lines if _ERROR.search(line)]
-    chosen = (errors or lines or [""])[-1]
-    return "".join(c for c in chosen if c.isprintable())[:200]
+    return _shown((errors or lines or [""])[-1])
+
+
+def _shown(line: str) -> str:
+    return "".join(c for c in line.strip() if c.isprintable())[:200]
 
 
 def aborted(text: str) -> str:

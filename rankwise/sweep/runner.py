@@ -279,10 +279,13 @@ class Runner:
         ended = execute(words, env, file, timeout, self.lock, cwd, look)
         changed = inputs.changes(before, inputs.snapshot(shared, self.folder))
         self._tell_changes(changed)
-        facts = {"changed": changed[:_MOST_NAMES]} if changed else {}
+        facts: dict[str, Any] = {"changed": changed[:_MOST_NAMES]} if changed else {}
+        printed = read_output(file)
+        if line := output.first_line(printed):
+            facts["first_line"] = line
         run = self._noted(mode, ranks, launch, words, ended)
         run = replace(run, start=start, load=load_before, facts=facts)
-        return Made(run, ended, read_output(file), look, old)
+        return Made(run, ended, printed, look, old)
 
     def _noted(self, mode: str, ranks: int, launch: int, words: list[str], ended: Ended) -> Run:
         """Return what is known of a run by itself, but for when it started."""

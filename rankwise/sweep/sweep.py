@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rankwise.sweep import interrupts, launchers, mpi, plan
+from rankwise.sweep import billing, interrupts, launchers, mpi, plan
 from rankwise.sweep.case import Case
 from rankwise.sweep.command import PLACES, Command
 from rankwise.sweep.folder import LIMIT, OK, PLAN, FolderError, Run, load, read_plan, write_json
@@ -69,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add("--dry-run", action="store_true", help="print the commands and what they may cost")
     _add_measure(parser.add_argument_group("what is measured"))
     _add_place(parser.add_argument_group("where a run works"))
+    billing.add_options(parser.add_argument_group("what it costs"))
     meaning = "make it when the sweep is over (no)"
     report = parser.add_argument_group("the report")
     report.add_argument("--report", action=argparse.BooleanOptionalAction, help=meaning)
@@ -180,6 +181,7 @@ def _prepare_and_run(
     if not args.copies and (wrong := mpi.mismatch(linked, launcher.path, launcher.family)):
         raise UsageError(wrong)
     made = plan.make(args, command, ranks, found, launcher, linked, measure)
+    billing.refuse_unknown(args.charge, made["billing"], made.get("cores_per_node"))
     absent = command.program is None and not command.python
     if absent and args.launcher is None and not found.slurm and not args.dry_run:
         raise UsageError(_no_program(words[0]))
@@ -254,8 +256,9 @@ def _write_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) 
     goes_on = (folder / PLAN).exists() and not read_plan(folder).get("refused")
     if goes_on:
         earlier = _same_plan(folder, args, wanted)
-        now = {name: wanted[name] for name in ("keep", "libraries", "mpi")}
-        wanted = {**earlier, **now, "timeout": args.timeout}
+        now = {name: wanted[name] for name in ("billing", "keep", "libraries", "mpi", "timeout")}
+        said = {name: wanted[name] for name in ("charge", "runs") if wanted[name] is not None}
+        wanted = {**earlier, **now, **said}
     write_json(folder / PLAN, wanted)
     if goes_on:
         print(f"going on with {folder}", flush=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from rankwise.analysis.analysis import Analysis, Bottleneck, Estimate, Fit, Point, Series, analyse
+from rankwise.analysis.cost import Cost
 from rankwise.disk import files
 from rankwise.disk import record as records
-from rankwise.report import sentences
+from rankwise.report.recommendation import recommendation
 from rankwise.sweep.folder import Limit, Run, Sweep, name_of, write_json, write_run
 
 NOTHING = Estimate(math.nan, math.nan, math.nan)
@@ -154,7 +155,8 @@ def point(ranks, samples, base=None, mode="strong", **changes):
         serial_fraction=serial,
         work=math.nan,
         process_seconds=seconds.value + 1,
-        cost=ranks * seconds.value / 3600,
+        cost=cost(ranks * seconds.value / 3600),
+        billed_efficiency=relative,
         phases={name: float(np.mean(values)) for name, values in phases.items()},
         busiest={name: max(values) for name, values in phases.items()},
         by_rank=True,
@@ -170,10 +172,15 @@ def point(ranks, samples, base=None, mode="strong", **changes):
     return replace(plain, **changes)
 
 
+def cost(core_hours):
+    """Return the cost of a run on shared nodes of unknown size."""
+    return Cost(math.nan, core_hours, 0.0, math.nan)
+
+
 def failed_point(ranks, *failed, **changes):
     """Return a point where no launch succeeded."""
-    empty = {"phases": {}, "busiest": {}, "imbalance": (), "cost": math.nan}
-    names = ("seconds", "speedup", "efficiency", "serial_fraction")
+    empty = {"phases": {}, "busiest": {}, "imbalance": (), "cost": cost(math.nan)}
+    names = ("seconds", "speedup", "efficiency", "serial_fraction", "billed_efficiency")
     nothing = dict.fromkeys(names, NOTHING)
     plain = replace(point(ranks, [1.0]), launches=0, samples=(), failed=failed)
     return replace(plain, **empty, **nothing, **changes)
@@ -376,4 +383,4 @@ def hosted(seconds=amdahl, kernel_bytes=lambda p: 24e9, gbs=lambda p: 4.0 * p, *
 
 def advice(series, target=0.7):
     """Return what is recommended."""
-    return sentences.recommendation(series, target, False)
+    return recommendation(analysis(series, target=target), series)

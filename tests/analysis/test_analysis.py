@@ -7,7 +7,7 @@ import pytest
 
 from rankwise.analysis import laws
 from rankwise.analysis.analysis import Estimate, analyse
-from rankwise.report import sentences
+from rankwise.report import costs, numbers, sentences
 from rankwise.sweep.folder import Sweep
 from tests.analysis import examples, published
 from tests.analysis.examples import (
@@ -43,12 +43,12 @@ def test_strong_scaling_of_exact_amdahl_data():
             assert point.serial_fraction == Estimate(*[pytest.approx(0.05)] * 3)
         # What is charged: start-up is a second here.
         assert point.process_seconds == pytest.approx(amdahl(p) + 1)
-        assert point.cost == pytest.approx(p * (amdahl(p) + 1) / 3600)
+        assert point.cost.core_hours == pytest.approx(p * (amdahl(p) + 1) / 3600)
     fit = series.fits[0]
     assert (fit.law, fit.identifiable, fit.ranks) == ("Amdahl", True, COUNTS)
     assert fit.parameters["s"].value == pytest.approx(0.05, abs=1e-9)
     assert sentences.fit(fit).startswith(
-        "Serial fraction s = 0.05 (0.05 to 0.05), limit of the speedup"
+        "Serial fraction s = 0.0500 (0.0500 to 0.0500), limit of the speedup"
     )
     p, *speedups = zip(*fit.curve, strict=True)
     assert (len(p), p[0], p[-1]) == (50, 1, pytest.approx(32))
@@ -150,7 +150,7 @@ def test_below_six_launches_there_is_an_estimate_without_interval():
     assert sentences.fit(fit).endswith("no interval: fewer than six launches.")
     assert all(math.isnan(low) and math.isnan(high) for _, _, low, high in fit.curve)
     assert all("5 launches, so no interval" in sentences.notes(point) for point in series.points)
-    assert "No interval: fewer than six launches." in advice(series)
+    assert "There is no interval, because there are fewer than six launches." in advice(series)
     found = analysed(runs(launches=5))
     assert any("fewer than six launches" in each for each in sentences.warnings(found))
     assert "There are no intervals" in sentences.method(found)
@@ -188,10 +188,9 @@ def test_what_the_data_cannot_tell_is_said_with_what_they_allow():
     assert not fit.identifiable
     assert sentences.fit(fit).startswith("Not identifiable from these data, which allow (95 %): ")
     high = fit.parameters["s"].high
-    assert f"s at most {sentences.figure(high)}" in sentences.fit(fit)
-    assert (
-        f"limit of the speedup over 1 rank {sentences.figure(1 / high)} or more"
-        in sentences.fit(fit)
+    assert f"s at most {numbers.figure(high)}" in sentences.fit(fit)
+    assert f"limit of the speedup over 1 rank {numbers.figure(1 / high)} or more" in sentences.fit(
+        fit
     )
     assert fit.curve
 
@@ -201,7 +200,7 @@ def test_a_wide_interval_is_not_identifiable_though_it_excludes_zero():
     s = fit.parameters["s"]
     assert 0 < 10 * s.low < s.high
     assert not fit.identifiable
-    assert f"from {sentences.figure(s.low)} to" in sentences.fit(fit)
+    assert f"from {numbers.figure(s.low)} to" in sentences.fit(fit)
 
 
 def test_a_law_that_does_not_describe_the_data_says_so():
@@ -245,12 +244,12 @@ def test_threads_oversubscribe_too():
 def test_cost_is_in_gpu_hours_where_there_are_gpus():
     some = [replace(run, gpus=run.ranks) for run in runs(threads=4, cores=1000)]
     found = analysed(some)
-    assert found.cost_unit == "GPU-hours"
+    assert [unit.name for unit in costs.units(found)] == ["GPU-hours"]
     point = by_ranks(found.series[0])[8]
-    assert point.cost == pytest.approx(8 * point.process_seconds / 3600)
+    assert point.cost.gpu_hours == pytest.approx(8 * point.process_seconds / 3600)
     assert "GPU-hours" in advice(found.series[0])
     point = by_ranks(only(runs(threads=4, cores=1000)))[8]
-    assert point.cost == pytest.approx(32 * point.process_seconds / 3600)
+    assert point.cost.core_hours == pytest.approx(32 * point.process_seconds / 3600)
 
 
 def test_imbalance_is_of_the_kernel_of_each_rank():
@@ -302,7 +301,7 @@ def test_all_failed():
     found = analysed(failed(runs()))
     series = found.series[0]
     assert (series.baseline, series.fits, series.recommended) == (None, (), None)
-    assert advice(series) == "No recommendation: no launch succeeded."
+    assert advice(series) == "No rank count is recommended, because no launch succeeded."
     assert "Strong scaling: no launch succeeded." in sentences.warnings(found)
     assert sentences.method(found) == "No launch succeeded."
 
@@ -317,7 +316,7 @@ def test_one_point_shows_no_scaling():
     found = analysed(runs(counts=(4,)))
     series = found.series[0]
     assert (series.recommended, sentences.bottleneck(series)) == (None, "")
-    assert "4 ranks is the only point measured" in advice(series)
+    assert "4 ranks is the only count measured" in advice(series)
     assert any("only 4 ranks measured" in each for each in sentences.warnings(found))
 
 
@@ -446,7 +445,7 @@ def test_limits_are_over_the_baseline_that_was_measured():
     rate = lambda p: 1 / (0.95 + 0.05 / p)  # noqa: E731
     weak = only(runs(rate, counts=(4, 8, 16, 32), mode="weak", noise=0))
     gained = (weak.points[-1].speedup.value - weak.points[0].speedup.value) / (32 - 4)
-    assert f"gained with each rank = {sentences.figure(gained)} (" in sentences.fit(weak.fits[0])
+    assert f"gained with each rank = {numbers.figure(gained)} (" in sentences.fit(weak.fits[0])
 
 
 def test_a_law_that_does_not_describe_the_data_gives_no_numbers():
@@ -481,7 +480,7 @@ def test_published_gromacs_data():
     """The efficiency falls to 26 % at 64 nodes; the speedups are those of the printed figure."""
     found = analyse(published.gromacs())
     series = found.series[0]
-    assert (series.axis, series.baseline.nodes, found.cost_unit) == ("nodes", 4, "GPU-hours")
+    assert (series.axis, series.baseline.nodes) == ("nodes", 4)
     for point in series.points:
         printed = published.GROMACS_SPEEDUP[point.ranks]
         assert point.speedup.value == pytest.approx(printed, abs=1e-4)

@@ -82,7 +82,7 @@ def test_axes_of_speedup_are_marked_at_the_counts():
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "3", "12", "48"]
     assert axes.get_xlabel() == "MPI ranks, 1 core each"
-    assert axes.get_ylabel() == "Speedup over\n1 rank (12.6 s)"
+    assert axes.get_ylabel() == "Speedup over\n1 rank (12.56 s)"
     assert figures.speedup(weak()).axes[0].get_ylabel().startswith("Scaled speedup over\n1 rank")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rankwise.analysis import laws
-from rankwise.report import sentences
+from rankwise.report import numbers
 
 PAGE = Path(__file__).parents[2] / "docs" / "reading-a-report.md"
 TEXT = " ".join(PAGE.read_text().split())
@@ -21,7 +21,7 @@ def test_table_follows_from_the_sentence_before_it():
         serial = f"{laws.karp_flatt(speedup, ranks):.4f}" if ranks > 1 else "-"
         # Decimal rounding of 16.875 and the like: to the even digit, as Python does.
         assert cells == [
-            f"{seconds:.2f}", f"{speedup:.2f}", sentences.percent(speedup / ranks), serial,
+            f"{seconds:.2f}", f"{speedup:.2f}", numbers.percent(speedup / ranks), serial,
             f"{ranks * seconds / 3600:.4f}",
         ]  # fmt: skip
 

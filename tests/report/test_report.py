@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from rankwise.analysis.analysis import Estimate, analyse
-from rankwise.report import figures, sentences, tables
+from rankwise.analysis.cost import Cost
+from rankwise.report import figures, numbers, sentences, tables
 from rankwise.report import page as report
+from rankwise.report.recommendation import recommendation
 from rankwise.sweep import sweep
 from rankwise.sweep.folder import Sweep, load
 from tests.analysis.examples import (
@@ -113,16 +115,23 @@ def test_csv_holds_every_point_with_all_digits():
                 (f"{name}_high", estimate.high),
             ):
                 assert row[column] == ("" if math.isnan(value) else repr(value))
-        assert row["core_hours"] == ("" if math.isnan(p.cost) else repr(p.cost))
+        hours = p.cost.core_hours
+        assert row["core_hours"] == ("" if math.isnan(hours) else repr(hours))
         assert row["phase_kernel"] == (repr(p.phases["kernel"]) if p.phases else "")
         assert row["oversubscribed"] == str(p.oversubscribed)
         assert row["notes"] == "; ".join(sentences.notes(p))
 
 
-def test_csv_names_gpu_hours():
-    series = strong((1,), points=(replace(point(1, [1.0]), gpus=2),))
-    text = tables.comma_separated(analysis(series))
-    assert "gpu_hours" in text.splitlines()[0] and "core_hours" not in text
+def columns_of(series):
+    return tables.columns(analysis(series), series)
+
+
+def test_csv_has_all_costs():
+    cost = Cost(0.25, 2.0, 0.5, 150.0)
+    series = strong((1,), points=(replace(point(1, [1.0]), gpus=2, cost=cost),))
+    (row,) = csv.DictReader(io.StringIO(tables.comma_separated(analysis(series))))
+    told = [row[name] for name in ("node_hours", "core_hours", "gpu_hours", "charge")]
+    assert told == ["0.25", "2.0", "0.5", "150.0"]
 
 
 EXPECTED = ("12.56", "12.31 to 12.88", "6.25", "78.1 %", "0.0400", "0.00447", "oversubscribed")
@@ -136,7 +145,7 @@ def test_terminal_markdown_and_page_show_the_same_numbers():
         for cell in (*EXPECTED, "95.6 %", "8000", "0 of 2"):
             assert cell in text
         for series in result.series:
-            assert sentences.recommendation(series, 0.7, False) in text
+            assert recommendation(result, series) in text
             assert all(sentences.fit(fit) in text for fit in series.fits)
     for text in shown[1:]:
         assert (
@@ -185,26 +194,26 @@ def test_terminal_fits_a_batch_log():
 
 
 def test_baseline_has_no_interval_of_what_is_relative_to_it():
-    table = {column.title: column for column in tables.columns(strong(), "core-hours")}
+    table = {column.title: column for column in columns_of(strong())}
     assert table["seconds"].intervals[0] == "12.31 to 12.88"
     assert table["speedup"].intervals[:2] == ["-", "1.87 to 1.98"]
     assert table["efficiency"].intervals[0] == "-"
 
 
 def test_columns_that_say_nothing_are_left_out():
-    titles = [column.title for column in tables.columns(strong(), "core-hours")]
+    titles = [column.title for column in columns_of(strong())]
     assert titles == ["ranks", "cores", "launches", "seconds", "speedup", "efficiency",
                       "Karp-Flatt", "core-hours a run"]  # fmt: skip
-    titles = [column.title for column in tables.columns(weak(), "core-hours")]
+    titles = [column.title for column in columns_of(weak())]
     assert "work" in titles and "Karp-Flatt" not in titles
     gpus = tuple(replace(p, gpus=p.ranks, nodes=2) for p in strong().points)
-    titles = [column.title for column in tables.columns(strong(points=gpus), "GPU-hours")]
+    titles = [column.title for column in columns_of(strong(points=gpus))]
     assert titles[:3] == ["ranks", "nodes", "GPUs"] and "cores" not in titles
 
 
 def test_bandwidth_and_its_share_of_the_limit_are_columns_where_they_are_known():
     def titles(series):
-        return [column.title for column in tables.columns(series, "core-hours")]
+        return [column.title for column in columns_of(series)]
 
     known = titles(limited(strong()))
     assert known[-4:] == ["Karp-Flatt", "kernel GB/s", "of limit", "core-hours a run"]
@@ -219,7 +228,7 @@ def test_bandwidth_and_its_share_of_the_limit_are_everywhere():
     points = tuple(replace(p, nodes=2) for p in series.points)
     series = replace(series, points=(*points, failed_point(8, FAILED)), baseline=points[0])
     result = analysis(series, limit=LIMIT)
-    limit = "Measured limit: memory delivers 30 GB/s reading and 25 GB/s copying per node"
+    limit = "Measured limit: memory delivers 30.0 GB/s reading and 25.0 GB/s copying per node"
     text = tables.terminal(result)
     heads = text.splitlines()[5:7]
     assert [head.split()[-4:] for head in heads] == [
@@ -260,12 +269,12 @@ def test_bandwidth_and_its_share_of_the_limit_are_everywhere():
     ],
 )
 def test_number(value, digits, text):
-    assert tables.number(value, digits) == text
+    assert numbers.number(value, digits) == text
 
 
 def test_interval_that_is_not_known():
-    assert tables.interval(Estimate(1.0, math.nan, math.nan)) == "none"
-    assert tables.interval(Estimate(math.nan, math.nan, math.nan)) == "-"
+    assert numbers.interval(Estimate(1.0, math.nan, math.nan)) == "none"
+    assert numbers.interval(Estimate(math.nan, math.nan, math.nan)) == "-"
 
 
 def test_clean_text_does_nothing():
@@ -430,7 +439,7 @@ def test_what_is_not_there_is_said_in_words(name, tmp_path):
     assert (
         (tmp_path / "scaling.md").read_text().endswith(f"## Method\n\n{sentences.method(result)}\n")
     )
-    assert ("Recommended" in tables.terminal(result)) == (name == "no records")
+    assert ("We recommend" in tables.terminal(result)) == (name == "no records")
 
 
 def test_report_of_a_folder(tmp_path, capsys):
@@ -444,7 +453,7 @@ def test_report_of_a_folder(tmp_path, capsys):
     )
     assert printed.err == ""
     for series in result.series:
-        words = sentences.recommendation(series, 0.7, False)
+        words = recommendation(result, series)
         assert words in Page((tmp_path / "report.html").read_text()).words()
     assert (tmp_path / "scaling.csv").read_text() == tables.comma_separated(result)
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
@@ -464,7 +473,7 @@ def test_limit_in_the_folder_is_in_the_report(tmp_path, capsys):
     assert make_report(tmp_path) == 0
     printed = capsys.readouterr().out
     for text in (printed, Page((tmp_path / "report.html").read_text()).words()):
-        assert "preflight of 2026-11-25" in text and "80 %" in text
+        assert "preflight of 2026-11-25" in text and "80.0 %" in text
         assert "On 1 and 2 ranks the program warned: w." in text
     assert "memory bandwidth" in (tmp_path / "figures" / "strong-speedup.svg").read_text()
     (tmp_path / "preflight.h5").write_text("spoiled")

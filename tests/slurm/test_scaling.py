@@ -1,5 +1,6 @@
 """From ``sbatch slurm/scaling.sh`` to a report, on a real Slurm."""
 
+import csv
 import json
 import re
 import shutil
@@ -292,3 +293,30 @@ def test_nodes_refuses(cluster, clone, words, message):
     done = cluster.run("bash", "slurm/scaling_nodes.sh", *words, cwd=clone, check=False)
     assert done.returncode in (1, 2) and message in done.stderr
     assert cluster.run("squeue", "--noheader", "--states=PENDING,RUNNING").stdout == jobs
+
+
+@pytest.mark.parametrize(
+    ("asked", "why", "nodes", "cores"),
+    [
+        (["--exclusive"], "OverSubscribe=NO", 1, 4),
+        (["--ntasks=4"], "every CPU of the nodes is allocated", 1, 4),
+        (["--ntasks=2"], "", 0.5, 2),
+    ],
+)
+def test_what_is_billed_is_what_slurm_says(cluster, clone, asked, why, nodes, cores):
+    script = clone / "slurm" / "scaling.sh"
+    shared = re.sub("#SBATCH --(exclusive|mem)", r"# --\1", script.read_text())
+    script.write_text(shared)
+    options = ["--mode=strong", "--ranks=2", "--launches=1", "--charge=600 CU per node-hour"]
+    job = cluster.sbatch(*asked, "slurm/scaling.sh", *options, "--", "sleep", "0", cwd=clone)
+    output = finish(cluster, job)
+    sweep = sweep_of(clone)
+    told = {"cores_per_node": 4, "gpus_per_node": 2, "billing": str(cores)}
+    assert sweep.plan["billing"] == {"whole_nodes": why, **told}
+    (row,) = csv.DictReader((sweep.folder / "scaling.csv").open())
+    hours = sweep.runs[0].process_seconds / 3600
+    assert float(row["node_hours"]) == pytest.approx(nodes * hours)
+    assert float(row["core_hours"]) == pytest.approx(cores * hours)
+    assert float(row["charge"]) == pytest.approx(600 * nodes * hours)
+    assert ("Whole nodes are billed" in (sweep.folder / "scaling.md").read_text()) == bool(why)
+    assert "node-hours" in output and "CU" in output

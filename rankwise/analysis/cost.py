@@ -1,0 +1,109 @@
+"""What a run costs, as it is billed: whole nodes, or the cores and GPUs that it asked for."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from rankwise.sweep import billing
+from rankwise.sweep.billing import Charge
+from rankwise.sweep.folder import Run
+from rankwise.sweep.launchers import UsageError
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run costs.
+
+    Attributes
+    ----------
+    node_hours : float
+        NaN if it is not known how large a node is; a fraction where nodes are shared.
+    core_hours, gpu_hours : float
+    charge : float
+        In the unit of the rate; NaN without one.
+    """
+
+    node_hours: float
+    core_hours: float
+    gpu_hours: float
+    charge: float
+
+
+@dataclass(frozen=True)
+class Billing:
+    """How runs are billed.
+
+    Attributes
+    ----------
+    whole_nodes : bool
+        All of each node that a run uses, or only what it asks for.
+    why : str
+        What Slurm says that makes whole nodes be billed; empty outside Slurm.
+    cores_per_node, gpus_per_node : int
+        0 if it is not known.
+    charge : Charge or None
+    runs : int or None
+        How many runs are wanted.
+    """
+
+    whole_nodes: bool = False
+    why: str = ""
+    cores_per_node: int = 0
+    gpus_per_node: int = 0
+    charge: Charge | None = None
+    runs: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        plan: dict[str, Any],
+        charge: Charge | None = None,
+        runs: int | None = None,
+        cores_per_node: int | None = None,
+    ) -> "Billing":
+        """Return how the runs of a plan are billed; what is None is as the plan says.
+
+        Raises
+        ------
+        UsageError
+            The rate is by the node, and it is not known how large one is.
+        """
+        facts = plan.get("billing") or {}
+        sizes = [facts.get(f"{what}_per_node") or 0 for what in ("cores", "gpus")]
+        if not all(isinstance(size, int) and size >= 0 for size in sizes):
+            raise UsageError(f"the plan of the sweep is damaged: its 'billing' has {sizes}")
+        each = cores_per_node or plan.get("cores_per_node")
+        if charge is None and plan.get("charge"):
+            try:
+                charge = Charge.parse(plan["charge"])
+            except ValueError as error:
+                raise UsageError(f"the plan of the sweep is damaged: {error}") from None
+        billing.refuse_unknown(charge, facts, each)
+        # Outside Slurm nobody but the user can know.
+        by_node = charge is not None and charge.per == billing.NODE and not facts
+        return cls(
+            bool(facts.get("whole_nodes")) or by_node,
+            facts.get("whole_nodes") or "",
+            each or sizes[0],
+            sizes[1],
+            charge,
+            runs or plan.get("runs"),
+        )
+
+    def billed(self, run: Run) -> tuple[float, float, float]:
+        """Return the nodes, cores and GPUs that are billed; of the nodes NaN if not known."""
+        if self.whole_nodes:
+            cores = max(run.cores, run.nodes * self.cores_per_node)
+            return run.nodes, cores, max(run.gpus, run.nodes * self.gpus_per_node)
+        cores = run.ranks * run.threads
+        if not self.cores_per_node:
+            return math.nan, cores, run.gpus
+        gpus = run.gpus / self.gpus_per_node if self.gpus_per_node else 0.0
+        return max(cores / self.cores_per_node, gpus), cores, run.gpus
+
+    def cost(self, run: Run, seconds: float) -> Cost:
+        """Return what a run of so many seconds costs."""
+        hours = seconds / 3600
+        nodes, cores, gpus = self.billed(run)
+        rate = self.charge.of(nodes, cores, gpus) if self.charge else math.nan
+        return Cost(nodes * hours, cores * hours, gpus * hours, rate * hours)

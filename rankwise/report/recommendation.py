@@ -1,0 +1,93 @@
+"""What to ask for, and what it costs: the recommended rank count in words, and the request."""
+
+import math
+
+from rankwise.analysis.analysis import Analysis, Point, Series, asked_for, considered, doubtful
+from rankwise.ranks.words import counted
+from rankwise.report import costs
+from rankwise.report.numbers import chosen, figure, number, percent
+from rankwise.report.sentences import failures, of_what, place, ranks_in_words
+
+
+def recommendation(analysis: Analysis, series: Series) -> str:
+    """Say which measured rank count to ask for, and what a run of it costs."""
+    measured, none = series.measured, "No rank count is recommended, because"
+    if not measured:
+        return f"{none} no launch succeeded."
+    if len(measured) == 1:
+        return f"{none} {place(measured[0])} is the only count measured."
+    fair = [point for point in measured if analysis.oversubscribed or not point.oversubscribed]
+    if not fair:
+        return f"{none} every count has more ranks x threads than cores."
+    wanted, doubts = _wanted(analysis, series), _doubts(analysis, fair)
+    best = next((point for point in fair if point.ranks == series.recommended), None)
+    if best is None:
+        return " ".join((f"{none} no measured count has {wanted}.", *doubts))
+    text = [_chosen(analysis, series, best, wanted), *_uncertain(analysis, best), *doubts]
+    if best is measured[-1]:
+        text.append("Larger counts were not measured.")
+    elif best is fair[-1]:
+        text.append("Larger counts had more ranks x threads than cores.")
+    return " ".join((*text, cost(analysis, series, best)))
+
+
+def _wanted(analysis: Analysis, series: Series) -> str:
+    billed = " as billed" if analysis.billing.whole_nodes else ""
+    return f"an efficiency{billed} of at least {chosen(analysis.target)}{of_what(series)}"
+
+
+def _chosen(analysis: Analysis, series: Series, best: Point, wanted: str) -> str:
+    whole, target = analysis.billing.whole_nodes, analysis.target
+    rest = considered(series, analysis.oversubscribed, whole)
+    larger = [point for point in rest if point.ranks > best.ranks]
+    here = f"We recommend {place(best)}"
+    if any(asked_for(point, whole).value >= target for point in larger):
+        return f"{here}: larger counts have {wanted} too, and are slower."
+    alike = [point for point in series.measured if whole and point.nodes == best.nodes]
+    fastest = ""
+    if len(alike) > 1:
+        on = counted(best.nodes, "node")
+        fastest = f" Of the counts on {on}, which are billed alike, it is the fastest."
+    if best is series.measured[0]:
+        return f"{here}: no larger measured count has {wanted}.{fastest}"
+    has = percent(asked_for(best, whole).value)
+    return f"{here}, the largest measured count with {wanted}: it has {has}.{fastest}"
+
+
+def _uncertain(analysis: Analysis, best: Point) -> list[str]:
+    """Say what makes the choice uncertain."""
+    efficiency = asked_for(best, analysis.billing.whole_nodes)
+    text = [f"There, {'; '.join(failures(best))}."] if best.failed else []
+    if math.isnan(efficiency.low):
+        text.append("There is no interval, because there are fewer than six launches.")
+    elif efficiency.low < analysis.target:
+        text.append(f"Its 95 % interval reaches down to {percent(efficiency.low)}.")
+    return text
+
+
+def _doubts(analysis: Analysis, fair: list[Point]) -> list[str]:
+    """Say which counts were left out, although they seem efficient enough."""
+    doubts = [p.ranks for p in fair if doubtful(p) and p.efficiency.value >= analysis.target]
+    if not doubts:
+        return []
+    return [
+        f"The efficiency on {ranks_in_words(doubts)} is above 100 %, and there is no interval to "
+        "show that it is so: this was not considered."
+    ]
+
+
+def cost(analysis: Analysis, series: Series, point: Point) -> str:
+    """Say how long a whole run of a point takes, and what it costs."""
+    each = [(unit, f"{figure(unit.of(point.cost))} {unit.name}") for unit in costs.units(analysis)]
+    hours = " or ".join(text for unit, text in each if unit.field != "charge")
+    charged = "".join(f", charged as {text}" for unit, text in each if unit.field == "charge")
+    what = ", with start-up and repeats," if series.sources == ("record",) else ", with start-up,"
+    return f"A whole run{what} takes {number(point.process_seconds)} s and costs {hours}{charged}."
+
+
+def request(analysis: Analysis, series: Series) -> list[str]:
+    """Return the lines of "runs x cost = request", of the recommended count."""
+    return [
+        f"{counted(runs, 'run')} x {figure(one)} {name} = {figure(all_of_them)} {name}"
+        for name, runs, one, all_of_them in costs.request(analysis, series)
+    ]

@@ -1,0 +1,157 @@
+"""What is billed for a run: whole nodes or what it asked for, and at which rate."""
+
+import argparse
+import math
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+from rankwise.sweep.launchers import UsageError
+
+NODE, CORE, GPU = "node-hour", "core-hour", "GPU-hour"
+_RATE = re.compile(
+    r"((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(.*?)\s*\bper\s+(node|core|gpu)-hours?", re.IGNORECASE
+)
+_PER = {"node": NODE, "core": CORE, "gpu": GPU}
+_LONGEST_UNIT = 16
+
+
+@dataclass(frozen=True)
+class Charge:
+    """A rate of charge.
+
+    Attributes
+    ----------
+    number : float
+        Above 0.
+    unit : str
+        What a centre counts in, such as ``EUR``; ``units`` if the user names none.
+    per : str
+        ``node-hour``, ``core-hour`` or ``GPU-hour``.
+    text : str
+        As it was given.
+    """
+
+    number: float
+    unit: str
+    per: str
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Charge":
+        """Read ``NUMBER [UNIT] per node-hour``, or ``core-hour`` or ``GPU-hour``.
+
+        Raises
+        ------
+        ValueError
+            It is something else.
+        """
+        match = _RATE.fullmatch(text.strip())
+        if match is None or not 0 < float(match[1]) < math.inf:
+            raise ValueError(
+                f"{text!r} is not 'NUMBER [UNIT] per node-hour', core-hour or GPU-hour, such as "
+                "'0.02 EUR per core-hour'"
+            )
+        if len(match[2]) > _LONGEST_UNIT or not match[2].isprintable():
+            raise ValueError(f"{text!r}: a unit has at most {_LONGEST_UNIT} characters")
+        return cls(float(match[1]), match[2] or "units", _PER[match[3].lower()], text.strip())
+
+    def of(self, nodes: float, cores: float, gpus: float) -> float:
+        """Return what an hour of so many nodes, cores and GPUs costs, in `unit`."""
+        return self.number * {NODE: nodes, CORE: cores, GPU: gpus}[self.per]
+
+
+def add_options(parser: argparse._ActionsContainer) -> None:
+    """Add the options about cost, of a sweep and of its report."""
+    meaning = "what the centre bills: 'NUMBER [UNIT] per node-hour', core-hour or GPU-hour"
+    parser.add_argument("--charge", metavar="RATE", type=_charge, help=meaning)
+    meaning = "show what so many runs of the recommended count cost together"
+    parser.add_argument("--runs", metavar="N", type=whole_number, help=meaning)
+
+
+def _charge(text: str) -> Charge:
+    try:
+        return Charge.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number from 1 on, for `argparse`."""
+    if not text.isdecimal() or not 1 <= int(text) <= 10**9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def of_allocation() -> dict[str, Any]:
+    """Return what Slurm says of how this job is billed; empty outside, or if it does not answer.
+
+    Returns
+    -------
+    dict
+        ``whole_nodes``: why whole nodes are billed, empty if they are not. ``billing``: Slurm's own
+        figure for the allocation, empty if it has none. ``cores_per_node``, ``gpus_per_node``: of
+        the node that has the fewest.
+    """
+    job = _scontrol("job", os.environ.get("SLURM_JOB_ID", ""))
+    nodes = _scontrol("node", os.environ.get("SLURM_JOB_NODELIST", ""))
+    if not job or not nodes:
+        return {}
+    fields = job[0]
+    cpus = sum(int(node.get("CPUTot", 0)) for node in nodes)
+    why = ""
+    if fields.get("OverSubscribe") == "NO":
+        why = "OverSubscribe=NO"
+    elif cpus and fields.get("NumCPUs") == str(cpus):
+        why = "every CPU of the nodes is allocated"
+    # Slurm 23.02 has renamed the first.
+    resources = fields.get("AllocTRES") or fields.get("TRES") or ""
+    billing = re.search(r"\bbilling=(\d+)", resources)
+    return {
+        "whole_nodes": why,
+        "billing": billing[1] if billing else "",
+        "cores_per_node": min(map(_cores, nodes)),
+        "gpus_per_node": min(map(_gpus, nodes)),
+    }
+
+
+def _cores(node: dict[str, str]) -> int:
+    return int(node.get("CoresPerSocket", 0)) * int(node.get("Sockets", 0))
+
+
+def _gpus(node: dict[str, str]) -> int:
+    """Read ``Gres=gpu:a100:4(S:0-1),gpu:t4:2``."""
+    kinds = re.findall(r"\bgpu(?::[^:,()]+)?:(\d+)", node.get("Gres", ""))
+    return sum(map(int, kinds))
+
+
+def _scontrol(kind: str, name: str) -> list[dict[str, str]]:
+    """Return what Slurm knows of a job or of nodes: a dictionary for each; none if it is silent."""
+    if not name:
+        return []
+    words = ["scontrol", "--oneliner", "show", kind, name]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return []
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines if "=" in line]
+
+
+def refuse_unknown(charge: Charge | None, facts: dict[str, Any], each: int | None) -> None:
+    """Raise `UsageError` if a rate is by the node, and nobody says how large one is.
+
+    Parameters
+    ----------
+    charge : Charge, optional
+    facts : dict
+        From `of_allocation`.
+    each : int, optional
+        Cores of a node, as the user says.
+    """
+    if charge is not None and charge.per == NODE and not (facts.get("cores_per_node") or each):
+        raise UsageError(
+            "--charge by the node-hour: say how many cores a node has, with --cores-per-node"
+        )

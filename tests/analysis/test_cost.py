@@ -1,0 +1,162 @@
+"""What a run costs, and what is recommended where whole nodes are billed."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from rankwise.analysis.cost import Billing, Cost
+from rankwise.report import costs
+from rankwise.report.recommendation import recommendation, request
+from rankwise.sweep.billing import Charge
+from rankwise.sweep.launchers import UsageError
+from tests.analysis.examples import analysed, by_ranks, run, runs
+
+SLURM = {"whole_nodes": "", "billing": "4", "cores_per_node": 128, "gpus_per_node": 4}
+EXCLUSIVE = {**SLURM, "whole_nodes": "OverSubscribe=NO"}
+
+
+def billing(facts=None, charge=None, **plan):
+    """Return how the runs of a plan are billed."""
+    return Billing.of({"billing": facts, "charge": charge, **plan})
+
+
+@pytest.mark.parametrize(
+    ("billed", "one", "wanted"),
+    [
+        # One rank of a node with 128 cores and 4 GPUs, for half an hour.
+        (billing(EXCLUSIVE), run(cores=128), Cost(0.5, 64.0, 2.0, math.nan)),
+        (billing(SLURM), run(cores=128), Cost(0.5 / 128, 0.5, 0.0, math.nan)),
+        # One GPU of four is a quarter of the node, though one core is less.
+        (billing(SLURM), run(cores=128, gpus=1), Cost(0.125, 0.5, 0.5, math.nan)),
+        # Three nodes of different kinds: all cores that they have.
+        (billing(EXCLUSIVE), run(ranks=300, nodes=3, cores=448), Cost(1.5, 224, 6, math.nan)),
+        (billing(), run(ranks=8, threads=2), Cost(math.nan, 8.0, 0.0, math.nan)),
+        (billing(charge="0.02 EUR per core-hour"), run(ranks=8), Cost(math.nan, 4.0, 0.0, 0.08)),
+        (billing(EXCLUSIVE, "0.02 EUR per core-hour"), run(cores=128), Cost(0.5, 64.0, 2.0, 1.28)),
+        (billing(EXCLUSIVE, "3 per GPU-hour"), run(cores=128), Cost(0.5, 64.0, 2.0, 6.0)),
+        (billing(SLURM, "128 CU per node-hour"), run(cores=128), Cost(0.5 / 128, 0.5, 0.0, 0.5)),
+        # Outside Slurm a rate by the node says that nodes are billed, of the size that is given.
+        (
+            billing(charge="600 CU per node-hour", cores_per_node=48),
+            run(ranks=8, cores=8),
+            Cost(0.5, 24.0, 0.0, 300.0),
+        ),
+        (
+            billing(charge="0.02 EUR per core-hour", cores_per_node=48),
+            run(ranks=8, cores=8),
+            Cost(1 / 12, 4.0, 0.0, 0.08),
+        ),
+    ],
+)
+def test_cost_of_half_an_hour(billed, one, wanted):
+    found = billed.cost(one, 1800.0)
+    for name in ("node_hours", "core_hours", "gpu_hours", "charge"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name), nan_ok=True), name
+
+
+def test_options_win_over_the_plan():
+    plan = {"charge": "1 CU per core-hour", "runs": 3, "cores_per_node": 4}
+    found = Billing.of(plan, Charge.parse("2 EUR per node-hour"), 5, 8)
+    assert (found.charge.number, found.runs, found.cores_per_node) == (2.0, 5, 8)
+    assert found.whole_nodes
+    found = Billing.of(plan)
+    assert (found.charge.number, found.runs, found.cores_per_node) == (1.0, 3, 4)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"charge": "600 CU per node-hour"},
+        {"charge": "gibberish"},
+        {"billing": {"whole_nodes": "", "cores_per_node": "many"}},
+        {"billing": {"whole_nodes": "", "cores_per_node": 4, "gpus_per_node": -1}},
+    ],
+)
+def test_what_cannot_be_billed_is_a_mistake(plan):
+    with pytest.raises(UsageError):
+        Billing.of(plan)
+
+
+# Up to four nodes of eight cores: on a node more ranks gain little, more nodes gain much.
+SECONDS = {1: 16.0, 2: 10.0, 4: 8.0, 8: 9.0, 16: 4.5, 32: 4.0}
+
+
+def sweep(**options):
+    """Return the analysis of runs on whole nodes."""
+    some = [
+        replace(one, nodes=max(1, one.ranks // 8), cores=8 * max(1, one.ranks // 8))
+        for one in runs(SECONDS.get, counts=tuple(SECONDS), noise=0.001)
+    ]
+    return analysed(some, **options)
+
+
+def test_efficiency_as_billed_is_relative_to_the_cheapest_count():
+    found = sweep(billing=billing({**EXCLUSIVE, "cores_per_node": 8, "gpus_per_node": 0}))
+    points = by_ranks(found.series[0])
+    for ranks, seconds in SECONDS.items():
+        nodes = max(1, ranks // 8)
+        # The cheapest is four ranks: one node for 8 s.
+        wanted = 8.0 / (nodes * seconds)
+        estimate = points[ranks].billed_efficiency
+        assert estimate.value == pytest.approx(wanted, rel=0.01)
+        assert estimate.low <= estimate.value <= estimate.high
+        assert points[ranks].cost.core_hours == pytest.approx(8 * points[ranks].cost.node_hours)
+    assert points[4].billed_efficiency.value == 1
+    # By the core, one rank is the cheapest.
+    asked = by_ranks(sweep().series[0])
+    assert asked[1].billed_efficiency.value == 1
+    assert asked[8].billed_efficiency.value == pytest.approx(16 / (8 * 9), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("target", "whole", "by_core"), [(0.7, 16, 2), (0.95, 4, 1), (0.4, 32, 4), (0.2, 32, 16)]
+)
+def test_recommendation_is_of_what_is_billed(target, whole, by_core):
+    """Of 1, 2, 4 and 8 ranks, which cost the same by the hour, only the fastest is considered."""
+    facts = {**EXCLUSIVE, "cores_per_node": 8}
+    found = sweep(billing=billing(facts), efficiency=target)
+    assert found.series[0].recommended == whole
+    assert sweep(efficiency=target).series[0].recommended == by_core
+    text = recommendation(found, found.series[0])
+    assert "an efficiency as billed of at least" in text and "node-hours" in text
+    alike = "Of the counts on 1 node, which are billed alike, it is the fastest."
+    assert (alike in text) == (whole == 4)
+
+
+def test_weak_scaling_on_whole_nodes_wants_the_most_work_for_the_money():
+    """Each rank has as much to do: eight on a node do eight times the work in the same hour."""
+    some = [
+        replace(one, nodes=max(1, one.ranks // 8), cores=8 * max(1, one.ranks // 8))
+        for one in runs(lambda p: 10.0 + p / 16, counts=(1, 4, 8, 16), noise=0, mode="weak")
+    ]
+    found = analysed(some, billing=billing({**EXCLUSIVE, "cores_per_node": 8}))
+    points = by_ranks(found.series[0])
+    assert points[8].billed_efficiency.value == 1
+    wanted = (1 / (10 + 1 / 16)) / (8 / 10.5)
+    assert points[1].billed_efficiency.value == pytest.approx(wanted)
+    assert found.series[0].recommended == 16
+
+
+def test_request_is_runs_times_cost_of_the_recommended_count():
+    billed = billing({**EXCLUSIVE, "cores_per_node": 8}, "600 CU per node-hour", runs=100)
+    found = sweep(billing=billed)
+    cost = by_ranks(found.series[0])[16].cost
+    # The whole process takes a second more than what is compared.
+    assert cost.node_hours == pytest.approx(2 * 5.5 / 3600, rel=0.01)
+    rows = costs.request(found, found.series[0])
+    assert [row[:2] for row in rows] == [("node-hours", 100), ("core-hours", 100), ("CU", 100)]
+    for (_, _, one, everything), value in zip(
+        rows, (cost.node_hours, cost.core_hours, cost.charge), strict=True
+    ):
+        assert (one, everything) == (value, 100 * value)
+    assert cost.charge == pytest.approx(600 * cost.node_hours)
+    assert request(found, found.series[0])[0].startswith("100 runs x 0.00305 node-hours = 0.305")
+    assert request(sweep(), sweep().series[0]) == []
+
+
+def test_a_run_that_is_too_fast_to_be_true_does_not_make_the_others_dear():
+    """One launch of four ranks failed without a word, and there is no interval to tell."""
+    some = runs(lambda p: 0.1 if p == 4 else 16 / p, counts=(1, 2, 4, 8), launches=1, noise=0)
+    points = by_ranks(analysed(some, billing=billing(EXCLUSIVE)).series[0])
+    assert points[8].billed_efficiency.value == 1
