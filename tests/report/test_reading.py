@@ -42,6 +42,9 @@ def test_table_follows_from_the_sentence_before_it():
         ("27.3 GB/s, or ", "91", 100 * 1.2 / 0.044 / 30),
         ("make the kernel at most ", "1.10", 0.044 / (1.2 / 30)),
         ("at 0.030 s it would be ", "133", 100 * 1.2 / 0.030 / 30),
+        ("8 x 16.88 / 3600 = ", "0.0375", 8 * (5 + 95 / 8) / 3600),
+        ("One rank has 8 / 16 = ", "50", 100 * 8 / 16),
+        ("that take 4.5 s have 8 / (2 x 4.5) = ", "88.9", 100 * 8 / (2 * 4.5)),
     ],
 )
 def test_numbers_in_the_text(before, written, value):

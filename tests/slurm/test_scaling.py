@@ -313,7 +313,7 @@ def test_what_is_billed_is_what_slurm_says(cluster, clone, asked, why, nodes, co
     sweep = sweep_of(clone)
     told = {"cores_per_node": 4, "gpus_per_node": 2, "billing": str(cores)}
     assert sweep.plan["billing"] == {"whole_nodes": why, **told}
-    (row,) = csv.DictReader((sweep.folder / "scaling.csv").open())
+    (row,) = csv.DictReader((sweep.folder / "scaling.csv").read_text().splitlines())
     hours = sweep.runs[0].process_seconds / 3600
     assert float(row["node_hours"]) == pytest.approx(nodes * hours)
     assert float(row["core_hours"]) == pytest.approx(cores * hours)

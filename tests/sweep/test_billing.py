@@ -30,13 +30,14 @@ def test_charge(text, number, unit, per):
     "text",
     [
         "", "600", "600 CU", "600 CU per hour", "CU per node-hour", "0 CU per node-hour",
-        "-1 CU per node-hour", "0,02 EUR per core-hour", "1e400 CU per core-hour", "nan per node-hour",
+        "-1 CU per node-hour", "0,02 EUR per core-hour", "1e400 CU per core-hour",
+        "nan per node-hour",
         "1 a\x1b[31m per node-hour", "1 two\nlines per node-hour", "600 CU per node-hour or so",
         "1 seventeen letters per node-hour", "6 00 per node-hours per core-hour s",
     ],
 )  # fmt: skip
 def test_what_is_no_charge(text):
-    with pytest.raises(ValueError, match="per node-hour|at most 16 characters"):
+    with pytest.raises(ValueError, match=r"per node-hour|at most 16 characters"):
         Charge.parse(text)
 
 
