@@ -273,8 +273,8 @@ def test_sentence_on_the_limit():
     found = analysed(some, limit=replace(examples.LIMIT, ranks=16, nodes=2))
     assert sentences.limit(found) == (
         "Measured limit: memory delivers 30.0 GB/s reading and 25.0 GB/s copying per node (16 "
-        "ranks x 1 thread on 2 nodes, preflight of 2026-11-25); of the read limit the kernel reaches "
-        "at most 107 % at 8 ranks in strong scaling, 80.0 % at 8 ranks in weak scaling."
+        "ranks x 1 thread on 2 nodes, preflight of 2026-11-25); of the read limit the kernel "
+        "reaches at most 107 % at 8 ranks in strong scaling, 80.0 % at 8 ranks in weak scaling."
     )
     assert (
         "As a bound, memory is taken to deliver 30.0 GB/s per node, measured"
