@@ -21,8 +21,9 @@ from rankwise.sweep.command import PLACES, Command
 from rankwise.sweep.folder import LIMIT, OK, PLAN, FolderError, Run, load, read_plan, write_json
 from rankwise.sweep.inputs import Inputs, differences
 from rankwise.sweep.interrupts import Interrupted
-from rankwise.sweep.launchers import UsageError
+from rankwise.sweep.launchers import Launcher, Resources, UsageError
 from rankwise.sweep.measure import Measure
+from rankwise.sweep.mpi import Linked
 from rankwise.sweep.runner import Runner
 
 DESCRIPTION = "Run a program at several rank counts and note how long it takes."
@@ -61,6 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add("--launcher", metavar="TEMPLATE", help=meaning)
     meaning = "cores of all nodes, for a launcher that reaches further than this machine"
     add("--cores", type=_positive, metavar="C", help=meaning)
+    meaning = "cores of a node, for --cores over several nodes, and for what is billed by the node"
+    add("--cores-per-node", type=_positive, metavar="N", help=meaning)
     add("--seed", type=int, metavar="S", help="of the order of the runs (a random one)")
     meaning = "of this sweep (results/<program>-scaling-<UTC>)"
     add("--folder", type=Path, metavar="DIR", help=meaning)
@@ -173,12 +176,9 @@ def _prepare_and_run(
     measure = Measure.parse(args)
     case = _case(args)
     command = Command.parse(words, args.mode, args.weak, case)
-    found = launchers.resources(args.cores)
-    ranks = plan.rank_counts(args, found)
     linked = mpi.linked(command.words, command.program, command.script)
-    launcher = launchers.choose(args.launcher, found, linked)
-    if not args.copies and (wrong := mpi.mismatch(linked, launcher.path, launcher.family)):
-        raise UsageError(wrong)
+    found, launcher = _means(args, linked)
+    ranks = plan.rank_counts(args, found)
     made = plan.make(args, command, ranks, found, launcher, linked, measure)
     absent = command.program is None and not command.python
     if absent and args.launcher is None and not found.slurm and not args.dry_run:
@@ -204,6 +204,18 @@ def _prepare_and_run(
         status = max(status, report(args, folder))
     print(f"sweep: {folder}")
     return status
+
+
+def _means(args: argparse.Namespace, linked: Linked) -> tuple[Resources, Launcher]:
+    """Return what the ranks may use, and what starts them there."""
+    found = launchers.resources(args.cores, args.cores_per_node)
+    template = args.launcher or ""
+    if "{nodes}" in template and args.cores and not args.cores_per_node:
+        raise UsageError("--cores alone does not tell {nodes} of --launcher: say --cores-per-node")
+    launcher = launchers.choose(args.launcher, found, linked)
+    if not args.copies and (wrong := mpi.mismatch(linked, launcher.path, launcher.family)):
+        raise UsageError(wrong)
+    return found, launcher
 
 
 def _no_program(word: str) -> str:
@@ -254,7 +266,7 @@ def _write_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) 
     goes_on = (folder / PLAN).exists() and not read_plan(folder).get("refused")
     if goes_on:
         earlier = _same_plan(folder, args, wanted)
-        now = {name: wanted[name] for name in ("keep", "libraries", "mpi")}
+        now = {name: wanted[name] for name in ("cores_per_node", "keep", "libraries", "mpi")}
         wanted = {**earlier, **now, "timeout": args.timeout}
     write_json(folder / PLAN, wanted)
     if goes_on:
