@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rankwise.sweep import interrupts, launchers, mpi, plan
+from rankwise.sweep import allocation, interrupts, launchers, mpi, plan
 from rankwise.sweep.case import Case
 from rankwise.sweep.command import PLACES, Command
 from rankwise.sweep.folder import LIMIT, OK, PLAN, FolderError, Run, load, read_plan, write_json
@@ -210,6 +210,8 @@ def _means(args: argparse.Namespace, linked: Linked) -> tuple[Resources, Launche
     """Return what the ranks may use, and what starts them there."""
     found = launchers.resources(args.cores, args.cores_per_node)
     template = args.launcher or ""
+    if not template and "SLURM_JOB_ID" not in os.environ:
+        allocation.refuse_other_nodes(args, linked)
     if "{nodes}" in template and args.cores and not args.cores_per_node:
         raise UsageError("--cores alone does not tell {nodes} of --launcher: say --cores-per-node")
     launcher = launchers.choose(args.launcher, found, linked)
