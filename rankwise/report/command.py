@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from rankwise.sweep import billing
+from rankwise.sweep.options import whole_number
 
 DESCRIPTION = "Make tables, figures and a page from the folder of a sweep, and put them there."
 EXAMPLES = """examples:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="of a sweep, finished or not")
     add_options(parser)
     meaning = "of a node that is billed, for a --charge by the node-hour outside Slurm"
-    parser.add_argument("--cores-per-node", metavar="N", type=billing.whole_number, help=meaning)
+    parser.add_argument("--cores-per-node", metavar="N", type=whole_number, help=meaning)
     billing.add_options(parser)
 
 
@@ -65,9 +66,7 @@ def main(args: argparse.Namespace) -> int:
 
     try:
         sweep = load(args.folder)
-        billed = Billing.of(
-            sweep.plan, args.charge, args.runs, getattr(args, "cores_per_node", None)
-        )
+        billed = Billing.of(sweep.plan, args.charge, args.runs, args.cores_per_node)
         analysis = analyse(sweep, args.efficiency, args.fit_oversubscribed, billed)
         # Before anything is written: a folder may be read-only.
         _show(tables.terminal(analysis))

@@ -285,6 +285,7 @@ def sweep_command(sweep: Sweep) -> str:
         "--gpus-per-rank": plan.get("gpus_per_rank") or None,
         "--timeout": plan.get("timeout"),
         "--cores": plan.get("cores_given"),
+        "--cores-per-node": plan.get("cores_per_node"),
         # Other launchers are found by the sweep itself.
         "--launcher": plan["launcher"] if "{ranks}" in (plan.get("launcher") or "") else None,
         "--seed": plan.get("seed"),

@@ -221,6 +221,8 @@ def _machine(plan: dict[str, Any], runs: Sequence[Run]) -> str:
     nodes = max([1, *(run.nodes for run in runs)])
     if plan.get("cores_given"):
         given = f"{counted(plan['cores_given'], 'core')}, as given with --cores"
+        each = plan.get("cores_per_node")
+        given += f", {counted(each, 'core')} per node" if each else ""
         parts = [given, f"up to {nodes} nodes" if nodes > 1 else ""]
         parts.append(f"started on {facts['host']}" if facts.get("host") else "")
     else:
@@ -250,7 +252,8 @@ def _allocation(plan: dict[str, Any], facts: dict[str, Any], nodes: int) -> list
 
 def kinds(plan: dict[str, Any]) -> bool:
     """Whether the nodes differ in their cores."""
-    return len(set(plan.get("cores") or [])) > 1
+    # With --cores-per-node the last one is a part of one like the others.
+    return len(set(plan.get("cores") or [])) > 1 and not plan.get("cores_per_node")
 
 
 def _facts(runs: Sequence[Run], name: str) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rankwise.sweep.launchers import UsageError
+from rankwise.sweep.options import whole_number
 
 NODE, CORE, GPU = "node-hour", "core-hour", "GPU-hour"
 _RATE = re.compile(
@@ -76,13 +77,6 @@ def _charge(text: str) -> Charge:
         return Charge.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def whole_number(text: str) -> int:
-    """Read a whole number from 1 on, for `argparse`."""
-    if not text.isdecimal() or not 1 <= int(text) <= 10**9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
 
 
 def of_allocation() -> dict[str, Any]:

@@ -50,6 +50,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "threads": (int,),
     "gpus_per_rank": (int,),
     "cores_given": (int,),
+    "cores_per_node": (int,),
     "seed": (int,),
     "timeout": (int, float),
     "launcher": (str,),

@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from rankwise.node.cores import hardware_threads
+from rankwise.ranks.words import counted
 from rankwise.sweep import mpi
 from rankwise.sweep.mpi import Linked
 
@@ -36,6 +37,9 @@ _NOT_FOR_STEPS = (
     "SRUN_CPUS_PER_TASK",
 )
 _SPECIAL_STEPS = 0xFFFFFFF0
+_PLACEHOLDERS = ("ranks", "threads", "nodes")
+# Not a shell's ${X}, nor {{id}}, which Flux replaces.
+_BRACED = re.compile(r"(?<![${])\{([A-Za-z_]\w*)\}(?!\})")
 
 
 class UsageError(Exception):
@@ -75,24 +79,34 @@ class Resources:
         return next((n for n, room in enumerate(filled, 1) if room >= ranks), len(self.cores))
 
 
-def resources(cores: int | None) -> Resources:
+def resources(cores: int | None = None, cores_per_node: int | None = None) -> Resources:
     """Find out what the ranks may use: the Slurm allocation, else this machine.
 
     Parameters
     ----------
     cores : int, optional
         What the user says, for launchers that reach further than this machine.
+    cores_per_node : int, optional
+        How these are divided among nodes; without them, how many a node has that is billed.
 
     Raises
     ------
     UsageError
-        Slurm's description of the allocation cannot be read.
+        Slurm's description of the allocation cannot be read, or `cores_per_node` is not true of
+        this machine.
     """
     if cores is not None:
-        return Resources((cores,), _visible_gpus(), slurm=False)
+        each = cores_per_node or cores
+        full, rest = divmod(cores, each)
+        nodes = (each,) * full + (rest,) * (rest > 0)
+        return Resources(nodes, _visible_gpus(), slurm=False)
     physical, siblings = _local_cores()
     if "SLURM_JOB_ID" not in os.environ:
+        if cores_per_node is not None:
+            _refuse_fewer(cores_per_node)
         return Resources((physical,), _visible_gpus(), False, siblings)
+    if cores_per_node is not None:
+        raise UsageError("Slurm tells how many cores a node has: leave out --cores-per-node")
     cpus = _cpus_per_node(os.environ.get("SLURM_JOB_CPUS_PER_NODE", ""))
     # What Slurm calls a CPU is a core at some sites and a hardware thread at others. All nodes are
     # taken to be like this one.
@@ -100,6 +114,17 @@ def resources(cores: int | None) -> Resources:
     here = int(os.environ.get("SLURM_CPUS_ON_NODE", siblings * physical))
     each = min(siblings, max(1, round(here / physical)))
     return Resources(tuple(max(1, n // each) for n in cpus), _gpus_of_node(), True, siblings)
+
+
+def _refuse_fewer(cores_per_node: int) -> None:
+    """Raise `UsageError` if a node is said to have fewer cores than this machine."""
+    # All of them: a node is billed as a whole, whatever part this process may use.
+    whole = len({hardware_threads(cpu) for cpu in range(os.cpu_count() or 1)})
+    if cores_per_node < whole:
+        raise UsageError(
+            f"--cores-per-node {cores_per_node}: without --cores this machine is the node, and it "
+            f"has {counted(whole, 'core')}"
+        )
 
 
 def _gpus_of_node() -> int:
@@ -161,6 +186,11 @@ class Launcher:
         """Whether it starts them itself; behind ``env`` the program does, a script for example."""
         return Path(self.path).name != "env"
 
+    @property
+    def own_way(self) -> bool:
+        """Whether it may tell ranks which they are by a library, as Flux does those of Open MPI."""
+        return Path(self.path).name == "flux"
+
 
 def choose(template: str | None, found: Resources, linked: Linked) -> Launcher:
     """Return the launcher: the user's, ``srun`` inside an allocation, else an ``mpirun``.
@@ -178,7 +208,8 @@ def choose(template: str | None, found: Resources, linked: Linked) -> Launcher:
     Raises
     ------
     UsageError
-        There is none, it cannot start anything here, or the template has no ``{ranks}``.
+        There is none, it cannot start anything here, or the template has no ``{ranks}`` or a
+        placeholder that there is not.
     """
     if template is not None:
         return _from_template(template)
@@ -221,6 +252,12 @@ def _from_template(template: str) -> Launcher:
         raise UsageError(f"--launcher {template!r}: {error}") from None
     if not any("{ranks}" in word for word in words):
         raise UsageError(f"--launcher {template!r} has no {{ranks}} to put the rank count in")
+    for name in _BRACED.findall(template):
+        if name not in _PLACEHOLDERS:
+            raise UsageError(
+                f"--launcher {template!r}: there is no {{{name}}}, only {{ranks}}, {{threads}} "
+                "and {nodes}"
+            )
 
     def fill(ranks: int, threads: int, gpus_per_rank: int, nodes: int) -> list[str]:
         values: dict[str, object] = {"ranks": ranks, "threads": threads, "nodes": nodes}
@@ -258,9 +295,14 @@ def _srun(found: Resources) -> Callable[[int, int, int, int], list[str]]:
     return words
 
 
-def _mpirun(path: str, family: str | None, cores: int) -> Launcher:
+def may_bind() -> bool:
+    """Whether an ``mpirun`` may bind ranks: this process is allowed all of the machine."""
     # Both libraries bind to the first cores of the machine, allowed to this process or not.
-    whole = len(os.sched_getaffinity(0)) == os.cpu_count()
+    return len(os.sched_getaffinity(0)) == os.cpu_count()
+
+
+def _mpirun(path: str, family: str | None, cores: int) -> Launcher:
+    whole = may_bind()
 
     def hydra(ranks: int, threads: int, gpus_per_rank: int, nodes: int) -> list[str]:
         bind = f"core:{threads}" if whole and ranks * threads <= cores else "none"

@@ -80,7 +80,8 @@ class Look:
 
     def _untold(self, ranks: "list[_Rank]") -> str:
         family = mpi.family_of(self.library)
-        free = self.linked.own_way or self.copies or family is None
+        own_way = self.linked.own_way or self.launcher.own_way
+        free = own_way or self.copies or family is None
         self.alone = ""
         if self.point.ranks > 1 and not free and not any(rank.told for rank in ranks):
             alone = probe.alone("the program", str(family), self.library)

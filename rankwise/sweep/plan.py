@@ -42,13 +42,15 @@ def rank_counts(args: Namespace, found: Resources) -> list[int]:
         )
     if max(counts) <= room or not (found.slurm or gpus):
         return counts
+    cure = "ask for more with sbatch --nodes, --ntasks or --gpus-per-node"
+    if not found.slurm:
+        cure = "say --cores and --cores-per-node if a --launcher reaches more nodes"
     has = counted(sum(found.cores), "core")
     has += f" and {counted(found.gpus, 'GPU')} a node" if gpus else ""
     each = counted(threads, "thread") + (f" and {counted(gpus, 'GPU')}" if gpus else "")
     raise UsageError(
         f"{counted(max(counts), 'rank')} with {each} each do not fit on {has}, "
-        f"{counted(len(found.cores), 'node')}: ask for more with sbatch --nodes, --ntasks or "
-        "--gpus-per-node, or leave out --ranks"
+        f"{counted(len(found.cores), 'node')}: {cure}, or leave out --ranks"
     )
 
 
@@ -101,6 +103,7 @@ def make(
         "gpus_per_rank": args.gpus_per_rank,
         "cores": list(found.cores),
         "cores_given": args.cores,
+        "cores_per_node": args.cores_per_node,
         "seed": seed,
         "timeout": args.timeout,
         "launcher": launcher.name,

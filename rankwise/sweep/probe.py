@@ -178,7 +178,8 @@ def fault(
 
 def _untold(places: Sequence[Place], launcher: Launcher, linked: Linked) -> str:
     """Say that ranks are not told, in a way that their MPI understands, which ranks they are."""
-    if linked.family is None or not linked.sure or linked.own_way or len(places) < 2:
+    own_way = linked.own_way or launcher.own_way
+    if linked.family is None or not linked.sure or own_way or len(places) < 2:
         return ""
     if all(told(linked.family, place.variables) for place in places):
         return ""

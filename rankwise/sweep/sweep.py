@@ -15,14 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rankwise.sweep import billing, interrupts, launchers, mpi, plan
+from rankwise.sweep import allocation, billing, interrupts, launchers, mpi, plan
 from rankwise.sweep.case import Case
 from rankwise.sweep.command import PLACES, Command
 from rankwise.sweep.folder import LIMIT, OK, PLAN, FolderError, Run, load, read_plan, write_json
 from rankwise.sweep.inputs import Inputs, differences
 from rankwise.sweep.interrupts import Interrupted
-from rankwise.sweep.launchers import UsageError
+from rankwise.sweep.launchers import Launcher, Resources, UsageError
 from rankwise.sweep.measure import Measure
+from rankwise.sweep.options import whole_number
+from rankwise.sweep.mpi import Linked
 from rankwise.sweep.runner import Runner
 
 DESCRIPTION = "Run a program at several rank counts and note how long it takes."
@@ -52,15 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     meaning = "for programs whose work does not grow by itself: how {n} in the command does"
     add("--weak", metavar="N=FORMULA", help=f"{meaning}, for example 'n=1000*ranks**0.5'")
     meaning = "starts of the program at each point; 6 are needed for a 95 %% interval (6)"
-    add("--launches", type=_positive, default=6, metavar="L", help=meaning)
-    add("--threads", type=_positive, default=1, metavar="T", help="threads per rank (1)")
-    add("--gpus-per-rank", type=_positive, default=0, metavar="G", help="GPUs per rank (none)")
+    add("--launches", type=whole_number, default=6, metavar="L", help=meaning)
+    add("--threads", type=whole_number, default=1, metavar="T", help="threads per rank (1)")
+    add("--gpus-per-rank", type=whole_number, default=0, metavar="G", help="GPUs per rank (none)")
     meaning = "end a run after so many seconds (600)"
     add("--timeout", type=_seconds, default=600.0, metavar="S", help=meaning)
     meaning = "what starts the ranks (srun inside a Slurm allocation, else mpirun)"
     add("--launcher", metavar="TEMPLATE", help=meaning)
     meaning = "cores of all nodes, for a launcher that reaches further than this machine"
-    add("--cores", type=_positive, metavar="C", help=meaning)
+    add("--cores", type=whole_number, metavar="C", help=meaning)
+    meaning = "cores of a node, for --cores over several nodes, and for what is billed by the node"
+    add("--cores-per-node", type=whole_number, metavar="N", help=meaning)
     add("--seed", type=int, metavar="S", help="of the order of the runs (a random one)")
     meaning = "of this sweep (results/<program>-scaling-<UTC>)"
     add("--folder", type=Path, metavar="DIR", help=meaning)
@@ -104,12 +108,6 @@ def _add_place(group: argparse._ArgumentGroup) -> None:
     add("--keep", action="store_true", help="keep the copies of runs that succeeded")
     meaning = "every rank is meant to run the program by itself: do not ask which MPI it has"
     add("--copies", action="store_true", help=meaning)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 10**7:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -174,14 +172,11 @@ def _prepare_and_run(
     measure = Measure.parse(args)
     case = _case(args)
     command = Command.parse(words, args.mode, args.weak, case)
-    found = launchers.resources(args.cores)
-    ranks = plan.rank_counts(args, found)
     linked = mpi.linked(command.words, command.program, command.script)
-    launcher = launchers.choose(args.launcher, found, linked)
-    if not args.copies and (wrong := mpi.mismatch(linked, launcher.path, launcher.family)):
-        raise UsageError(wrong)
+    found, launcher = _means(args, linked)
+    ranks = plan.rank_counts(args, found)
     made = plan.make(args, command, ranks, found, launcher, linked, measure)
-    billing.refuse_unknown(args.charge, made["billing"], made.get("cores_per_node"))
+    billing.refuse_unknown(args.charge, made["billing"], args.cores_per_node)
     absent = command.program is None and not command.python
     if absent and args.launcher is None and not found.slurm and not args.dry_run:
         raise UsageError(_no_program(words[0]))
@@ -206,6 +201,20 @@ def _prepare_and_run(
         status = max(status, report(args, folder))
     print(f"sweep: {folder}")
     return status
+
+
+def _means(args: argparse.Namespace, linked: Linked) -> tuple[Resources, Launcher]:
+    """Return what the ranks may use, and what starts them there."""
+    found = launchers.resources(args.cores, args.cores_per_node)
+    template = args.launcher or ""
+    if not template and "SLURM_JOB_ID" not in os.environ:
+        allocation.refuse_other_nodes(args, linked)
+    if "{nodes}" in template and args.cores and not args.cores_per_node:
+        raise UsageError("--cores alone does not tell {nodes} of --launcher: say --cores-per-node")
+    launcher = launchers.choose(args.launcher, found, linked)
+    if not args.copies and (wrong := mpi.mismatch(linked, launcher.path, launcher.family)):
+        raise UsageError(wrong)
+    return found, launcher
 
 
 def _no_program(word: str) -> str:
@@ -256,7 +265,9 @@ def _write_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) 
     goes_on = (folder / PLAN).exists() and not read_plan(folder).get("refused")
     if goes_on:
         earlier = _same_plan(folder, args, wanted)
-        now = {name: wanted[name] for name in ("billing", "keep", "libraries", "mpi", "timeout")}
+        # These are of this allocation, or of what is wanted now.
+        names = ("billing", "cores_per_node", "keep", "libraries", "mpi", "timeout")
+        now = {name: wanted[name] for name in names}
         said = {name: wanted[name] for name in ("charge", "runs") if wanted[name] is not None}
         wanted = {**earlier, **now, **said}
     write_json(folder / PLAN, wanted)

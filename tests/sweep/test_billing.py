@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from rankwise.sweep import billing
+from rankwise.sweep import billing, options
 from rankwise.sweep.billing import Charge
 
 
@@ -44,7 +44,7 @@ def test_what_is_no_charge(text):
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", "10000000000", ""])
 def test_what_is_no_number_of_runs(text):
     with pytest.raises(argparse.ArgumentTypeError, match="not a whole number from 1 on"):
-        billing.whole_number(text)
+        options.whole_number(text)
 
 
 def test_nothing_is_known_outside_slurm(monkeypatch):

@@ -160,6 +160,58 @@ def test_smallest_number_of_nodes(ranks, threads, gpus, nodes):
     assert Resources((8, 8, 4, 4), 2, slurm=True).nodes(ranks, threads, gpus) == nodes
 
 
+@pytest.mark.parametrize(
+    ("cores", "each", "nodes"),
+    [
+        (4, None, (4,)),
+        (4, 8, (4,)),
+        (4, 4, (4,)),
+        (4, 2, (2, 2)),
+        (100, 48, (48, 48, 4)),
+        (3, 1, (1, 1, 1)),
+    ],
+)
+def test_cores_of_several_nodes(monkeypatch, cores, each, nodes):
+    # Given like that they are the user's, also inside an allocation of Slurm.
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    found = launchers.resources(cores, each)
+    assert (found.cores, found.slurm) == (nodes, False)
+
+
+def test_nodes_that_a_template_gets_hold_the_ranks():
+    found = launchers.resources(100, 48)
+    launcher = launchers.choose("env -n {ranks} -N {nodes}", found, UNKNOWN)
+
+    def told(ranks, threads):
+        return int(launcher.words(ranks, threads, 0, found.nodes(ranks, threads, 0))[-1])
+
+    # With 5 threads a node holds 9 ranks, and the rest of 4 cores holds none.
+    assert [told(ranks, 5) for ranks in (1, 9, 10, 18)] == [1, 1, 2, 2]
+    assert [told(ranks, 1) for ranks in (48, 49, 96, 97, 100)] == [1, 2, 2, 3, 3]
+    assert sum(found.capacity(5, 0)) == 18
+
+
+def test_a_node_has_no_fewer_cores_than_this_machine(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    listed = subprocess.run(["lscpu", "--parse=Core,Socket"], capture_output=True, text=True)
+    cores = len({line for line in listed.stdout.splitlines() if not line.startswith("#")})
+    assert cores >= 2, "needs two cores"
+    found = launchers.resources(None)
+    assert launchers.resources(None, cores) == launchers.resources(None, 1000) == found
+    # Of the whole machine, whatever part this process may use.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
+    assert launchers.resources(None, cores).cores == (1,)
+    with pytest.raises(UsageError, match=f"this machine is the node, and it has {cores} cores"):
+        launchers.resources(None, cores - 1)
+
+
+def test_slurm_tells_the_cores_of_a_node(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "8(x2)")
+    with pytest.raises(UsageError, match="leave out --cores-per-node"):
+        launchers.resources(None, 8)
+
+
 def test_srun():
     made = launchers._srun(SLURM)(6, 1, 1, 2)
     assert made[:4] == ["srun", "--nodes=2", "--ntasks=6", "--cpus-per-task=1"]
@@ -253,9 +305,24 @@ def test_template_that_is_not_there():
 
 def test_template():
     found = Resources((2,), 0, slurm=True)
-    launcher = launchers.choose("env -n {ranks} --depth={threads} 'a b' {x}", found, UNKNOWN)
-    assert launcher.words(8, 2, 0, 1) == ["env", "-n", "8", "--depth=2", "a b", "{x}"]
+    launcher = launchers.choose("env -n {ranks} --depth={threads} 'a b' -{nodes}", found, UNKNOWN)
+    assert launcher.words(8, 2, 0, 3) == ["env", "-n", "8", "--depth=2", "a b", "-3"]
     assert launcher.own
+
+
+@pytest.mark.parametrize("word", ["{node}", "--ppn={ppn}", "{Ranks}", "a{x}b", "{output}"])
+def test_placeholders_that_there_are_not(word):
+    name = re.search(r"{\w+}", word)[0]
+    with pytest.raises(UsageError) as error:
+        launchers.choose(f"env {word} {{ranks}}", SLURM, UNKNOWN)
+    said = f"there is no {name}, only {{ranks}}, {{threads}} and {{nodes}}"
+    assert str(error.value) == f"--launcher 'env {word} {{ranks}}': {said}"
+
+
+@pytest.mark.parametrize("word", ["${X}", "{{id}}", "{}", "{1..4}", "{a,b}", "{print $1}", "{"])
+def test_braces_of_others_stay(word):
+    launcher = launchers.choose(f"env '{word}' {{ranks}}", SLURM, UNKNOWN)
+    assert launcher.words(8, 1, 0, 1) == ["env", word, "8"]
 
 
 @pytest.mark.parametrize("template", ["mpiexec -n 4", "mpiexec '{ranks}", ""])

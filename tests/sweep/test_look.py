@@ -47,6 +47,15 @@ def test_singletons_are_ended_while_they_run(tmp_path):
     assert "; say --launcher '/" in ended.refused
 
 
+def test_flux_may_tell_ranks_by_a_library(tmp_path):
+    flux = Launcher("flux run {ranks}", lambda *_: [], "flux", own=True)
+    alone = f"({ALONE} '{MPI.format(1)}')"
+    words = ["sh", "-c", f"{alone} & {alone}; wait"]
+    look, ended = run_with_look(tmp_path, words, 2, flux)
+    assert (ended.outcome, ended.refused, look.alone) == ("ok", "", "")
+    assert look.library
+
+
 ENSEMBLE = """
 import subprocess
 from mpi4py import MPI

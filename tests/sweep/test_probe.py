@@ -142,6 +142,9 @@ def test_ranks_that_are_not_told_are_refused():
     own = Linked("p", MPICH, "/lib/libmpi.so.12", sure=True, own_way=True)
     untold = placed([0], [1], variables=frozenset())
     assert probe.fault(untold, point, SRUN, own) == ""
+    # So do Open MPI's with Flux.
+    flux = Launcher("flux run {ranks}", SRUN.words, "/usr/bin/flux", own=True)
+    assert probe.fault(places, point, flux, LMP) == ""
     # Copies need not be told; but they are still to be as many, and where they should be.
     assert probe.fault(untold, point, SRUN, LMP) != ""
     assert probe.fault(untold, point, SRUN, LMP, True) == ""
@@ -181,3 +184,7 @@ def test_points_of_a_launcher_that_reaches_further():
     assert probe.wanted(SRUN, Resources((4, 8), 0, True), 6, 1, 0) == Wanted(6, 1, 2, 4)
     own = Launcher("x {ranks}", SRUN.words, "x", own=True)
     assert probe.wanted(own, found, 6, 1, 0) == Wanted(6, 1, None, 16)
+    # A launcher may place ranks by its own mind, also where the nodes are known.
+    several = Resources((4, 4, 2), 0, slurm=False)
+    assert probe.wanted(own, several, 6, 1, 0) == Wanted(6, 1, None, 4)
+    assert probe.wanted(HYDRA, several, 6, 1, 0) == Wanted(6, 1, 2, 4)

@@ -382,6 +382,62 @@ def test_command_of_the_report_repeats_the_sweep(rankwise, tmp_path):
     assert "env X=64 true" in done.stdout
 
 
+def test_sweep_over_several_nodes(rankwise, tmp_path):
+    mpirun = Path(sys.executable).parent / "mpirun"
+    words = ["--launcher", f"{mpirun} -n {{ranks}} -env NODES {{nodes}}", "--cores", "5"]
+    words += ["--cores-per-node", "2", "--ranks", "1,2,3,5", "--launches", "1"]
+    print_nodes = """echo '{"seconds": 1, "work": '$NODES'}'"""
+    words += ["--folder", "s", "--report", "--", "sh", "-c", print_nodes]
+    shown = rankwise("sweep", "--dry-run", *words).stdout
+    assert re.findall(r"-n (\d) -env NODES (\d)", shown) == [
+        ("1", "1"),
+        ("2", "1"),
+        ("3", "2"),
+        ("5", "3"),
+    ]
+    done = rankwise("sweep", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    sweep = load(tmp_path / "s")
+    assert {run.ranks: run.work for run in sweep.runs} == {1: 1, 2: 1, 3: 2, 5: 3}
+    # The nodes that the ranks were seen on count: here it is one.
+    assert {run.nodes for run in sweep.runs} == {1}
+    assert (sweep.plan["cores"], sweep.plan["cores_per_node"]) == ([2, 2, 1], 2)
+    assert "\n5 cores, as given with --cores, 2 cores per node, started on " in done.stdout
+    assert "different kinds" not in done.stdout
+    assert " --cores 5 --cores-per-node 2 " in sweep_command(sweep)
+
+
+def test_nodes_of_a_launcher_that_starts_no_ranks_itself(rankwise, tmp_path):
+    words = ["--launcher", "env -u X N={ranks}", "--cores", "4", "--cores-per-node", "2"]
+    rankwise("sweep", *words, "--ranks", "2,4", "--launches", "1", "--folder", "s", "--", "true")
+    assert {run.ranks: (run.nodes, run.cores) for run in load(tmp_path / "s").runs} == {
+        2: (1, 2),
+        4: (2, 4),
+    }
+
+
+def test_what_a_node_has_is_no_other_sweep(rankwise, tmp_path):
+    words = ["--ranks", "1", "--launches", "1", "--folder", "s", "--", "true"]
+    assert rankwise("sweep", *words).returncode == 0
+    assert load(tmp_path / "s").plan["cores_per_node"] is None
+    # The bill changes, and nothing that was measured.
+    done = rankwise("sweep", "--cores-per-node", "64", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "going on with s" in done.stdout
+    plan = load(tmp_path / "s").plan
+    assert (plan["cores_per_node"], len(plan["cores"])) == (64, 1)
+
+
+def test_gpus_of_several_nodes(rankwise, tmp_path):
+    words = ["--dry-run", "--launcher", "env X={ranks}", "--cores", "8", "--gpus-per-rank", "1"]
+    env, program = {"CUDA_VISIBLE_DEVICES": "0,1"}, ["--ranks", "8", "--", "true"]
+    done = rankwise("sweep", *words, *program, env=env)
+    assert done.returncode == 2
+    assert "do not fit on 8 cores and 2 GPUs a node, 1 node: say --cores and " in done.stderr
+    done = rankwise("sweep", *words, "--cores-per-node", "2", *program, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_another_program_of_the_same_name_is_another_sweep(rankwise, tmp_path):
     program = tmp_path / "p.sh"
     program.write_text("#!/bin/sh\n")
@@ -795,6 +851,18 @@ def test_order_is_shuffled_in_rounds(rankwise, tmp_path):
         (["--gpus-per-rank", "1", "--", "true"], "no GPU here"),
         (["--launcher", "mpiexec", "--", "true"], "no {ranks}"),
         (["--launcher", "env X={ranks}", "--ranks", "999", "--", "true"], "say how many cores"),
+        (
+            ["--launcher", "env X={ranks} N={nodes}", "--cores", "4", "--", "true"],
+            "--cores alone does not tell {nodes} of --launcher: say --cores-per-node",
+        ),
+        (["--launcher", "env X={ranks} N={node}", "--", "true"], "there is no {node}, only "),
+        (["--cores-per-node", "0", "--", "true"], "--cores-per-node"),
+        (["--cores-per-node", "4.5", "--", "true"], "--cores-per-node"),
+        (["--cores-per-node", "1", "--", "true"], "this machine is the node, and it has "),
+        (
+            ["--cores", "4", "--cores-per-node", "2", "--ranks", "4", "--", "true"],
+            "instead of 2 nodes",
+        ),
         (["--rank", "1", "--", "true"], "--rank is no option"),
         (["--", "./none"], "there is no program ./none"),
         (["--", "mpirun", "-n", "2", "true"], "leave out mpirun"),
