@@ -23,8 +23,8 @@ from rankwise.sweep.inputs import Inputs, differences
 from rankwise.sweep.interrupts import Interrupted
 from rankwise.sweep.launchers import Launcher, Resources, UsageError
 from rankwise.sweep.measure import Measure
-from rankwise.sweep.options import whole_number
 from rankwise.sweep.mpi import Linked
+from rankwise.sweep.options import whole_number
 from rankwise.sweep.runner import Runner
 
 DESCRIPTION = "Run a program at several rank counts and note how long it takes."
