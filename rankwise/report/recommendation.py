@@ -19,15 +19,12 @@ def recommendation(analysis: Analysis, series: Series) -> str:
     fair = [point for point in measured if analysis.oversubscribed or not point.oversubscribed]
     if not fair:
         return f"{none} every count has more ranks x threads than cores."
-    wanted, doubts = _wanted(analysis, series), _doubts(analysis, fair)
     best = next((point for point in fair if point.ranks == series.recommended), None)
+    doubts = _doubts(analysis, fair)
     if best is None:
-        return " ".join((f"{none} no measured count has {wanted}.", *doubts))
-    text = [_chosen(analysis, series, best, wanted), *_uncertain(analysis, best), *doubts]
-    if best is measured[-1]:
-        text.append("Larger counts were not measured.")
-    elif best is fair[-1]:
-        text.append("Larger counts had more ranks x threads than cores.")
+        return " ".join((f"{none} no measured count has {_wanted(analysis, series)}.", *doubts))
+    chosen_from = _on_whole_nodes if analysis.billing.whole_nodes else _by_what_is_asked_for
+    text = [chosen_from(analysis, series, best), *_uncertain(analysis, best), *doubts]
     return " ".join((*text, cost(analysis, series, best)))
 
 
@@ -36,22 +33,36 @@ def _wanted(analysis: Analysis, series: Series) -> str:
     return f"an efficiency{billed} of at least {chosen(analysis.target)}{of_what(series)}"
 
 
-def _chosen(analysis: Analysis, series: Series, best: Point, wanted: str) -> str:
-    whole, target = analysis.billing.whole_nodes, analysis.target
-    rest = considered(series, analysis.oversubscribed, whole)
-    larger = [point for point in rest if point.ranks > best.ranks]
-    here = f"We recommend {place(best)}"
-    if any(asked_for(point, whole).value >= target for point in larger):
-        return f"{here}: larger counts have {wanted} too, and are slower."
-    alike = [point for point in series.measured if whole and point.nodes == best.nodes]
-    fastest = ""
-    if len(alike) > 1:
-        on = counted(best.nodes, "node")
-        fastest = f" Of the counts on {on}, which are billed alike, it is the fastest."
-    if best is series.measured[0]:
-        return f"{here}: no larger measured count has {wanted}.{fastest}"
-    has = percent(asked_for(best, whole).value)
-    return f"{here}, the largest measured count with {wanted}: it has {has}.{fastest}"
+def _by_what_is_asked_for(analysis: Analysis, series: Series, best: Point) -> str:
+    wanted, measured = _wanted(analysis, series), series.measured
+    fair = considered(series, analysis.oversubscribed, whole_nodes=False)
+    larger = [point for point in fair if point.ranks > best.ranks]
+    if any(point.efficiency.value >= analysis.target for point in larger):
+        text = f"We recommend {place(best)}: larger counts have {wanted} too, and are slower."
+    elif best is measured[0]:
+        text = f"We recommend {place(best)}: no larger measured count has {wanted}."
+    else:
+        has = f"it has {percent(best.efficiency.value)}"
+        text = f"We recommend {place(best)}, the largest measured count with {wanted}: {has}."
+    if best is measured[-1]:
+        return f"{text} Larger counts were not measured."
+    return text if larger else f"{text} Larger counts had more ranks x threads than cores."
+
+
+def _on_whole_nodes(analysis: Analysis, series: Series, best: Point) -> str:
+    fastest = considered(series, analysis.oversubscribed, whole_nodes=True)
+    larger = [point for point in fastest if point.nodes > best.nodes]
+    on = counted(best.nodes, "node")
+    alike = sum(point.nodes == best.nodes for point in series.measured)
+    of = f", the fastest of the counts on {on}, which are billed alike" if alike > 1 else ""
+    wanted = f"at least {chosen(analysis.target)}"
+    has = f"an efficiency as billed of {percent(best.billed_efficiency.value)}{of_what(series)}"
+    rest = "Counts on more nodes were not measured."
+    if any(point.billed_efficiency.value >= analysis.target for point in larger):
+        rest = f"Counts on more nodes have {wanted} too, and are slower."
+    elif larger:
+        rest = f"No measured count on more nodes has {wanted}."
+    return f"We recommend {place(best)}{of}: it has {has}. {rest}"
 
 
 def _uncertain(analysis: Analysis, best: Point) -> list[str]:

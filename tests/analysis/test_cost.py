@@ -110,18 +110,25 @@ def test_efficiency_as_billed_is_relative_to_the_cheapest_count():
 
 
 @pytest.mark.parametrize(
-    ("target", "whole", "by_core"), [(0.7, 16, 2), (0.95, 4, 1), (0.4, 32, 4), (0.2, 32, 16)]
+    ("target", "whole", "by_core", "rest"),
+    [
+        (0.7, 16, 2, "No measured count on more nodes has at least 70 %."),
+        (0.95, 4, 1, "No measured count on more nodes has at least 95 %."),
+        (0.4, 32, 4, "Counts on more nodes were not measured."),
+        (0.2, 32, 16, "Counts on more nodes were not measured."),
+    ],
 )
-def test_recommendation_is_of_what_is_billed(target, whole, by_core):
+def test_recommendation_is_of_what_is_billed(target, whole, by_core, rest):
     """Of 1, 2, 4 and 8 ranks, which cost the same by the hour, only the fastest is considered."""
     facts = {**EXCLUSIVE, "cores_per_node": 8}
     found = sweep(billing=billing(facts), efficiency=target)
     assert found.series[0].recommended == whole
     assert sweep(efficiency=target).series[0].recommended == by_core
     text = recommendation(found, found.series[0])
-    assert "an efficiency as billed of at least" in text and "node-hours" in text
-    alike = "Of the counts on 1 node, which are billed alike, it is the fastest."
+    assert "it has an efficiency as billed of" in text and "node-hours" in text
+    alike = "4 ranks, the fastest of the counts on 1 node, which are billed alike: it has"
     assert (alike in text) == (whole == 4)
+    assert rest in text
 
 
 def test_weak_scaling_on_whole_nodes_wants_the_most_work_for_the_money():
@@ -160,3 +167,15 @@ def test_a_run_that_is_too_fast_to_be_true_does_not_make_the_others_dear():
     some = runs(lambda p: 0.1 if p == 4 else 16 / p, counts=(1, 2, 4, 8), launches=1, noise=0)
     points = by_ranks(analysed(some, billing=billing(EXCLUSIVE)).series[0])
     assert points[8].billed_efficiency.value == 1
+
+
+def test_more_nodes_that_are_slower_are_not_recommended():
+    some = [
+        replace(one, nodes=one.ranks // 8, cores=one.ranks)
+        for one in runs({8: 8.0, 16: 9.0}.get, counts=(8, 16), noise=0)
+    ]
+    billed = billing({**EXCLUSIVE, "cores_per_node": 8})
+    found = analysed(some, billing=billed, efficiency=0.4)
+    assert found.series[0].recommended == 8
+    words = "Counts on more nodes have at least 40 % too, and are slower."
+    assert words in recommendation(found, found.series[0])
