@@ -44,9 +44,12 @@ def _by_what_is_asked_for(analysis: Analysis, series: Series, best: Point) -> st
     else:
         has = f"it has {percent(best.efficiency.value)}"
         text = f"We recommend {place(best)}, the largest measured count with {wanted}: {has}."
-    if best is measured[-1]:
+    beyond = [point for point in measured if point.ranks > best.ranks]
+    if not beyond:
         return f"{text} Larger counts were not measured."
-    return text if larger else f"{text} Larger counts had more ranks x threads than cores."
+    if all(point.oversubscribed for point in beyond) and not analysis.oversubscribed:
+        return f"{text} Larger counts had more ranks x threads than cores."
+    return text
 
 
 def _on_whole_nodes(analysis: Analysis, series: Series, best: Point) -> str:
