@@ -80,7 +80,16 @@ def test_sweeps_that_differ_in_what_is_compared_are_refused(tmp_path, what):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("machine", 3), ("versions", [1]), ("weak", 5), ("launcher", {}), ("seed", "x")],
+    [
+        ("machine", 3),
+        ("versions", [1]),
+        ("weak", 5),
+        ("launcher", {}),
+        ("seed", "x"),
+        ("supplied", "t.csv"),
+        ("notes", ["a=b"]),
+        ("cores_per_node", "64"),
+    ],
 )
 def test_plan_with_values_of_the_wrong_kind(tmp_path, name, value):
     write_sweep(tmp_path / "a", {**plan([1]), name: value}, [run()])
