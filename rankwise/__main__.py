@@ -1,4 +1,4 @@
-"""The command line: ``rankwise sweep | report | show | templates``.
+"""The command line: ``rankwise sweep | import | report | show | templates``.
 
 A subcommand imports what it needs and nothing else: a sweep has no use for SciPy and Matplotlib.
 """
@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   rankwise sweep --ranks 1,2,4 --report -- jobs/sum_squares.py --n 2e7
   rankwise sweep --ranks 1..64 --folder scaling -- ./any_mpi_program --size 1000
   rankwise report scaling
+  rankwise import times.csv --folder old
   rankwise show results/FILE.h5
   rankwise templates slurm
 
@@ -103,6 +104,14 @@ def _fill_sweep(parser: argparse.ArgumentParser) -> None:
     command.add_options(sweep.add_arguments(parser))
 
 
+def _fill_import(parser: argparse.ArgumentParser) -> None:
+    from rankwise.sweep import supplied
+
+    parser.description, parser.epilog = supplied.DESCRIPTION, supplied.EXAMPLES
+    supplied.add_arguments(parser)
+    parser.set_defaults(run=supplied.main)
+
+
 def _fill_report(parser: argparse.ArgumentParser) -> None:
     from rankwise.report import command
 
@@ -140,6 +149,7 @@ def _fill_templates(parser: argparse.ArgumentParser) -> None:
 
 _COMMANDS = {
     "sweep": (_fill_sweep, "run a program at several rank counts"),
+    "import": (_fill_import, "a folder like that of a sweep from a table of times"),
     "report": (_fill_report, "tables, figures and a page from the folder of a sweep"),
     "show": (_fill_show, "what the record of a run holds"),
     "templates": (_fill_templates, "the Slurm templates, written into a folder"),

@@ -17,7 +17,7 @@ from rankwise.ranks.words import counted
 from rankwise.report import figures, sentences, tables
 from rankwise.report.numbers import NOTHING, chosen, figure, interval, number, percent
 from rankwise.report.recommendation import recommendation, request
-from rankwise.sweep.folder import Run, Sweep, write_text
+from rankwise.sweep.folder import SUPPLIED, Run, Sweep, write_text
 
 # Of a folder with thousands of files; `sweep.json` has all of them.
 _MOST_DIGESTS = 12
@@ -92,6 +92,7 @@ def page(analysis: Analysis, sweep: Sweep, drawn: dict[str, str]) -> str:
         weak=sentences.growth(sweep.plan["weak"], strong) if sweep.plan.get("weak") else "",
         facts=_facts(sweep),
         command=tables.line(sweep_command(sweep)),
+        supplied=bool(sweep.plan.get("supplied")),
     )
 
 
@@ -139,7 +140,7 @@ def _absent(series: Series, names: list[str]) -> str:
     words = []
     if f"{series.mode}-speedup" not in names:
         words.append("With one measured point there is no speedup or efficiency to draw.")
-    if f"{series.mode}-phases" not in names:
+    if f"{series.mode}-phases" not in names and series.sources != (SUPPLIED,):
         words.append("Phases are not known: there is no record, and no --phase tells them.")
     return " ".join(words)
 
@@ -242,6 +243,7 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
     versions = {**(plan.get("versions") or {}), **(plan.get("slurm") or {})}
     machine = plan.get("machine") or {}
     facts = {
+        "SHA-256 of the table": (plan.get("supplied") or {}).get("sha256"),
         "Started": plan.get("started"),
         "Started in the folder": plan.get("cwd"),
         "Folder that each run got a copy of": plan.get("case"),
@@ -272,8 +274,10 @@ def _longest(runs: list[Run]) -> Run:
 
 
 def sweep_command(sweep: Sweep) -> str:
-    """Return the command line that repeats a sweep, order of runs included."""
+    """Return the command line that repeats a sweep, order of runs included, or an import."""
     plan = sweep.plan
+    if plan.get("supplied"):
+        return _import_command(plan)
     modes = plan.get("modes") or ["strong"]
     options = {
         "--mode": "both" if len(modes) > 1 else modes[0],
@@ -298,6 +302,15 @@ def sweep_command(sweep: Sweep) -> str:
     given += [("--link", glob) for glob in plan.get("link") or ()]
     flags = [f"--{name}" for name in ("keep", "copies") if plan.get(name)]
     return shlex.join(["rankwise", "sweep", *chain(*given), *flags, "--", *plan["command"]])
+
+
+def _import_command(plan: dict[str, Any]) -> str:
+    words = ["rankwise", "import", plan["supplied"]["file"]]
+    for key, value in (plan.get("notes") or {}).items():
+        words += ["--note", f"{key}={value}"]
+    if plan.get("cores_per_node"):
+        words += ["--cores-per-node", str(plan["cores_per_node"])]
+    return shlex.join(words)
 
 
 def _measured(wanted: dict[str, Any]) -> list[tuple[str, str]]:

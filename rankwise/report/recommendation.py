@@ -7,6 +7,7 @@ from rankwise.ranks.words import counted
 from rankwise.report import costs
 from rankwise.report.numbers import chosen, figure, number, percent
 from rankwise.report.sentences import failures, of_what, place, ranks_in_words
+from rankwise.sweep.folder import SUPPLIED
 
 
 def recommendation(analysis: Analysis, series: Series) -> str:
@@ -95,8 +96,11 @@ def cost(analysis: Analysis, series: Series, point: Point) -> str:
     each = [(unit, f"{figure(unit.of(point.cost))} {unit.name}") for unit in costs.units(analysis)]
     hours = " or ".join(text for unit, text in each if unit.field != "charge")
     charged = "".join(f", charged as {text}" for unit, text in each if unit.field == "charge")
-    what = ", with start-up and repeats," if series.sources == ("record",) else ", with start-up,"
-    return f"A whole run{what} takes {number(point.process_seconds)} s and costs {hours}{charged}."
+    run = {
+        "record": "A whole run, with start-up and repeats,",
+        SUPPLIED: "A run",
+    }.get(" ".join(series.sources), "A whole run, with start-up,")
+    return f"{run} takes {number(point.process_seconds)} s and costs {hours}{charged}."
 
 
 def request(analysis: Analysis, series: Series) -> list[str]:

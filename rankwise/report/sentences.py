@@ -14,7 +14,7 @@ from rankwise.analysis.cost import Billing
 from rankwise.analysis.statistics import Estimate
 from rankwise.ranks.words import counted
 from rankwise.report.numbers import figure, number, percent
-from rankwise.sweep.folder import OK, Limit, Run
+from rankwise.sweep.folder import OK, SUPPLIED, Limit, Run
 
 # What a comparison wants to be the same, by its name in a record.
 _SAME = {
@@ -217,6 +217,8 @@ def machine(analysis: Analysis) -> str:
 
 
 def _machine(plan: dict[str, Any], runs: Sequence[Run]) -> str:
+    if plan.get("supplied"):
+        return f"times supplied in {plan['supplied']['file']}"
     facts = plan.get("machine") or {}
     nodes = max([1, *(run.nodes for run in runs)])
     if plan.get("cores_given"):
@@ -495,7 +497,8 @@ def method(analysis: Analysis) -> str:
     good = [run for run in analysis.runs if run.outcome == OK]
     if not good:
         return "No launch succeeded."
-    text = [*_what(plan, good), *_checked(good), *_timing(plan, good), _baselines(series)]
+    text = _supplied(plan, good) if plan.get("supplied") else _measured(plan, good)
+    text.append(_baselines(series))
     if measured and any(point.bound > 0 for one in series for point in one.points):
         text.append(
             f"As a bound, memory is taken to deliver {figure(measured.read_gbs)} GB/s per node, "
@@ -503,6 +506,35 @@ def method(analysis: Analysis) -> str:
         )
     text += _evaluation(series, analysis.oversubscribed) + _cost_rule(analysis.billing, good)
     return " ".join(text)
+
+
+def _supplied(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
+    """Say where times are from that nobody measured here."""
+    modes = " and ".join(sorted({run.mode for run in good}))
+    file, digest = (plan["supplied"][name] for name in ("file", "sha256"))
+    often = _launches(good)
+    what = ("that of " if often == "1 launch" else "the median over ") + often
+    return [
+        f"The times of {modes} scaling were supplied in {file} (SHA-256 {digest}), and not "
+        "measured by rankwise: how they were taken, and what they include, is not known here.",
+        f"Every time is {what}, that is rows of this table, with {_threads(good)} per rank.",
+    ]
+
+
+def _measured(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
+    """Say what was measured, and how."""
+    return [*_what(plan, good), *_checked(good), *_timing(plan, good)]
+
+
+def _launches(good: Sequence[Run]) -> str:
+    """Say how many launches there are of each count."""
+    counts = Counter((run.mode, run.ranks) for run in good).values()
+    fewer = f"{min(counts)} to " if min(counts) < max(counts) else ""
+    return fewer + counted(max(counts), "launch")
+
+
+def _threads(good: Sequence[Run]) -> str:
+    return " or ".join(counted(n, "thread") for n in sorted({run.threads for run in good}))
 
 
 def _mpi(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
@@ -560,9 +592,7 @@ def growth(weak: str, strong: bool) -> str:
 
 
 def _timing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
-    counts = sorted(Counter((run.mode, run.ranks) for run in good).values())
-    fewer = f"{counts[0]} to " if counts[0] < counts[-1] else ""
-    often = fewer + counted(counts[-1], "launch")
+    often = _launches(good)
     launcher = f" with {_launcher(plan['launcher'])}" if plan.get("launcher") else ""
     source = {
         "record": "the slowest rank's seconds (median over the repeats in a launch; start-up and "
@@ -573,11 +603,10 @@ def _timing(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
         "process": "the seconds of the whole process, start-up included",
     }
     timed = " or ".join(source.get(name, name) for name in sorted({run.source for run in good}))
-    threads = " or ".join(counted(n, "thread") for n in sorted({run.threads for run in good}))
     what = f"the median over {often}, separate starts of the program"
-    if counts[-1] == 1:
+    if often == "1 launch":
         what = "that of one start of the program"
-    text = [f"Every time is {what}{launcher}: {timed}, with {threads} per rank."]
+    text = [f"Every time is {what}{launcher}: {timed}, with {_threads(good)} per rank."]
     if plan.get("folders"):
         text.append(
             "Each count was measured by itself, so that the machine may have changed between them; "
@@ -660,9 +689,9 @@ def _evaluation(series: Sequence[Series], oversubscribed: bool) -> list[str]:
 
 def _cost_rule(billing: Billing, good: Sequence[Run]) -> list[str]:
     """Say how cost is computed."""
-    recorded = {run.source for run in good} == {"record"}
-    what = "start-up, warm-up and repeats" if recorded else "start-up"
-    whole = f"seconds of the whole process, with {what},"
+    sources = {run.source for run in good}
+    what = "start-up, warm-up and repeats" if sources == {"record"} else "start-up"
+    whole = "seconds" if sources == {SUPPLIED} else f"seconds of the whole process, with {what},"
     text = []
     if billing.whole_nodes:
         why = f" ({billing.why})" if billing.why else ""

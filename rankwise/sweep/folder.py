@@ -14,6 +14,8 @@ Layout::
         case/          its copy of the case, if it failed or is to be kept
         times.txt      the file with its figures, if --time-file names one
 
+Times that were supplied in a table lie in such a folder too: of each run there is its `run.json`.
+
 A folder that holds such folders, one per node count, is one sweep too: `load` reads them together.
 Its record of what memory can deliver may lie beside them or in one of them.
 """
@@ -21,7 +23,9 @@ Its record of what memory can deliver may lie beside them or in one of them.
 import json
 import re
 import shlex
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
@@ -36,7 +40,7 @@ SCHEMA = 1
 PLAN = "sweep.json"
 LIMIT = "preflight.h5"
 OK, FAILED, TIMED_OUT, KILLED = "ok", "failed", "timed out", "killed"
-PROCESS = "process"
+PROCESS, SUPPLIED = "process", "supplied"
 OUTCOMES = (OK, FAILED, TIMED_OUT, KILLED)
 
 
@@ -69,6 +73,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "places": (dict,),
     "warnings": (list,),
     "cores": (list,),
+    "supplied": (dict,),
+    "notes": (dict,),
 }
 
 
@@ -105,7 +111,9 @@ class Run:
     source : str
         Where ``seconds`` come from: ``record`` (median over repeats of the slowest rank),
         ``json`` (a line that the program prints), ``output`` or ``file`` (what ``--seconds`` found
-        there) or ``process`` (``process_seconds``).
+        there), ``process`` (``process_seconds``) or ``supplied``: from a table. Of those nothing
+        else is known: ``process_seconds`` are the same, ``argv`` is empty, and ``start`` is when
+        the table was read.
     work : float or None
         Size of the problem that was computed, of all ranks together; None if the program does not
         tell.
@@ -208,6 +216,45 @@ class Sweep:
     damaged: list[str] = field(default_factory=list)
 
 
+def stamped(name: str) -> Path:
+    """Return where a sweep goes whose folder nobody has named."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+    return Path("results") / f"{name}-{stamp}Z"
+
+
+def make(folder: Path) -> list[Path]:
+    """Make the folder of a sweep, or find one that is there.
+
+    Returns
+    -------
+    list of Path
+        The folders that were made for it, the innermost first.
+
+    Raises
+    ------
+    FolderError
+        It cannot be made, or holds something that is no sweep.
+    """
+    new: list[Path] = []
+    try:
+        new = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = {path.name for path in folder.iterdir()} - {".lock", LIMIT}
+    except OSError as error:
+        remove_empty(new)
+        raise FolderError(f"cannot make the folder {folder}: {error.strerror}") from None
+    if foreign and not (folder / PLAN).exists():
+        raise FolderError(f"{folder} holds something else: name a new folder, or an empty one")
+    return new
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove those of the folders that are empty, the innermost of which comes first."""
+    for path in folders:
+        with suppress(OSError):
+            path.rmdir()
+
+
 def write_text(path: Path, content: str) -> None:
     """Write a file, complete or not at all."""
     files.write(path, memoryview(content.encode()), force=True)
@@ -262,6 +309,7 @@ def _load_one(folder: Path) -> Sweep:
             runs.append(read_run(path.parent))
         except (FolderError, OSError) as error:
             cure = "the command of the sweep, given again, repeats that run"
+            cure = "import the table again" if plan.get("supplied") else cure
             # What failed before is kept, and never repeated.
             cure = "remove that folder" if ".failed" in path.parent.name else cure
             damaged.append(f"{error}: {cure}")
@@ -331,6 +379,11 @@ def _bandwidths(values: Any, nodes: int) -> bool:
 
 
 def _same_command(first: Sweep, other: Sweep) -> None:
+    if first.plan.get("supplied") != other.plan.get("supplied"):
+        raise FolderError(
+            f"{first.folder} and {other.folder} do not hold times of one table: report them one at "
+            "a time"
+        )
     if first.plan["command"] != other.plan["command"]:
         one, two = (shlex.join(sweep.plan["command"]) for sweep in (first, other))
         raise FolderError(
@@ -390,6 +443,9 @@ def read_plan(folder: Path) -> dict[str, Any]:
     for name, kinds in _KINDS.items():
         if not isinstance(plan.get(name), (*kinds, NoneType)):
             raise FolderError(f"{path} is damaged: {name!r} is of the wrong type")
+    table = plan.get("supplied")
+    if table is not None and not all(isinstance(table.get(x), str) for x in ("file", "sha256")):
+        raise FolderError(f"{path} is damaged: 'supplied' does not say which file")
     return plan
 
 

@@ -11,14 +11,24 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rankwise.sweep import allocation, billing, interrupts, launchers, mpi, plan
 from rankwise.sweep.case import Case
 from rankwise.sweep.command import PLACES, Command
-from rankwise.sweep.folder import LIMIT, OK, PLAN, FolderError, Run, load, read_plan, write_json
+from rankwise.sweep.folder import (
+    OK,
+    PLAN,
+    FolderError,
+    Run,
+    load,
+    make,
+    read_plan,
+    remove_empty,
+    stamped,
+    write_json,
+)
 from rankwise.sweep.inputs import Inputs, differences
 from rankwise.sweep.interrupts import Interrupted
 from rankwise.sweep.launchers import Launcher, Resources, UsageError
@@ -239,8 +249,7 @@ def _run(runner: Runner, args: argparse.Namespace, new: list[Path] | None) -> in
             with suppress(OSError):
                 for path in (*runner.folder.glob("probe*"), *plan_and_lock):
                     path.unlink(missing_ok=True)
-                for path in new:
-                    path.rmdir()
+            remove_empty(new)
         raise
     _remark(runner)
     try:
@@ -351,16 +360,8 @@ def _choose_folder(
             with suppress(FolderError):
                 if _unfinished(candidate, args, wanted):
                     return candidate, None
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
-        folder = Path("results") / f"{wanted['job']}-scaling-{stamp}Z"
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        foreign = {path.name for path in folder.iterdir()} - {".lock", LIMIT}
-        if not (folder / PLAN).exists() and foreign:
-            raise UsageError(f"{folder} holds something else: name a new folder, or an empty one")
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
+        folder = stamped(f"{wanted['job']}-scaling")
+    new = make(folder)
     return folder, None if (folder / PLAN).exists() else new
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import hashlib
 import io
 import math
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from rankwise.__main__ import main
 from rankwise.analysis.analysis import Estimate, analyse
 from rankwise.analysis.cost import Cost
 from rankwise.report import figures, numbers, sentences, tables
@@ -463,6 +465,57 @@ def test_report_of_a_folder(tmp_path, capsys):
     }
     linked = re.findall(r"\]\((.*?)\)", (tmp_path / "scaling.md").read_text())
     assert linked and all((tmp_path / path).is_file() for path in linked)
+
+
+# What is said of a program that the sweep has started, and known of nothing else.
+OF_A_SWEEP = (
+    r"start|repeat|warm-up|launcher|random|whole process|record|We measured|measure it again|"
+    r"--phase|--case|bound to cores|folder|Machine|unknown|\d{4}-\d\d-\d\d"
+)
+TABLES = {
+    "both": "ranks,seconds,mode,work\n" + "".join(
+        f"{p},{1 + 9 / p + 0.1 * k},strong,\n{p},{8 + 0.1 * k},weak,{p}\n"
+        for p in (1, 2, 4, 8) for k in range(7)
+    ),
+    "oversubscribed": "ranks,cores,threads,seconds\n1,4,1,9\n2,4,1,5\n4,4,1,3\n8,4,1,4\n",
+    "one row": "ranks,seconds\n4,2.5\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_report_of_supplied_times_says_what_is_known_and_no_more(tmp_path, capsys, table):
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "T_1.csv"
+    path.write_text(TABLES[table])
+    words = ["import", str(path), "--folder", str(tmp_path / "t")]
+    words += ["--note", "gcc=12 x", "--cores-per-node", "4"]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert make_report(tmp_path / "t") == 0
+    texts = [capsys.readouterr().out.partition("The report is in")[0]]
+    texts += [(tmp_path / "t" / "scaling.md").read_text().replace("\\", "")]
+    texts += [Page((tmp_path / "t" / "report.html").read_text()).words()]
+    again = f"rankwise import {path} --note 'gcc=12 x' --cores-per-node 4"
+    for text in (" ".join(text.split()).replace(again, "AGAIN") for text in texts):
+        assert re.findall(f"(?:{OF_A_SWEEP}).{{,40}}", text) == []
+        assert re.match(r"(# )?Scaling of `?T_1.csv", text)
+        assert f"times supplied in {path}" in text
+    supplied = (
+        f"scaling were supplied in {path} (SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()})"
+        ", and not measured by rankwise: how they were taken, and what they include, is not known "
+        "here."
+    )
+    page = " ".join(texts[2].split())
+    assert all(supplied in " ".join(text.split()) for text in texts[1:])
+    assert f"Where the times are from {again} SHA-256 of the table" in page
+    assert "Core-hours are ranks x threads x seconds / 3600." in page
+    if table == "both":
+        assert "Every time is the median over 7 launches, that is rows of this table" in page
+        assert "; a run takes 3.55 s, that is 0.00394 core-hours." in page
+        assert "Warnings" not in page
+    else:
+        assert "Every time is that of 1 launch, that is rows of this table" in page
+        assert "There are no intervals" in page
 
 
 def test_limit_in_the_folder_is_in_the_report(tmp_path, capsys):

@@ -12,7 +12,7 @@ import pytest
 from tests.analysis import examples
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("sweep", "report", "show", "templates")
+COMMANDS = ("sweep", "import", "report", "show", "templates")
 TEMPLATES = sorted((ROOT / "slurm").glob("*.sh"))
 
 
@@ -64,6 +64,7 @@ def test_installed_command_is_the_same(rankwise):
     [
         ([], "usage: rankwise "),
         (["swep"], "rankwise: error: argument COMMAND: invalid choice: 'swep'"),
+        (["import"], "rankwise import: error: the following arguments are required: TIMES.csv"),
         (["report"], "rankwise report: error: the following arguments are required: FOLDER"),
         (["report", "a", "b"], "rankwise: error: unrecognized arguments: b"),
         (["report", "none"], "none"),
@@ -96,6 +97,7 @@ print("imports", status, *(name for name in names if name in sys.modules))
     [
         (["--version"], ""),
         (["templates", "there"], ""),
+        (["import", "none.csv"], "h5py numpy"),
         (["show", "none.h5"], "h5py numpy"),
         (
             ["sweep", "--dry-run", "--ranks", "1", "--", "true"],

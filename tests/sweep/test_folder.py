@@ -86,7 +86,9 @@ def test_sweeps_that_differ_in_what_is_compared_are_refused(tmp_path, what):
         ("weak", 5),
         ("launcher", {}),
         ("seed", "x"),
-        ("cores_per_node", "2"),
+        ("supplied", "t.csv"),
+        ("notes", ["a=b"]),
+        ("cores_per_node", "64"),
     ],
 )
 def test_plan_with_values_of_the_wrong_kind(tmp_path, name, value):

@@ -180,7 +180,7 @@ def test_the_commands_of_the_page(tmp_path):
     page = (clone / "docs" / "your-own-program.md").read_text()
     block = r"(<!-- not run: [^\n]+ -->\n)?```bash\n(.*?)```\n(?:[^`]*?\n```text\n(.*?)```)?"
     blocks = [found[1:] for found in re.findall(block, page, re.DOTALL) if not found[0]]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for commands, shown in blocks:
         bash = ["bash", "-euo", "pipefail", "-c", commands]
@@ -191,7 +191,9 @@ def test_the_commands_of_the_page(tmp_path):
         assert [line for line in words_of(shown) if line not in told] == []
     runs = load(clone / "scaling").runs
     assert len(runs) == 12 and {run.outcome for run in runs} == {"ok"}
-    assert (clone / "scaling" / "report.html").exists()
+    old = load(clone / "old")
+    assert [run.seconds for run in old.runs if run.ranks == 128] == [3.84, 3.79]
+    assert all((folder / "report.html").exists() for folder in (clone / "scaling", old.folder))
 
 
 def test_hpcc_tells_its_figures_in_a_file(rankwise, tmp_path):
