@@ -7,8 +7,9 @@ What a rank reads and writes is ``/proc/PID/io`` of its processes and of the chi
 waited for. ``rchar`` and ``wchar`` count the bytes of system calls such as read and write: files,
 also those that are in memory, pipes, terminals, and MPI where it reads and writes sockets. They
 leave out files that are mapped into memory, and what is sent and received by other calls.
-``read_bytes`` and ``write_bytes`` count what came from and goes to block devices, also for mapped
-files. A network file system may count there as well, or not.
+``read_bytes`` and ``write_bytes`` count what was fetched from storage and what is to go there, also
+of mapped files and of files that are removed before. That is accurate where storage is a block
+device; a network file system may count there, or not.
 
 ``ru_maxrss`` would be another figure: it begins with the peak of the process that started the
 program, and of a launcher that has its ranks started by a daemon it tells nothing of them.
@@ -160,8 +161,9 @@ class Usage:
                 continue
             # One that has ended, and was not waited for yet, has no memory.
             lines |= status(_folder(process[0]), "io")
-            found = _FIGURES.keys() & lines.keys()
-            used.append({_FIGURES[name]: _count(lines[name]) for name in found})
+            used.append(
+                {figure: _count(lines[name]) for name, figure in _FIGURES.items() if name in lines}
+            )
         return _each(sum, used)
 
 

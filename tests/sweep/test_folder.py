@@ -10,7 +10,6 @@ import pytest
 from rankwise.sweep.folder import FolderError, Limit, load, write_json, write_run
 from tests.analysis.examples import plan, run, write_limit, write_sweep
 
-
 SEEN = {"ranks": 1, "looks": 2}
 
 

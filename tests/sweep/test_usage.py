@@ -224,25 +224,42 @@ def test_numbers_that_the_launcher_itself_was_told(used, tmp_path, stale):
     assert 90 * MIB < found["all_ranks_bytes"] < 90 * MIB + 3 * PYTHON
 
 
-def test_ranks_of_srun_are_told_their_numbers_by_slurm(monkeypatch):
+def stand_in(tmp_path, monkeypatch, script):
+    """Put another ``sstat`` on the search path, for a cluster that is slow or answers no more."""
+    (tmp_path / "sstat").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "sstat").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_of_srun(tmp_path, monkeypatch, ranks):
+    monkeypatch.chdir(tmp_path)
+    stand_in(tmp_path, monkeypatch, 'echo "$@" > asked')
     launcher = Launcher("srun", lambda *_: ["srun"], "srun")
-    env = {**os.environ, MARK: "mark-of-srun", "SLURMD_NODENAME": "n1"}
-    looks = Usage(env, launcher, 4)
+    env = {**os.environ, MARK: "mark-of-srun", "SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1"}
+    looks = Usage(env, launcher, ranks)
     tasks = [
         {"SLURM_PROCID": "0", "PMI_RANK": "0"},
         {"SLURM_PROCID": "1", "PMI_RANK": "0"},
         # srun itself, and a rank of another node.
-        {},
-        {"SLURM_PROCID": "2", "SLURMD_NODENAME": "n2"},
+        {"SLURM_STEP_ID": ""},
+        {"SLURM_PROCID": "2", "SLURMD_NODENAME": "n2", "SLURM_STEP_ID": ""},
     ]
-    processes = [subprocess.Popen(["sleep", "60"], env=env | task) for task in tasks]
+    step = env | {"SLURM_STEP_ID": "3"}
+    processes = [subprocess.Popen(["sleep", "60"], env=step | task) for task in tasks]
+    looks._begun -= 5
     try:
         looks()
     finally:
         for process in processes:
             process.kill()
             process.wait()
+    if asked := looks._slurm._asked:
+        asked.wait()
     assert looks.facts()["usage"]["ranks"] == 2
+    # Slurm is asked if there are ranks elsewhere.
+    asked = list(tmp_path.glob("asked"))
+    assert len(asked) == (ranks == 3) and all("--jobs=7.3 " in each.read_text() for each in asked)
 
 
 def test_what_was_there_before_the_run_is_not_looked_into():
@@ -304,13 +321,6 @@ STEP = {
 )
 def test_what_sstat_prints(text, figures):
     assert sstat.read(text) == figures
-
-
-def stand_in(tmp_path, monkeypatch, script):
-    """Put another ``sstat`` on the search path, for a cluster that is slow or answers no more."""
-    (tmp_path / "sstat").write_text(f"#!/bin/sh\n{script}\n")
-    (tmp_path / "sstat").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
 
 def test_sstat_is_asked_rarely_and_its_largest_figures_count(tmp_path, monkeypatch):
