@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ def execute(
     timeout: float,
     lock: int | None = None,
     cwd: Path | None = None,
-    look: Look | None = None,
+    looks: Sequence[Look] = (),
 ) -> Ended:
     """Execute a command in a session of its own, with its output in a file, and end all of it.
 
@@ -72,8 +72,8 @@ def execute(
         File descriptor that it inherits.
     cwd : Path, optional
         Where it runs; None: here.
-    look : callable, optional
-        Called again and again while it runs; ends it by returning why.
+    looks : sequence of callable
+        Called again and again while it runs; each ends it by returning why.
     """
     with output.open("wb") as log:
         # Slurm takes its time to answer, which is not the program's.
@@ -94,7 +94,7 @@ def execute(
             return Ended(FAILED, f"{words[0]} cannot be started: {error.strerror}", 0.0)
         watch = None
         try:
-            watch = Watch(process, log, timeout, look)
+            watch = Watch(process, log, timeout, looks)
             # Not wait(timeout): it polls, and would round the seconds up to the next look.
             status = process.wait()
             seconds = time.perf_counter() - start
@@ -151,10 +151,10 @@ class Watch(threading.Thread):
         process: subprocess.Popen[bytes],
         log: IO[bytes],
         timeout: float,
-        look: Look | None = None,
+        looks: Sequence[Look] = (),
     ) -> None:
         super().__init__(daemon=True)
-        self.process, self.log, self.timeout, self.look = process, log, timeout, look
+        self.process, self.log, self.timeout, self.looks = process, log, timeout, looks
         self.outcome, self.reason, self.refused = "", "", ""
         self.stood_still = 0.0
         self._over = threading.Event()
@@ -163,7 +163,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Look twice a second, and more often at first: a program may be over soon."""
         start = beat = time.monotonic()
-        wait = 0.05 if self.look else _BEAT_SECONDS
+        wait = 0.05 if self.looks else _BEAT_SECONDS
         while not self._over.wait(max(0.0, min(wait, start + self.timeout - beat))):
             before, beat = beat, time.monotonic()
             if beat - before > _LATE_SECONDS:
@@ -173,7 +173,7 @@ class Watch(threading.Thread):
                 self.outcome, self.reason = TIMED_OUT, f"ended after {self.timeout:g} s"
             elif os.fstat(self.log.fileno()).st_size > _MOST_OUTPUT:
                 self.outcome, self.reason = FAILED, f"it printed more than {_MOST_OUTPUT >> 20} MiB"
-            elif self.look and (refused := self.look()):
+            elif refused := next(filter(None, (look() for look in self.looks)), ""):
                 self.outcome, self.reason, self.refused = FAILED, refused, refused
             if self.outcome:
                 _signal_and_wait(self.process)

@@ -124,10 +124,11 @@ class Run:
         tells one figure for all ranks, that one. Empty if nothing is known.
     facts : dict
         What the record says of where the figures come from: job, variant, devices, hosts, git, mpi,
-        versions, results_sha256, kernel_gbs, kernel_bytes, warnings, and checks: a list of objects
-        with why, error and bound. Also printed, how often the program told its seconds; first_line,
-        that it printed; and changed, files in the working folder that were written meanwhile. What
-        is not known is absent.
+        versions, results_sha256, kernel_gbs, kernel_bytes, warnings, peak_memory_rank and
+        peak_memory_node (of the largest rank and node [bytes]), and checks: a list of objects with
+        why, error and bound. Also printed, how often the program told its seconds; first_line, that
+        it printed; changed, files in the working folder that were written meanwhile; and usage,
+        see `rankwise.sweep.usage.Usage.facts`. What is not known is absent.
     load : float
         Cores of this machine that were busy with something else just before the start.
     cpu, commit : str
@@ -495,7 +496,26 @@ def _fault_of(facts: dict[str, Any]) -> str:
     for name in ("kernel_bytes", "kernel_gbs"):
         if not isinstance(facts.get(name, 0), int | float):
             return f"{name!r} is not a number"
+    if not _sizes({name: facts.get(name, 0) for name in ("peak_memory_rank", "peak_memory_node")}):
+        return "'peak_memory_rank' or 'peak_memory_node' is not a number of bytes"
+    if not _usage(facts.get("usage", {"ranks": 0, "looks": 0})):
+        return "'usage' is not what ranks used"
     return ""
+
+
+def _usage(values: Any) -> bool:
+    """Whether these are figures of ranks that were looked at, and perhaps those of Slurm."""
+    if not isinstance(values, dict) or not {"ranks", "looks"} <= values.keys():
+        return False
+    here = {name: value for name, value in values.items() if name != "sstat"}
+    return _sizes(here) and _sizes(values.get("sstat", {}))
+
+
+def _sizes(values: Any) -> bool:
+    """Whether each of these is a number of bytes, or of something else that one can count."""
+    if not isinstance(values, dict):
+        return False
+    return all(type(value) is int and 0 <= value < 2**63 for value in values.values())
 
 
 def _read_json(path: Path) -> dict[str, Any]:

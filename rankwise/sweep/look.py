@@ -9,6 +9,7 @@ from rankwise.sweep import mpi, probe
 from rankwise.sweep.launchers import Launcher
 from rankwise.sweep.mpi import Linked
 from rankwise.sweep.probe import Place, Wanted
+from rankwise.sweep.processes import MARK, environment, status
 
 # As often ranks with MPI are seen to be well before nobody looks any more, or to be ill before the
 # run is ended: for about three seconds.
@@ -25,7 +26,7 @@ class Look:
     Attributes
     ----------
     mark : str
-        Value of the variable `MARK` in the environment of the run.
+        Value of the variable `processes.MARK` in the environment of the run.
     point : Wanted
         What the point says of its ranks.
     launcher : Launcher
@@ -40,8 +41,6 @@ class Look:
     alone : str
         Why ranks do not work together, if none was told which it is when they were last seen.
     """
-
-    MARK = "RANKWISE_RUN"
 
     mark: str
     point: Wanted
@@ -60,7 +59,7 @@ class Look:
         # Each look takes milliseconds of a core.
         if self._well >= _LOOKS:
             return ""
-        seen = self._fault(_ranks(f"{self.MARK}={self.mark}"))
+        seen = self._fault(_ranks(self.mark))
         # A process may be about to begin or to end, or a short one that prepares the program.
         self._ill = self._ill + 1 if seen and seen == self._before else 0
         self._before = seen
@@ -119,20 +118,19 @@ class _Rank:
     inside: bool = False
 
 
-def _ranks(variable: str) -> list[_Rank]:
-    """Return the processes with MPI that have a variable, of those that this user may look at."""
+def _ranks(mark: str) -> list[_Rank]:
+    """Return the processes with MPI that have a mark, of those that this user may look at."""
     found, parents = {}, {}
     for process in Path("/proc").iterdir():
         # Read first: of a process that has just ended nothing else is known.
-        environment = _environment(process) if process.name.isdecimal() else []
-        if variable not in environment:
+        variables = environment(process) if process.name.isdecimal() else {}
+        if variables.get(MARK) != mark:
             continue
-        parents[process.name] = _status(process).get("PPid", "")
+        parents[process.name] = status(process).get("PPid", "")
         library = _mpi_of(process)
         # What the first process of all looks after has left its parents: no launcher waits for it.
         if library and parents[process.name] not in ("", "0", "1"):
-            names = {line.partition("=")[0] for line in environment}
-            told = probe.told(mpi.family_of(library), names)
+            told = probe.told(mpi.family_of(library), set(variables))
             cpus = [_cpus_of(thread) for thread in process.glob("task/*")]
             union = tuple(sorted(frozenset().union(*cpus)))
             found[process.name] = _Rank(library, told, union, len(cpus))
@@ -142,13 +140,6 @@ def _ranks(variable: str) -> list[_Rank]:
         return parent in found or (parent in parents and inside(parent))
 
     return [replace(rank, inside=inside(process)) for process, rank in found.items()]
-
-
-def _environment(process: Path) -> list[str]:
-    try:
-        return (process / "environ").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return []
 
 
 def _mpi_of(process: Path) -> str:
@@ -161,16 +152,7 @@ def _mpi_of(process: Path) -> str:
     return next((path for path in sorted(files) if mpi.is_mpi(path)), "")
 
 
-def _status(process: Path) -> dict[str, str]:
-    """Return what the system says of a process or thread; nothing if it has ended."""
-    try:
-        lines = (process / "status").read_text(errors="replace").splitlines()
-    except OSError:
-        return {}
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
 def _cpus_of(thread: Path) -> frozenset[int]:
     """Return the CPUs that a thread may run on."""
-    mask = _status(thread).get("Cpus_allowed_list", "")
+    mask = status(thread).get("Cpus_allowed_list", "")
     return frozenset(numbers(mask)) if mask else frozenset()

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,8 @@ GIVEN = {
     OPEN_MPI: re.compile(r"(PMIX_(NAMESPACE|RANK)|OMPI_COMM_WORLD_SIZE)$"),
     MPICH: re.compile(r"PMIX?_"),
 }
+# With the number of a rank, in either family.
+NUMBERS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 # Slurm's own libraries find what they need without such variables.
 _SLURM_PMI = re.compile(r"^libpmi2?\.so")
 _RELATIVES = "MPICH or one of its relatives (Intel, Cray, MVAPICH)"
@@ -90,6 +92,12 @@ def family_of(library: str) -> str | None:
 def is_mpi(library: str) -> bool:
     """Whether a file is a library of MPI, also one that may belong to either family."""
     return family_of(library) is not None or "/libmpi_abi.so" in library
+
+
+def given(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which launchers tell a process which rank it is."""
+    of_either = GIVEN.values()
+    return {k: v for k, v in variables.items() if any(names.match(k) for names in of_either)}
 
 
 def described(family: str | None) -> str:

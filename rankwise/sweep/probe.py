@@ -199,7 +199,7 @@ def cure(launcher: Launcher, family: str) -> str:
 def told(family: str | None, variables: frozenset[str] | set[str]) -> bool:
     """Whether a process knows which rank it is, by its variables."""
     if family is None:
-        return any(given.match(name) for given in mpi.GIVEN.values() for name in variables)
+        return bool(mpi.given(dict.fromkeys(variables, "")))
     # Open MPI's launcher has PMIX_* for its own library alone.
     foreign = family == mpi.MPICH and "OMPI_COMM_WORLD_SIZE" in variables
     return any(map(_OWN_PMI.match if foreign else mpi.GIVEN[family].match, variables))

@@ -36,6 +36,8 @@ from rankwise.sweep.look import Look
 from rankwise.sweep.measure import Measure, read_output
 from rankwise.sweep.mpi import Linked
 from rankwise.sweep.outcome import Made, Written
+from rankwise.sweep.processes import MARK
+from rankwise.sweep.usage import Usage
 
 # A cancelled batch job kills its steps and this process in either order: wait before a run counts
 # as failed.
@@ -266,8 +268,7 @@ class Runner:
     def _execute(self, mode: str, ranks: int, launch: int, folder: Path) -> Made:
         """Start the program once in a folder; the seconds and the work are still to be found."""
         words, mark = self.words(mode, ranks, folder), f"{os.getpid()}-{time.monotonic_ns()}"
-        look, env, cwd = self._look(ranks, mark), self._environment(**{Look.MARK: mark}), None
-        shared = Path()
+        env, cwd, shared = self._environment(**{MARK: mark}), None, Path()
         if self.case is not None:
             cwd, shared = self._place(folder), self.case.folder
             self.case.copy(cwd)
@@ -276,10 +277,13 @@ class Runner:
         old = Written.of(self.measure.place_of_times(self._place(folder)))
         load_before, start = busy_cores(), datetime.now(UTC).isoformat(timespec="milliseconds")
         timeout, file = self.plan["timeout"], folder / "output.txt"
-        ended = execute(words, env, file, timeout, self.lock, cwd, look)
+        usage, look = Usage(env, self.launcher, ranks), self._look(ranks, mark)
+        looks = (usage,) if look is None else (usage, look)
+        ended = execute(words, env, file, timeout, self.lock, cwd, looks)
         changed = inputs.changes(before, inputs.snapshot(shared, self.folder))
         self._tell_changes(changed)
-        facts: dict[str, Any] = {"changed": changed[:_MOST_NAMES]} if changed else {}
+        facts: dict[str, Any] = usage.facts()
+        facts |= {"changed": changed[:_MOST_NAMES]} if changed else {}
         printed = read_output(file)
         if line := output.first_line(printed):
             facts["first_line"] = line

@@ -30,6 +30,13 @@ echo "${SLURM_RESTART_COUNT:-0}" >> started
 [ -n "$SLURM_RESTART_COUNT" ] || [ "$(wc -l < started)" = 1 ] || sleep 600
 """
 NEVER = 'touch "started-${SLURM_RESTART_COUNT:-0}"; sleep 600'
+# Of five ranks on two nodes the last two are on the second.
+HOLDS = """\
+import os, time
+held = b"x" * ((150 if os.environ["SLURM_PROCID"] == "4" else 50) << 20)
+open(f"output-{os.environ['SLURM_PROCID']}", "wb").write(held[:10**7])
+time.sleep(4)
+"""
 UNTIL = 'touch "started-$SLURM_JOB_ID"; while [ ! -e go ]; do sleep 0.1; done'
 
 
@@ -91,6 +98,22 @@ def test_sweep_over_nodes_to_a_report(cluster, clone):
     assert (sweep.folder / "report.html").read_text().startswith("<!DOCTYPE html>")
     assert "Strong scaling" in output and "Weak scaling" in output
     assert output.splitlines()[-1] == f"sweep: {sweep.folder.relative_to(clone)}"
+
+
+def test_memory_of_ranks_on_another_node_is_what_slurm_says(cluster, clone):
+    (clone / "holds.py").write_text(HOLDS)
+    options = ["--mode", "strong", "--ranks", "5", "--launches", "1"]
+    job = cluster.sbatch("--nodes=2", "slurm/scaling.sh", *options, "--", "holds.py", cwd=clone)
+    finish(cluster, job)
+    (here,) = [run.facts["usage"] for run in sweep_of(clone).runs]
+    # The processes of all nodes can be seen here.
+    assert here["ranks"] == 3
+    assert 50 < here["largest_rank_bytes"] / 2**20 < 80
+    assert 3e7 <= here["written_bytes"] < 3.1e7
+    elsewhere = here["sstat"]
+    assert 150 < elsewhere["largest_rank_bytes"] / 2**20 < 180
+    assert 350 < elsewhere["all_ranks_bytes"] / 2**20 < 500
+    assert 5e7 <= elsewhere["written_bytes"] < 5.1e7 and elsewhere["read_bytes"] > 0
 
 
 def test_options_of_the_job_do_not_reach_its_steps(cluster, clone):

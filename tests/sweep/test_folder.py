@@ -1,6 +1,7 @@
 """What is read from the folder of a sweep, and what is said of a folder that cannot be read."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 from rankwise.sweep.folder import FolderError, Limit, load, write_json, write_run
 from tests.analysis.examples import plan, run, write_limit, write_sweep
+
+SEEN = {"ranks": 1, "looks": 2}
 
 
 def damage(folder):
@@ -120,11 +123,28 @@ def test_phases_that_are_no_seconds_of_ranks(tmp_path, phases):
         ({"checks": ["rounding"]}, "'checks' is not a list of checks"),
         ({"checks": [{"why": "rounding", "error": 0.0}]}, "'checks' is not a list of checks"),
         ({"checks": [{"why": 1, "error": 0.0, "bound": 0}]}, "'checks' is not a list of checks"),
+        ({"peak_memory_rank": "1 GB"}, "'peak_memory_rank' or 'peak_memory_node' is not a number"),
+        ({"peak_memory_node": math.nan}, "'peak_memory_rank' or 'peak_memory_node' is not a num"),
+        ({"usage": None}, "'usage' is not what ranks used"),
+        ({"usage": {}}, "'usage' is not what ranks used"),
+        ({"usage": {"ranks": 1}}, "'usage' is not what ranks used"),
+        ({"usage": SEEN | {"read_bytes": -1}}, "'usage' is not what ranks used"),
+        ({"usage": SEEN | {"read_bytes": 2.5}}, "'usage' is not what ranks used"),
+        ({"usage": SEEN | {"read_bytes": True}}, "'usage' is not what ranks used"),
+        ({"usage": SEEN | {"read_bytes": 10**400}}, "'usage' is not what ranks used"),
+        ({"usage": SEEN | {"sstat": None}}, "'usage' is not what ranks used"),
+        ({"usage": SEEN | {"sstat": {"read_bytes": "5"}}}, "'usage' is not what ranks used"),
     ],
 )
 def test_damaged_facts(tmp_path, facts, words):
     write_sweep(tmp_path, plan([1]), [run(facts=facts)])
     assert f"run.json is damaged: {words}" in damage(tmp_path)
+
+
+def test_what_ranks_used_is_read_back(tmp_path):
+    seen = run(facts={"usage": SEEN | {"read_bytes": 0, "sstat": {"read_bytes": 7}}})
+    write_sweep(tmp_path, plan([1], launches=1), [seen])
+    assert load(tmp_path).runs == [seen]
 
 
 def test_limit_is_the_median_of_the_nodes(tmp_path):

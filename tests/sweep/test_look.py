@@ -10,6 +10,7 @@ from rankwise.sweep.launchers import Launcher
 from rankwise.sweep.look import Look
 from rankwise.sweep.mpi import MPICH, Linked
 from rankwise.sweep.probe import Wanted
+from rankwise.sweep.processes import MARK
 
 MPIRUN = str(Path(sys.executable).parent / "mpirun")
 HYDRA = Launcher("mpirun of MPICH", lambda ranks, *_: [MPIRUN, "-n", str(ranks)], MPIRUN, MPICH)
@@ -19,8 +20,8 @@ CORES = sorted(os.sched_getaffinity(0))
 def run_with_look(tmp_path, words, ranks, launcher=HYDRA, threads=1, **variables):
     cores = len(CORES)
     look = Look("mark", Wanted(ranks, threads, 1, cores), launcher)
-    env = {**os.environ, Look.MARK: "mark", **variables}
-    return look, execute(words, env, tmp_path / "output.txt", 60, look=look)
+    env = {**os.environ, MARK: "mark", **variables}
+    return look, execute(words, env, tmp_path / "output.txt", 60, looks=[look])
 
 
 MPI = "from mpi4py import MPI; import time; time.sleep({})"
@@ -96,10 +97,10 @@ def test_ranks_that_end_while_they_are_looked_at(tmp_path, monkeypatch):
     (tmp_path / "8").mkdir()
     (tmp_path / "8" / "environ").write_bytes(b"RANKWISE_RUN=mark\0")
     monkeypatch.setattr(looks, "Path", lambda name: tmp_path)
-    assert looks._ranks("RANKWISE_RUN=mark") == []
+    assert looks._ranks("mark") == []
     (tmp_path / "8" / "maps").write_text("0-1 r-xp 0 0:0 1 /lib/libmpi.so.12\n")
     (tmp_path / "8" / "status").write_text("PPid:\t2\n")
-    assert [rank.told for rank in looks._ranks("RANKWISE_RUN=mark")] == [False]
+    assert [rank.told for rank in looks._ranks("mark")] == [False]
     # Nobody is refused for what was seen a few times.
     look = Look("mark", Wanted(2, 1, 1, 2), HYDRA)
     seen = [look() for _ in range(looks._LOOKS + 1)]
@@ -111,7 +112,7 @@ def test_ranks_that_end_while_they_are_looked_at(tmp_path, monkeypatch):
 
     # One that has left its parents is none.
     (tmp_path / "8" / "status").write_text("PPid:\t1\n")
-    assert looks._ranks("RANKWISE_RUN=mark") == []
+    assert looks._ranks("mark") == []
 
 
 def test_threads_that_have_not_begun_are_waited_for():
