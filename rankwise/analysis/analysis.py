@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from rankwise.analysis import laws, statistics
+from rankwise.analysis import laws, statistics, usage
 from rankwise.analysis.cost import Billing, Cost
 from rankwise.analysis.laws import AMDAHL, GUSTAFSON, USL, Law
 from rankwise.analysis.statistics import NOTHING, Estimate
+from rankwise.analysis.usage import Usage
 from rankwise.sweep.folder import FAILED, OK, PROCESS, Limit, Run, Sweep
 
 __all__ = ["Analysis", "Bottleneck", "Estimate", "Fit", "Misfit", "Point", "Series", "analyse"]
@@ -30,7 +31,7 @@ _MISFIT = 0.1
 # Less lost time than this has no cause worth naming.
 _LOSS = 0.05
 _CURVE_COUNTS = 50
-_AS_ASKED = Billing()
+_AS_ASKED, _NOT_KNOWN = Billing(), Usage()
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Point:
         The efficiency is above 1, by more than noise explains.
     cache_resident : bool
         The kernel is faster than memory, by more than noise explains.
+    usage : Usage
     """
 
     ranks: int
@@ -114,6 +116,7 @@ class Point:
     bound: float
     superlinear: bool
     cache_resident: bool
+    usage: Usage = _NOT_KNOWN
 
 
 @dataclass(frozen=True)
@@ -538,6 +541,7 @@ def _bare(runs: Sequence[Run], billing: Billing) -> Point:
         bound=math.nan,
         superlinear=False,
         cache_resident=False,
+        usage=usage.of(good),
     )
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from rankwise.analysis.analysis import Analysis, Fit, Point, Series
 from rankwise.ranks.words import counted
-from rankwise.report import figures, sentences, tables
+from rankwise.report import figures, sentences, tables, usage
 from rankwise.report.numbers import NOTHING, chosen, figure, interval, number, percent
 from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.folder import SUPPLIED, Run, Sweep, write_text
@@ -118,6 +118,8 @@ def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[
             (fit.law, sentences.fit(fit, series.whole_process, kinds), fit.ranks)
             for fit in series.fits
         ],
+        "usage": usage.table(series),
+        "usage_words": usage.explanation(series, analysis.runs),
         "parameters": [row for fit in series.fits for row in _parameters(fit)],
         "figures": [
             (Markup(drawn[name]), _caption(series, name, analysis.target)) for name in names
@@ -242,15 +244,17 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
     plan = sweep.plan
     versions = {**(plan.get("versions") or {}), **(plan.get("slurm") or {})}
     machine = plan.get("machine") or {}
+    noted, mpi = plan.get("notes") or {}, plan.get("mpi") or {}
     facts = {
         "SHA-256 of the table": (plan.get("supplied") or {}).get("sha256"),
+        **{f"Note: {key}": value for key, value in noted.items()},
         "Started": plan.get("started"),
         "Started in the folder": plan.get("cwd"),
         "Folder that each run got a copy of": plan.get("case"),
         "Commit of the program": plan.get("git"),
         "Launcher": plan.get("launcher"),
         "Slurm's billing of the allocation": (plan.get("billing") or {}).get("billing"),
-        "MPI library": (plan.get("mpi") or {}).get("library"),
+        "MPI": ", ".join(str(mpi[name]) for name in ("family", "library") if mpi.get(name)),
         "First line of its output": next(
             (run.facts["first_line"] for run in sweep.runs if "first_line" in run.facts), None
         ),
@@ -299,15 +303,17 @@ def sweep_command(sweep: Sweep) -> str:
     }
     given = [(name, _word(value)) for name, value in options.items() if value is not None]
     given += _measured(plan.get("measure") or {})
-    given += [("--link", glob) for glob in plan.get("link") or ()]
+    given += [("--link", glob) for glob in plan.get("link") or ()] + _notes(plan)
     flags = [f"--{name}" for name in ("keep", "copies") if plan.get(name)]
     return shlex.join(["rankwise", "sweep", *chain(*given), *flags, "--", *plan["command"]])
 
 
+def _notes(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    return [("--note", f"{key}={value}") for key, value in (plan.get("notes") or {}).items()]
+
+
 def _import_command(plan: dict[str, Any]) -> str:
-    words = ["rankwise", "import", plan["supplied"]["file"]]
-    for key, value in (plan.get("notes") or {}).items():
-        words += ["--note", f"{key}={value}"]
+    words = ["rankwise", "import", plan["supplied"]["file"], *chain(*_notes(plan))]
     if plan.get("cores_per_node"):
         words += ["--cores-per-node", str(plan["cores_per_node"])]
     return shlex.join(words)

@@ -498,7 +498,7 @@ def method(analysis: Analysis) -> str:
     if not good:
         return "No launch succeeded."
     text = _supplied(plan, good) if plan.get("supplied") else _measured(plan, good)
-    text.append(_baselines(series))
+    text += [*_noted(plan), _baselines(series)]
     if measured and any(point.bound > 0 for one in series for point in one.points):
         text.append(
             f"As a bound, memory is taken to deliver {figure(measured.read_gbs)} GB/s per node, "
@@ -506,6 +506,12 @@ def method(analysis: Analysis) -> str:
         )
     text += _evaluation(series, analysis.oversubscribed) + _cost_rule(analysis.billing, good)
     return " ".join(text)
+
+
+def _noted(plan: dict[str, Any]) -> list[str]:
+    """Say what the user has noted."""
+    noted = "; ".join(f"{key} {value}" for key, value in (plan.get("notes") or {}).items())
+    return [f"Noted by the user: {noted}."] if noted else []
 
 
 def _supplied(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:

@@ -15,7 +15,7 @@ from io import StringIO
 
 from rankwise.analysis.analysis import Analysis, Point, Series, cheapest
 from rankwise.ranks.words import counted
-from rankwise.report import costs, sentences
+from rankwise.report import costs, sentences, usage
 from rankwise.report.numbers import NOTHING, figure, interval, number, percent
 from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.folder import Run
@@ -165,6 +165,8 @@ def terminal(analysis: Analysis) -> str:
         advice = [line(recommendation(analysis, series)), *request(analysis, series)]
         said = [*advice, bottleneck, *told(analysis, series)]
         parts += ["", *(_wrapped(text, "  ") for text in (*notes, *said) if text)]
+        if rows := usage.table(series):
+            parts += ["", "Memory and input/output", "", *_aligned(rows)]
     if limit := sentences.limit(analysis):
         parts += ["", _wrapped(line(limit))]
     for title, lines in _sections(analysis).items():
@@ -209,6 +211,15 @@ def _terminal_lines(table: Sequence[Column]) -> list[str]:
     ]
     lines.insert(2, "-" * len(lines[0]))
     return lines
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
 
 
 def _terminal_failures(failures: Sequence[Run]) -> list[str]:
@@ -262,6 +273,7 @@ def markdown(analysis: Analysis, figures: dict[str, str]) -> str:
         advice = [recommendation(analysis, series), *request(analysis, series)]
         said = [*advice, sentences.bottleneck(series), *told(analysis, series)]
         parts += [_escaped(text) for text in said if text]
+        parts += _usage_table(analysis, series)
         parts += [
             f"![{_escaped(text)}](figures/{name}.svg)"
             for name, text in figures.items()
@@ -289,6 +301,14 @@ def _pipe_table(analysis: Analysis, series: Series) -> str:
         *zip(*cells, notes, strict=True),
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _usage_table(analysis: Analysis, series: Series) -> list[str]:
+    if not (rows := usage.table(series)):
+        return []
+    rows.insert(1, ["---:"] * len(rows[0]))
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return ["### Memory and input/output", lines, usage.explanation(series, analysis.runs)]
 
 
 def _with_interval(column: Column, i: int) -> str:
@@ -343,6 +363,9 @@ def _row(mode: str, point: Point, phases: Sequence[str]) -> dict[str, str]:
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     row |= {"work": point.work, "rate": point.rate, "process_seconds": point.process_seconds}
     row |= asdict(point.cost)
+    used = asdict(point.usage)
+    row["ranks_seen"] = used.pop("seen")
+    row |= {f"{name}_bytes": value for name, value in used.items()}
     row["oversubscribed"] = point.oversubscribed
     row |= {name: getattr(point, name) for name in ("kernel_gbs", "limit_share", "bound")}
     row["largest_imbalance"] = max(point.imbalance, default=math.nan)

@@ -13,7 +13,7 @@ import rankwise
 from rankwise.node.code import git_commit
 from rankwise.node.slurm import slurm_ids
 from rankwise.ranks.words import counted
-from rankwise.sweep import billing
+from rankwise.sweep import billing, notes
 from rankwise.sweep.command import Command
 from rankwise.sweep.folder import SCHEMA
 from rankwise.sweep.launchers import Launcher, Resources, UsageError
@@ -116,6 +116,7 @@ def make(
         "billing": billing.of_allocation() if found.slurm else {},
         "charge": args.charge.text if args.charge else None,
         "runs": args.runs,
+        "notes": notes.parse(args.note),
         "measure": measure.plan(),
         "case": str(args.case) if args.case else None,
         "link": args.link or None,

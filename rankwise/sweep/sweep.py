@@ -80,6 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add("--folder", type=Path, metavar="DIR", help=meaning)
     meaning = "repeat the runs that failed; they stay in the report"
     add("--retry-failed", action="store_true", help=meaning)
+    meaning = "what a reader must know: problem, compiler, build, version; may be repeated"
+    add("--note", metavar="KEY=VALUE", action="append", default=[], help=meaning)
     add("--dry-run", action="store_true", help="print the commands and what they may cost")
     _add_measure(parser.add_argument_group("what is measured"))
     _add_place(parser.add_argument_group("where a run works"))
@@ -277,7 +279,7 @@ def _write_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) 
         # These are of this allocation, or of what is wanted now.
         names = ("billing", "cores_per_node", "keep", "libraries", "mpi", "timeout")
         now = {name: wanted[name] for name in names}
-        said = {name: wanted[name] for name in ("charge", "runs") if wanted[name] is not None}
+        said = {name: wanted[name] for name in ("charge", "runs", "notes") if wanted[name]}
         wanted = {**earlier, **now, **said}
     write_json(folder / PLAN, wanted)
     if goes_on:
