@@ -171,8 +171,8 @@ def failure(run: Run) -> str:
 def terminal(analysis: Analysis) -> str:
     """Write an analysis for a terminal or a batch log, at most 100 columns wide."""
     parts = [
-        _wrapped(f"Scaling of {line(sentences.title(analysis))}"),
-        _wrapped(line(sentences.machine(analysis))),
+        wrapped(f"Scaling of {line(sentences.title(analysis))}"),
+        wrapped(line(sentences.machine(analysis))),
     ]
     if not analysis.series:
         parts.append("\nNothing has been measured yet.")
@@ -185,12 +185,12 @@ def terminal(analysis: Analysis) -> str:
         ]
         bottleneck = line(sentences.bottleneck(series))
         said = [advice(analysis, series), bottleneck, *told(analysis, series)]
-        parts += ["", *(_wrapped(text, "  ") for text in (*notes, *said) if text)]
+        parts += ["", *(wrapped(text, "  ") for text in (*notes, *said) if text)]
     if limit := sentences.limit(analysis):
-        parts += ["", _wrapped(line(limit))]
+        parts += ["", wrapped(line(limit))]
     for title, lines in _sections(analysis).items():
         if lines:
-            parts += ["", title, *(_wrapped(f"- {line(text)}", "  ") for text in lines)]
+            parts += ["", title, *(wrapped(f"- {line(text)}", "  ") for text in lines)]
     parts += _terminal_failures(analysis.failures)
     return "\n".join(parts)
 
@@ -219,7 +219,11 @@ def _terminal_lines(table: Sequence[Column], cost_unit: str) -> list[str]:
         if column.title == "seconds":
             titles.append(("95 %", "interval"))
             cells.append(column.intervals)
-    rows = [*zip(*titles, strict=True), *zip(*cells, strict=True)]
+    return aligned([*zip(*titles, strict=True), *zip(*cells, strict=True)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table, of which the first two rows are the heading."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
@@ -232,7 +236,7 @@ def _terminal_lines(table: Sequence[Column], cost_unit: str) -> list[str]:
 def _terminal_failures(failures: Sequence[Run]) -> list[str]:
     parts = ["", "Failed runs"] if failures else []
     for i, run in enumerate(failures):
-        parts.append(_wrapped(f"- {failure(run)}", "  "))
+        parts.append(wrapped(f"- {failure(run)}", "  "))
         ending = clean(run.output_end).strip("\n").splitlines()[-_OUTPUT_LINES:]
         if i < _OUTPUTS:
             parts += [_excerpt(text) for text in ending]
@@ -247,8 +251,9 @@ def _excerpt(text: str) -> str:
     return "\n".join(f"    | {part}".rstrip() for part in parts[:10])
 
 
-def _wrapped(text: str, indent: str = "") -> str:
-    wrapped = textwrap.fill(
+def wrapped(text: str, indent: str = "") -> str:
+    """Return text in lines of at most 100 columns, all but the first further in."""
+    filled = textwrap.fill(
         # No line ends between a number and its sign.
         text.replace(" %", "\u00a0%"),
         WIDTH,
@@ -257,7 +262,7 @@ def _wrapped(text: str, indent: str = "") -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return wrapped.replace("\u00a0", " ")
+    return filled.replace("\u00a0", " ")
 
 
 def markdown(analysis: Analysis, figures: dict[str, str]) -> str:
