@@ -65,6 +65,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "places": (dict,),
     "warnings": (list,),
     "cores": (list,),
+    "notes": (dict,),
 }
 
 
