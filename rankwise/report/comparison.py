@@ -186,8 +186,9 @@ def check(comparison: Comparison, slowdown: float) -> list[str]:
 
 def _power(told: Sequence[Pair], slowdown: float) -> str:
     """Say which slowdown a check that passed could have shown."""
-    first, *_, last = sorted((*told, *told), key=lambda pair: pair.least(slowdown))
-    least, most = (percent(pair.least(slowdown)) for pair in (first, last))
+    ordered = sorted(told, key=lambda pair: pair.least(slowdown))
+    first = ordered[0]
+    least, most = (percent(pair.least(slowdown)) for pair in (first, ordered[-1]))
     text = f"The smallest slowdown that could have been shown is about {least}"
     if len(told) == 1:
         return f"{text}."
