@@ -1,4 +1,4 @@
-"""The command line: ``rankwise sweep | import | report | show | templates``.
+"""The command line: ``rankwise sweep | import | report | compare | show | templates``.
 
 A subcommand imports what it needs and nothing else: a sweep has no use for SciPy and Matplotlib.
 """
@@ -7,6 +7,7 @@ import argparse
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ EXAMPLES = """examples:
   rankwise sweep --ranks 1..64 --folder scaling -- ./any_mpi_program --size 1000
   rankwise report scaling
   rankwise import times.csv --folder old
+  rankwise compare scaling-old scaling-new
   rankwise show results/FILE.h5
   rankwise templates slurm
 
@@ -123,10 +125,28 @@ def _fill_report(parser: argparse.ArgumentParser) -> None:
 def _report(args: argparse.Namespace) -> int:
     from rankwise.report import command
 
+    return _drawing(command.main, args)
+
+
+def _drawing(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     _require_libraries()
     # Notebooks export one of their own, which a batch job lacks; none is needed to write a file.
     os.environ["MPLBACKEND"] = "agg"
-    return command.main(args)
+    return main(args)
+
+
+def _fill_compare(parser: argparse.ArgumentParser) -> None:
+    from rankwise.report import compare
+
+    parser.description, parser.epilog = compare.DESCRIPTION, compare.EXAMPLES
+    compare.add_arguments(parser)
+    parser.set_defaults(run=_compare)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from rankwise.report import compare
+
+    return _drawing(compare.main, args)
 
 
 def _fill_show(parser: argparse.ArgumentParser) -> None:
@@ -151,6 +171,7 @@ _COMMANDS = {
     "sweep": (_fill_sweep, "run a program at several rank counts"),
     "import": (_fill_import, "a folder like that of a sweep from a table of times"),
     "report": (_fill_report, "tables, figures and a page from the folder of a sweep"),
+    "compare": (_fill_compare, "which of two sweeps is slower, and by how much"),
     "show": (_fill_show, "what the record of a run holds"),
     "templates": (_fill_templates, "the Slurm templates, written into a folder"),
 }

@@ -105,5 +105,6 @@ class Billing:
         """Return what a run of so many seconds costs."""
         hours = seconds / 3600
         nodes, cores, gpus = self.billed(run)
-        rate = self.charge.of(nodes, cores, gpus) if self.charge else math.nan
-        return Cost(nodes * hours, cores * hours, gpus * hours, rate * hours)
+        charge = self.charge.of(nodes, cores, gpus) * hours if self.charge else math.nan
+        node_hours = math.nan if math.isnan(nodes) else nodes * hours
+        return Cost(node_hours, cores * hours, gpus * hours, charge)

@@ -69,18 +69,19 @@ def main(args: argparse.Namespace) -> int:
         billed = Billing.of(sweep.plan, args.charge, args.runs, args.cores_per_node)
         analysis = analyse(sweep, args.efficiency, args.fit_oversubscribed, billed)
         # Before anything is written: a folder may be read-only.
-        _show(tables.terminal(analysis))
+        show(tables.terminal(analysis))
         paths = page.write(analysis, sweep)
     except BrokenPipeError:
         raise
     except (FolderError, UsageError, OSError) as error:
         print(f"rankwise report: error: {tables.line(str(error))}", file=sys.stderr)
         return 2
-    _show("\nThe report is in " + tables.line(str(args.folder)))
-    _show("  ".join(["", *(path.name for path in paths), "figures/"]))
+    show("\nThe report is in " + tables.line(str(args.folder)))
+    show("  ".join(["", *(path.name for path in paths), "figures/"]))
     return 0
 
 
-def _show(text: str) -> None:
+def show(text: str) -> None:
+    """Print text, with escapes for what the terminal cannot write."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)

@@ -11,6 +11,7 @@ References
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
-from rankwise.analysis.analysis import Analysis, Point, Series
+from rankwise.analysis.analysis import Analysis, Estimate, Point, Series
+from rankwise.analysis.comparison import Pair
 from rankwise.ranks.words import counted
 from rankwise.report.numbers import chosen, number
 from rankwise.report.tables import line
@@ -57,6 +59,8 @@ _SKY, _YELLOW, _GREY = "#56B4E9", "#F0E442", "0.45"
 # Two dots after the dash: one is USL's.
 _BOUND = (0, (6, 1.5, 1, 1.5, 1, 1.5))
 _LAWS = {"Amdahl": (_BLUE, "-"), "USL": (_RED, "-."), "Gustafson": (_BLUE, "-")}
+# Of A and of B: colour, dashes, marker, its inside, and how far from the count it stands.
+_SIDES = {"A": (_BLUE, "-", "o", _BLUE, 0.98), "B": (_RED, "--", "s", "white", 1.02)}
 # The same look for a phase in every figure; other names take what is left.
 _PHASES = {
     "kernel": (_BLUE, ""),
@@ -253,6 +257,66 @@ def imbalance(series: Series, title: str = "") -> Figure:
     return figure
 
 
+@_styled
+def both(a: Series, b: Series, title: str = "") -> Figure:
+    """Draw the seconds of two sweeps over ranks or nodes, with every launch.
+
+    Parameters
+    ----------
+    a, b : Series
+        Of the same kind of scaling, with a launch that succeeded on one side at least.
+    title : str
+        Above the figure, where no caption says what it shows.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = _figure(title)
+    axes = figure.subplots()
+    whole = _united(a, b)
+    for name, series in {"A": a, "B": b}.items():
+        _side(axes, name, replace(series, axis=whole.axis))
+    _counts_axis(axes, whole)
+    _seconds_axis(axes)
+    axes.set_ylabel("Seconds")
+    _legend(figure)
+    return figure
+
+
+@_styled
+def ratios(a: Series, b: Series, pairs: Sequence[Pair], slowdown: float | None) -> Figure:
+    """Draw the seconds of B over those of A at each count, with no change and what is allowed.
+
+    Parameters
+    ----------
+    a, b : Series
+    pairs : sequence of Pair
+        Of these series; one at least has a ratio.
+    slowdown : float or None
+        What B may be slower by, as a part; None draws no line.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = _figure("")
+    axes = figure.subplots()
+    whole = _united(a, b)
+    axes.axhline(1, color=_GREY, ls="--", label="no change")
+    if slowdown is not None:
+        axes.axhline(1 + slowdown, color=_RED, ls=":", lw=2, label=f"{chosen(slowdown)} slower")
+    shown = [pair for pair in pairs if math.isfinite(pair.ratio.value)]
+    places = np.array([_place(whole, pair.b) for pair in shown])
+    _estimates(axes, places, [pair.ratio for pair in shown], "ratio", color="black", marker="D")
+    _counts_axis(axes, whole)
+    low, high = axes.dataLim.y0, axes.dataLim.y1
+    axes.set_ylim(low - 0.1 * (high - low) - 0.01, high + 0.1 * (high - low) + 0.01)
+    axes.set_ylabel("Seconds of B over those of A")
+    _legend(figure)
+    return figure
+
+
 def svg(figure: Figure, name: str, text: str) -> str:
     """Return a figure as an SVG element, the same bytes every time.
 
@@ -399,18 +463,65 @@ def _medians(
         return
     values = [getattr(point, name) for point in points]
     x = np.array([_place(series, point) for point in points])
+    look = {"color": "black", "marker": "o"}
+    if oversubscribed:
+        look |= {"markerfacecolor": "white", "label": "oversubscribed"}
+    _estimates(axes, x, values, "median", **look)
+
+
+def _united(a: Series, b: Series) -> Series:
+    """Return a series with the counts of both, which gives a figure its axis."""
+    points = {point.ranks: point for point in (*a.points, *b.points)}
+    nodes = {(point.ranks, point.nodes) for point in (*a.points, *b.points)}
+    same = a.axis == b.axis == "nodes" and len(nodes) == len(points)
+    ordered = tuple(points[ranks] for ranks in sorted(points))
+    return replace(a, points=ordered, axis="nodes" if same else "ranks")
+
+
+def _side(axes: Axes, name: str, series: Series) -> None:
+    """Draw the medians and launches of one of two sweeps, and where its launches failed."""
+    colour, dashes, marker, fill, aside = _SIDES[name]
+    for point in series.measured:
+        x = np.full(len(point.samples), aside**2 * _place(series, point))
+        many = len(point.samples) > _MANY_DOTS
+        axes.plot(x, point.samples, marker, color=colour, alpha=0.5, ms=3, mew=0, rasterized=many)
+    places = aside * np.array([_place(series, point) for point in series.measured])
+    values = [point.seconds for point in series.measured]
+    look = {"color": colour, "ls": dashes, "marker": marker, "markerfacecolor": fill}
+    _estimates(axes, places, values, name, **look)
+    failed = [aside * _place(series, point) for point in series.points if point.failed]
+    if failed:
+        (crosses,) = axes.plot(
+            failed, [0] * len(failed), "x", color=colour, ms=8, mew=2,
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
+        crosses.set(clip_on=False, zorder=5, label=f"{name}, failed launches")
+
+
+def _estimates(
+    axes: Axes, x: np.ndarray, values: Sequence[Estimate], name: str, **look: Any
+) -> None:
+    """Draw figures with their intervals; without one no bar, rather than one of length zero."""
+    if not values:
+        return
     y = np.array([estimate.value for estimate in values])
     spread = np.array([(e.value - e.low, e.high - e.value) for e in values]).T
-    # Without an interval: no bar, rather than one of length zero.
     known = np.isfinite(spread).all(axis=0)
-    words = "median, 95 % interval" if known.any() else "median"
-    if oversubscribed:
-        words = "oversubscribed"
-    fill = "white" if oversubscribed else "black"
-    axes.errorbar(
-        x[known], y[known], spread[:, known].clip(0), fmt="none", ecolor="black", capsize=3, lw=1
-    )
-    axes.plot(x, y, "o", color="black", markerfacecolor=fill, ms=5, zorder=4, label=words)
+    options = {"fmt": "none", "ecolor": look["color"], "capsize": 3, "lw": 1}
+    axes.errorbar(x[known], y[known], spread[:, known].clip(0), **options)
+    label = f"{name}, 95 % interval" if known.any() else name
+    axes.plot(x, y, **{"ls": "none", "ms": 5, "zorder": 4, "label": label, **look})
+
+
+def _seconds_axis(axes: Axes) -> None:
+    axes.set_yscale("log")
+    low, high = axes.dataLim.y0, axes.dataLim.y1
+    # Room for at least two of the marks 1, 2, 5, 10 to read values against.
+    room = max(1.25, math.sqrt(7 * low / high))
+    axes.set_ylim(low / room, high * room)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _counts_axis(axes: Axes, series: Series) -> None:

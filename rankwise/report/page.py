@@ -71,16 +71,9 @@ def page(analysis: Analysis, sweep: Sweep, drawn: dict[str, str]) -> str:
     -------
     str
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["prose"] = _prose
     strong = any(series.mode == "strong" for series in analysis.series)
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         title=tables.line(sentences.title(analysis)),
         machine=sentences.machine(analysis),
         limit=sentences.limit(analysis),
@@ -94,6 +87,19 @@ def page(analysis: Analysis, sweep: Sweep, drawn: dict[str, str]) -> str:
         command=tables.line(sweep_command(sweep)),
         supplied=bool(sweep.plan.get("supplied")),
     )
+
+
+def render(template: str, **content: Any) -> str:
+    """Fill a template of this folder; what comes from outside is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["prose"] = _prose
+    return environment.get_template(template).render(**content)
 
 
 def _prose(text: str) -> Markup:

@@ -6,7 +6,7 @@ from rankwise.analysis.analysis import Analysis, Point, Series, asked_for, consi
 from rankwise.ranks.words import counted
 from rankwise.report import costs
 from rankwise.report.numbers import chosen, figure, number, percent
-from rankwise.report.sentences import failures, of_what, place, ranks_in_words
+from rankwise.report.sentences import failures, of_what, place, rank_list
 from rankwise.sweep.folder import SUPPLIED
 
 
@@ -86,7 +86,7 @@ def _doubts(analysis: Analysis, fair: list[Point]) -> list[str]:
     if not doubts:
         return []
     return [
-        f"The efficiency on {ranks_in_words(doubts)} is above 100 %, and there is no interval to "
+        f"The efficiency on {rank_list(doubts)} is above 100 %, and there is no interval to "
         "show that it is so: this was not considered."
     ]
 

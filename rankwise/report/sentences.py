@@ -277,9 +277,7 @@ def _devices(runs: Sequence[Run]) -> list[str]:
 def warnings(analysis: Analysis) -> tuple[str, ...]:
     """Return what a referee must know."""
     runs, series = analysis.runs, analysis.series
-    found = [*_incomplete(runs, analysis.missing), *_mixed(runs), *_busy(analysis.plan, runs)]
-    found += [f"{text}." for text in (*analysis.damaged, *(analysis.plan.get("warnings") or ()))]
-    found += _left_behind(runs, analysis.plan) + _byranks_in_words(analysis)
+    found = of_runs(analysis) + _by_ranks(analysis)
     if kinds(analysis.plan):
         cores = " and ".join(map(str, sorted(set(analysis.plan["cores"]))))
         found.append(
@@ -292,6 +290,14 @@ def warnings(analysis: Analysis) -> tuple[str, ...]:
     found += _other_limit(analysis.limit, runs)
     found += _of_program(runs)
     return tuple(dict.fromkeys(found))
+
+
+def of_runs(analysis: Analysis) -> list[str]:
+    """Return what makes the runs of a sweep doubtful, whatever is made of their seconds."""
+    runs, plan = analysis.runs, analysis.plan
+    found = [*_incomplete(runs, analysis.missing), *_mixed(runs), *_busy(plan, runs)]
+    found += [f"{text}." for text in (*analysis.damaged, *(plan.get("warnings") or ()))]
+    return found + _left_behind(runs, plan)
 
 
 def _incomplete(runs: Sequence[Run], missing: Sequence[str]) -> list[str]:
@@ -412,7 +418,7 @@ def _low_limit(measured: Limit | None, series: Sequence[Series]) -> list[str]:
         return []
     return [
         "The limit of memory was measured with fewer cores of a node than were used on "
-        f"{ranks_in_words(more)}, and may be too low."
+        f"{rank_list(more)}, and may be too low."
     ]
 
 
@@ -438,7 +444,7 @@ def _of_program(runs: Sequence[Run]) -> list[str]:
         for text in run.facts.get("warnings") or ():
             where.setdefault(text, set()).add(run.ranks)
     told = sorted((sorted(ranks), text) for text, ranks in where.items())
-    return [f"On {ranks_in_words(ranks)} the program warned: {text}." for ranks, text in told]
+    return [f"On {rank_list(ranks)} the program warned: {text}." for ranks, text in told]
 
 
 def _left_behind(runs: Sequence[Run], plan: dict[str, Any]) -> list[str]:
@@ -456,7 +462,7 @@ def _left_behind(runs: Sequence[Run], plan: dict[str, Any]) -> list[str]:
     ]
 
 
-def _byranks_in_words(analysis: Analysis) -> list[str]:
+def _by_ranks(analysis: Analysis) -> list[str]:
     """Say that the command of strong scaling depends on the rank count."""
     strong = any(series.mode == "strong" for series in analysis.series)
     if not strong or not any("{ranks}" in word for word in analysis.plan.get("command") or ()):
@@ -467,7 +473,7 @@ def _byranks_in_words(analysis: Analysis) -> list[str]:
     ]
 
 
-def ranks_in_words(counts: Sequence[int]) -> str:
+def rank_list(counts: Sequence[int]) -> str:
     """Return rank counts as "1, 2 and 4 ranks"."""
     *others, last = counts
     first = f"{', '.join(map(str, others))} and " if others else ""
@@ -543,7 +549,7 @@ def _threads(good: Sequence[Run]) -> str:
     return " or ".join(counted(n, "thread") for n in sorted({run.threads for run in good}))
 
 
-def _mpi(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
+def mpi(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     """Return the MPI library: what records say, else the file that the program has loaded."""
     if told := _facts(good, "mpi"):
         return told
@@ -563,7 +569,7 @@ def _what(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     details = [f"variant {', '.join(variants)}"] if variants else []
     commits = [x[:12] + "-dirty" * x.endswith("-dirty") for x in _facts(good, "git")]
     details += [f"commit {', '.join(commits)}"] if commits else []
-    details += _mpi(plan, good)
+    details += mpi(plan, good)
     about = f" ({'; '.join(details)})" if details else ""
     days = sorted({run.start[:10] for run in good})
     date = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"

@@ -149,8 +149,8 @@ def failure(run: Run) -> str:
 def terminal(analysis: Analysis) -> str:
     """Write an analysis for a terminal or a batch log, at most 100 columns wide."""
     parts = [
-        _wrapped(f"Scaling of {line(sentences.title(analysis))}"),
-        _wrapped(line(sentences.machine(analysis))),
+        wrapped(f"Scaling of {line(sentences.title(analysis))}"),
+        wrapped(line(sentences.machine(analysis))),
     ]
     if not analysis.series:
         parts.append("\nNothing has been measured yet.")
@@ -164,14 +164,14 @@ def terminal(analysis: Analysis) -> str:
         bottleneck = line(sentences.bottleneck(series))
         advice = [line(recommendation(analysis, series)), *request(analysis, series)]
         said = [*advice, bottleneck, *told(analysis, series)]
-        parts += ["", *(_wrapped(text, "  ") for text in (*notes, *said) if text)]
+        parts += ["", *(wrapped(text, "  ") for text in (*notes, *said) if text)]
         if rows := usage.table(series):
-            parts += ["", "Memory and input/output", "", *_aligned(rows)]
+            parts += ["", "Memory and input/output", "", *aligned(rows, 1)]
     if limit := sentences.limit(analysis):
-        parts += ["", _wrapped(line(limit))]
+        parts += ["", wrapped(line(limit))]
     for title, lines in _sections(analysis).items():
         if lines:
-            parts += ["", title, *(_wrapped(f"- {line(text)}", "  ") for text in lines)]
+            parts += ["", title, *(wrapped(f"- {line(text)}", "  ") for text in lines)]
     parts += _terminal_failures(analysis.failures)
     return "\n".join(parts)
 
@@ -183,7 +183,7 @@ def _terminal_table(analysis: Analysis, series: Series) -> str:
     for spare in ("", "cores", "work", "kernel GB/s", "of limit", "rate", *hours, "Karp-Flatt"):
         table = [column for column in table if column.title != spare]
         lines = _terminal_lines(table)
-        if len(lines[0]) <= WIDTH:
+        if max(map(len, lines)) <= WIDTH:
             break
     return "\n".join(lines)
 
@@ -203,29 +203,24 @@ def _terminal_lines(table: Sequence[Column]) -> list[str]:
         if column.title == "seconds":
             titles.append(("95 %", "interval"))
             cells.append(column.intervals)
-    rows = [*zip(*titles, strict=True), *zip(*cells, strict=True)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    lines.insert(2, "-" * len(lines[0]))
-    return lines
+    return aligned([*zip(*titles, strict=True), *zip(*cells, strict=True)], 2)
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], heading: int) -> list[str]:
+    """Return the lines of a table, of which so many rows are the heading."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+    lines.insert(heading, "-" * max(map(len, lines)))
+    return lines
 
 
 def _terminal_failures(failures: Sequence[Run]) -> list[str]:
     parts = ["", "Failed runs"] if failures else []
     for i, run in enumerate(failures):
-        parts.append(_wrapped(f"- {failure(run)}", "  "))
+        parts.append(wrapped(f"- {failure(run)}", "  "))
         ending = clean(run.output_end).strip("\n").splitlines()[-_OUTPUT_LINES:]
         if i < _OUTPUTS:
             parts += [_excerpt(text) for text in ending]
@@ -240,8 +235,9 @@ def _excerpt(text: str) -> str:
     return "\n".join(f"    | {part}".rstrip() for part in parts[:10])
 
 
-def _wrapped(text: str, indent: str = "") -> str:
-    wrapped = textwrap.fill(
+def wrapped(text: str, indent: str = "") -> str:
+    """Return text in lines of at most 100 columns, all but the first further in."""
+    filled = textwrap.fill(
         # No line ends between a number and its sign.
         text.replace(" %", "\u00a0%"),
         WIDTH,
@@ -250,7 +246,7 @@ def _wrapped(text: str, indent: str = "") -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return wrapped.replace("\u00a0", " ")
+    return filled.replace("\u00a0", " ")
 
 
 def markdown(analysis: Analysis, figures: dict[str, str]) -> str:

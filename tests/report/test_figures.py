@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 
+from rankwise.analysis.analysis import Estimate
+from rankwise.analysis.comparison import Pair
 from rankwise.ranks import clock
 from rankwise.report import figures
 from tests.analysis.examples import (
@@ -388,3 +390,58 @@ def test_pyplot_is_not_imported():
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=Path.cwd()
     )
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_two_sweeps_are_told_apart_in_colour_and_in_grey():
+    a, b = strong((1, 2, 4)), strong((2, 4, 8))
+    bad = replace(b, points=(replace(b.points[0], failed=(FAILED,)), *b.points[1:]))
+    figure = figures.both(a, bad)
+    shown = lines(figure)
+    looks = []
+    for name, series in (("A", a), ("B", b)):
+        x, y, drawn = shown[f"{name}, 95 % interval"]
+        assert list(y) == [point.seconds.value for point in series.points]
+        assert np.allclose(x, [point.ranks for point in series.points], rtol=0.05)
+        looks.append((drawn.get_color(), drawn.get_linestyle(), drawn.get_marker()))
+    assert all(one != other for one, other in zip(*looks, strict=True))
+    dots = [line for line in figure.axes[0].get_lines() if len(set(line.get_xdata())) == 1]
+    assert [len(line.get_ydata()) for line in dots[:-1]] == [6] * 6
+    x, *_ = shown["B, failed launches"]
+    assert np.allclose(x, [2], rtol=0.05) and "A, failed launches" not in shown
+    names = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert names == ["1", "2", "4", "8"]
+    ticks = [float(text.get_text()) for text in figure.axes[0].get_yticklabels()]
+    low, high = figure.axes[0].get_ylim()
+    assert sum(low <= tick <= high for tick in ticks) >= 2
+
+
+def test_ratios_stand_beside_no_change_and_the_limit():
+    a, b = strong((1, 2, 4)), strong((1, 2, 4))
+    values = (Estimate(1.2, 1.1, 1.3), Estimate(0.9, 0.8, 1.0), replace(NOTHING, value=1.05))
+    points = zip(a.points, b.points, values, strict=True)
+    pairs = [Pair("strong", one.ranks, one, other, ratio) for one, other, ratio in points]
+    axes = figures.ratios(a, b, pairs, 0.25).axes[0]
+    shown = lines(axes.figure)
+    assert set(shown["no change"][1]) == {1} and set(shown["25 % slower"][1]) == {1.25}
+    assert [list(values) for values in shown["ratio, 95 % interval"][:2]] == [
+        [1, 2, 4],
+        [1.2, 0.9, 1.05],
+    ]
+    bars = [s for c in axes.collections for s in c.get_segments()]
+    assert np.allclose(bars, [[[1, 1.1], [1, 1.3]], [[2, 0.8], [2, 1.0]]])
+    assert axes.get_ylim()[0] < 0.8 and axes.get_ylim()[1] > 1.3
+    assert "25 % slower" not in lines(figures.ratios(a, b, pairs, None))
+
+
+def test_two_sweeps_over_nodes():
+    def over_nodes(ranks):
+        series = strong(ranks)
+        points = tuple(replace(p, nodes=p.ranks // 16) for p in series.points)
+        return replace(series, points=points, axis="nodes")
+
+    axes = figures.both(over_nodes((16, 32)), over_nodes((32, 64))).axes[0]
+    assert axes.get_xlabel() == "Nodes, 16 MPI ranks each"
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2", "4"]
+    # One count on different nodes has no place of its own there.
+    axes = figures.both(over_nodes((16, 32)), strong((16, 32))).axes[0]
+    assert axes.get_xlabel().startswith("MPI ranks")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rankwise.__main__ import main
 from tests.analysis.examples import write_example
 from tests.report.command import make_report
 
@@ -94,21 +95,26 @@ def browse(chromium, tmp_path):
 
 
 @pytest.fixture
-def measured(browse, page, tmp_path):
-    """Return what the page measures in frames of the widths of a phone and a desk."""
-    frames = "".join(
-        f'<iframe src="{page.as_uri()}" style="width: {width}px; height: 900px; border: 0">'
-        "</iframe>"
-        for width in WIDTHS
-    )
-    around = tmp_path / "around.html"
-    around.write_text(f"<body>{frames}<script>onload = () => {{{MEASURE}}}</script></body>")
-    dom = browse(around, "--dump-dom").stdout
-    found = re.search(r'<pre id="measured">(.*?)</pre>', dom, re.DOTALL)
-    return json.loads(html.unescape(found[1]))
+def measure(browse, tmp_path):
+    """Return a function that measures a page in frames of the widths of a phone and a desk."""
+
+    def call(page):
+        frames = "".join(
+            f'<iframe src="{page.as_uri()}" style="width: {width}px; height: 900px; border: 0">'
+            "</iframe>"
+            for width in WIDTHS
+        )
+        around = tmp_path / "around.html"
+        around.write_text(f"<body>{frames}<script>onload = () => {{{MEASURE}}}</script></body>")
+        dom = browse(around, "--dump-dom").stdout
+        found = re.search(r'<pre id="measured">(.*?)</pre>', dom, re.DOTALL)
+        return json.loads(html.unescape(found[1]))
+
+    return call
 
 
-def test_page_fits_a_phone_and_a_desk(measured):
+def test_page_fits_a_phone_and_a_desk(measure, page):
+    measured = measure(page)
     assert [frame["width"] for frame in measured] == list(WIDTHS)
     for frame in measured:
         assert frame["needed"] <= frame["width"]
@@ -121,6 +127,20 @@ def test_page_fits_a_phone_and_a_desk(measured):
         assert len(frame["ids"]) == len(set(frame["ids"])) > 100
         assert all("scaling, " in title for title in frame["titles"])
         for words in ("Strong scaling", "Weak scaling", "the end", "Method", "core-hours a run"):
+            assert words in frame["text"]
+
+
+def test_comparison_fits_a_phone_and_a_desk(measure, tmp_path):
+    for name in "ab":
+        write_example(tmp_path / name)
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--fail-above", "5%"]) == 0
+    for frame in measure(tmp_path / "b" / "comparison.html"):
+        assert frame["needed"] <= frame["width"]
+        assert frame["outside"] == [] and frame["cut"] == []
+        assert len(frame["drawings"]) == 4
+        assert all(300 < width <= 600 for width, _ in frame["drawings"])
+        assert len(frame["ids"]) == len(set(frame["ids"])) > 100
+        for words in ("The check passed", "cannot tell", "the end", "Method", "B / A"):
             assert words in frame["text"]
 
 

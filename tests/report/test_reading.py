@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from rankwise.analysis import laws
-from rankwise.report import numbers
+from rankwise.analysis.comparison import compare
+from rankwise.report import comparison, numbers
+from rankwise.sweep.folder import Sweep
+from tests.analysis.examples import WIGGLE, plan, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "reading-a-report.md"
 TEXT = " ".join(PAGE.read_text().split())
@@ -51,3 +54,18 @@ def test_numbers_in_the_text(before, written, value):
     assert re.search(re.escape(before + written) + r"(?![\d])", TEXT)
     digits = len(written.partition(".")[2])
     assert f"{value:.{digits}f}" == written
+
+
+def test_table_of_two_versions_is_what_the_command_prints():
+    def sweep(name, factors, wiggle):
+        points = [(p, factor, k) for p, factor in factors.items() for k in range(6)]
+        some = [
+            run(ranks=p, launch=k + 1, seconds=(0.2 + 8 / p) * factor * wiggle[(k + p) % 6])
+            for p, factor, k in points
+        ]
+        return Sweep(Path(name), plan([1, 2, 4]), some, [])
+
+    old = sweep("old", {1: 1, 2: 1, 4: 1}, WIGGLE)
+    new = sweep("new", {1: 1.08, 2: 1.01, 4: 0.94}, WIGGLE[::-1])
+    (block,) = re.findall(r"```text\n( +A  .*?\n)```", PAGE.read_text(), re.DOTALL)
+    assert block in comparison.terminal(compare(old, new), None)

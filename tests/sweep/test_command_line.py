@@ -12,7 +12,7 @@ import pytest
 from tests.analysis import examples
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("sweep", "import", "report", "show", "templates")
+COMMANDS = ("sweep", "import", "report", "compare", "show", "templates")
 TEMPLATES = sorted((ROOT / "slurm").glob("*.sh"))
 
 
@@ -68,6 +68,8 @@ def test_installed_command_is_the_same(rankwise):
         (["report"], "rankwise report: error: the following arguments are required: FOLDER"),
         (["report", "a", "b"], "rankwise: error: unrecognized arguments: b"),
         (["report", "none"], "none"),
+        (["compare", "a"], "rankwise compare: error: the following arguments are required: B"),
+        (["compare", "none", "b"], "rankwise compare: error: none: No such file or directory"),
         (["show", "none.h5"], "rankwise show: error: "),
         (["templates"], "rankwise templates: error: the following arguments are required: FOLDER"),
     ],
@@ -99,6 +101,7 @@ print("imports", status, *(name for name in names if name in sys.modules))
         (["templates", "there"], ""),
         (["import", "none.csv"], "h5py numpy"),
         (["show", "none.h5"], "h5py numpy"),
+        (["compare", "--help"], "rankwise.report"),
         (
             ["sweep", "--dry-run", "--ranks", "1", "--", "true"],
             # The options of a report, which a sweep takes too.
