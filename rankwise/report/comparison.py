@@ -12,7 +12,7 @@ from rankwise.analysis import statistics
 from rankwise.analysis.analysis import Analysis, Estimate
 from rankwise.analysis.comparison import Comparison, Pair, Unlike
 from rankwise.ranks.words import counted
-from rankwise.report import sentences
+from rankwise.report import doubts, sentences
 from rankwise.report.numbers import NOTHING, chosen, interval, number, percent
 from rankwise.report.tables import aligned, line, wrapped
 from rankwise.sweep.folder import OK
@@ -211,8 +211,8 @@ def no_check(comparison: Comparison) -> str:
 
 def warnings(comparison: Comparison) -> list[str]:
     """Return what may make a difference, or hide one, that is not the program's."""
-    doubts = {name: [*sentences.of_runs(x), *_dirty(x)] for name, x in sides(comparison).items()}
-    return [*_between(comparison), *_told(doubts)]
+    said = {name: [*doubts.of_runs(x), *_dirty(x)] for name, x in sides(comparison).items()}
+    return [*_between(comparison), *_told(said)]
 
 
 def _dirty(side: Analysis) -> list[str]:

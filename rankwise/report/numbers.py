@@ -1,11 +1,25 @@
 """How a report writes numbers: alike in sentences, tables and figures."""
 
 import math
+import re
 from collections.abc import Callable
 
 from rankwise.analysis.statistics import Estimate
 
 NOTHING = "-"
+
+
+# A line must not end between a number and what it counts. Other words after a number may belong to
+# a command line, which people copy.
+_UNIT = re.compile(
+    r"(?<=\d) (?=(?:%|s|GB/s|[KMGT]iB|bytes|(?:rank|node|core|thread|run|GPU)s?|launch(?:es)?"
+    r"|(?:node|core|GPU)-hours?)(?![\w-]))"
+)
+
+
+def bound(text: str) -> str:
+    """Return text with spaces that do not end a line between numbers and their units."""
+    return _UNIT.sub("\u00a0", text)
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -14,8 +14,8 @@ from markupsafe import Markup, escape
 
 from rankwise.analysis.analysis import Analysis, Fit, Point, Series
 from rankwise.ranks.words import counted
-from rankwise.report import figures, sentences, tables, usage
-from rankwise.report.numbers import NOTHING, chosen, figure, interval, number, percent
+from rankwise.report import doubts, figures, method, sentences, tables, usage
+from rankwise.report.numbers import NOTHING, bound, chosen, figure, interval, number, percent
 from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.folder import SUPPLIED, Run, Sweep, write_text
 
@@ -77,12 +77,13 @@ def page(analysis: Analysis, sweep: Sweep, drawn: dict[str, str]) -> str:
         title=tables.line(sentences.title(analysis)),
         machine=sentences.machine(analysis),
         limit=sentences.limit(analysis),
-        warnings=sentences.warnings(analysis),
+        disturbed=doubts.mostly_disturbed(analysis),
+        warnings=doubts.warnings(analysis),
         missing=analysis.missing,
-        method=sentences.method(analysis),
+        method=method.method(analysis),
         series=[_section(analysis, one, drawn) for one in analysis.series],
         failures=[(tables.failure(run), tables.clean(run.output_end)) for run in analysis.failures],
-        weak=sentences.growth(sweep.plan["weak"], strong) if sweep.plan.get("weak") else "",
+        weak=method.growth(sweep.plan["weak"], strong) if sweep.plan.get("weak") else "",
         facts=_facts(sweep),
         command=tables.line(sweep_command(sweep)),
         supplied=bool(sweep.plan.get("supplied")),
@@ -104,7 +105,8 @@ def render(template: str, **content: Any) -> str:
 
 def _prose(text: str) -> Markup:
     """Return a sentence for HTML; names in backticks become code."""
-    return Markup(re.sub(r"`(\w+)`", r"<code>\1</code>", str(escape(tables.line(text)))))
+    escaped = str(escape(bound(tables.line(text))))
+    return Markup(re.sub(r"`(\w+)`", r"<code>\1</code>", escaped))
 
 
 def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[str, Any]:

@@ -93,7 +93,9 @@ def _doubts(analysis: Analysis, fair: list[Point]) -> list[str]:
 
 def cost(analysis: Analysis, series: Series, point: Point) -> str:
     """Say how long a whole run of a point takes, and what it costs."""
-    each = [(unit, f"{figure(unit.of(point.cost))} {unit.name}") for unit in costs.units(analysis)]
+    each = [
+        (unit, f"{figure(unit.of(point.cost))}\u00a0{unit.name}") for unit in costs.units(analysis)
+    ]
     hours = " or ".join(text for unit, text in each if unit.field != "charge")
     charged = "".join(f", charged as {text}" for unit, text in each if unit.field == "charge")
     run = {
@@ -106,6 +108,6 @@ def cost(analysis: Analysis, series: Series, point: Point) -> str:
 def request(analysis: Analysis, series: Series) -> list[str]:
     """Return the lines of "runs x cost = request", of the recommended count."""
     return [
-        f"{counted(runs, 'run')} x {figure(one)} {name} = {figure(all_of_them)} {name}"
+        f"{counted(runs, 'run')} x {figure(one)}\u00a0{name} = {figure(all_of_them)}\u00a0{name}"
         for name, runs, one, all_of_them in costs.request(analysis, series)
     ]

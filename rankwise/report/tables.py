@@ -15,8 +15,8 @@ from io import StringIO
 
 from rankwise.analysis.analysis import Analysis, Point, Series, cheapest
 from rankwise.ranks.words import counted
-from rankwise.report import costs, sentences, usage
-from rankwise.report.numbers import NOTHING, figure, interval, number, percent
+from rankwise.report import costs, doubts, method, sentences, usage
+from rankwise.report.numbers import NOTHING, bound, figure, interval, number, percent
 from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.folder import Run
 
@@ -39,7 +39,7 @@ def clean(text: str) -> str:
 
 def line(text: str) -> str:
     """Return cleaned text on one line."""
-    return " ".join(clean(text).split())
+    return re.sub(r"[^\S\u00a0]+", " ", clean(text)).strip()
 
 
 def heading(series: Series) -> str:
@@ -133,7 +133,7 @@ def told(analysis: Analysis, series: Series) -> list[str]:
 
 
 def _sections(analysis: Analysis) -> dict[str, Sequence[str]]:
-    return {"Warnings": sentences.warnings(analysis), "Not measured": analysis.missing}
+    return {"Warnings": doubts.warnings(analysis), "Planned and not measured": analysis.missing}
 
 
 def failure(run: Run) -> str:
@@ -218,7 +218,7 @@ def aligned(rows: Sequence[Sequence[str]], heading: int) -> list[str]:
 
 
 def _terminal_failures(failures: Sequence[Run]) -> list[str]:
-    parts = ["", "Failed runs"] if failures else []
+    parts = ["", "Failed launches"] if failures else []
     for i, run in enumerate(failures):
         parts.append(wrapped(f"- {failure(run)}", "  "))
         ending = clean(run.output_end).strip("\n").splitlines()[-_OUTPUT_LINES:]
@@ -238,8 +238,7 @@ def _excerpt(text: str) -> str:
 def wrapped(text: str, indent: str = "") -> str:
     """Return text in lines of at most 100 columns, all but the first further in."""
     filled = textwrap.fill(
-        # No line ends between a number and its sign.
-        text.replace(" %", "\u00a0%"),
+        bound(text),
         WIDTH,
         initial_indent=indent,
         subsequent_indent=indent + "  ",
@@ -279,10 +278,10 @@ def markdown(analysis: Analysis, figures: dict[str, str]) -> str:
     for title, lines in _sections(analysis).items():
         if lines:
             parts += [f"## {title}", "\n".join(f"- {_escaped(text)}" for text in lines)]
-    parts += ["## Failed runs"] if analysis.failures else []
+    parts += ["## Failed launches"] if analysis.failures else []
     for run in analysis.failures:
         parts += [_escaped(failure(run)), _block(clean(run.output_end).strip("\n"))]
-    parts += ["## Method", _escaped(sentences.method(analysis))]
+    parts += ["## Method", _escaped(method.method(analysis))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

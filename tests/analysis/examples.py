@@ -383,4 +383,4 @@ def hosted(seconds=amdahl, kernel_bytes=lambda p: 24e9, gbs=lambda p: 4.0 * p, *
 
 def advice(series, target=0.7):
     """Return what is recommended."""
-    return recommendation(analysis(series, target=target), series)
+    return recommendation(analysis(series, target=target), series).replace("\u00a0", " ")

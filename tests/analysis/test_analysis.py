@@ -7,7 +7,7 @@ import pytest
 
 from rankwise.analysis import laws
 from rankwise.analysis.analysis import Estimate, analyse
-from rankwise.report import costs, numbers, sentences
+from rankwise.report import costs, doubts, method, numbers, sentences
 from rankwise.sweep.folder import Sweep
 from tests.analysis import examples, published
 from tests.analysis.examples import (
@@ -103,7 +103,7 @@ def test_weak_efficiency_counts_the_work_that_was_done():
     ]
     found = analysed(some)
     assert by_ranks(found.series[0])[8].efficiency.value == pytest.approx(0.9)
-    assert any("the work of a rank varies by 11.1 %" in each for each in sentences.warnings(found))
+    assert any("the work of a rank varies by 11.1 %" in each for each in doubts.warnings(found))
 
 
 def test_weak_work_is_that_of_the_plan_where_a_record_does_not_tell():
@@ -147,13 +147,15 @@ def test_below_six_launches_there_is_an_estimate_without_interval():
     fit = series.fits[0]
     assert fit.parameters["s"].value == pytest.approx(0.05, rel=0.1)
     assert not has(fit.parameters["s"])
-    assert sentences.fit(fit).endswith("no interval: fewer than six launches.")
+    assert sentences.fit(fit).endswith(
+        "there is no interval, because there are fewer than six launches."
+    )
     assert all(math.isnan(low) and math.isnan(high) for _, _, low, high in fit.curve)
     assert all("5 launches, so no interval" in sentences.notes(point) for point in series.points)
     assert "There is no interval, because there are fewer than six launches." in advice(series)
     found = analysed(runs(launches=5))
-    assert any("fewer than six launches" in each for each in sentences.warnings(found))
-    assert "There are no intervals" in sentences.method(found)
+    assert any("fewer than six launches" in each for each in doubts.warnings(found))
+    assert "There are no intervals" in method.method(found)
 
 
 def test_one_point_with_few_launches_takes_only_its_own_intervals():
@@ -173,7 +175,7 @@ def test_a_law_wants_more_counts_than_parameters(counts, fitted):
     for fit in fits[fitted:]:
         assert not fit.identifiable and not fit.curve
         wanted = {"Amdahl": 3, "USL": 4}[fit.law]
-        assert f"{len(counts)} rank counts, and this law wants at least {wanted}." in sentences.fit(
+        assert f"{len(counts)} rank counts, and this law needs at least {wanted}." in sentences.fit(
             fit
         )
 
@@ -186,7 +188,9 @@ def test_gustafson_wants_three_counts():
 def test_what_the_data_cannot_tell_is_said_with_what_they_allow():
     fit = only(runs(lambda p: 10 / p, noise=0.03)).fits[0]
     assert not fit.identifiable
-    assert sentences.fit(fit).startswith("Not identifiable from these data, which allow (95 %): ")
+    assert sentences.fit(fit).startswith(
+        "Its parameters are not identifiable from these data, which allow (95 %): "
+    )
     high = fit.parameters["s"].high
     assert f"s at most {numbers.figure(high)}" in sentences.fit(fit)
     assert f"limit of the speedup over 1 rank {numbers.figure(1 / high)} or more" in sentences.fit(
@@ -229,7 +233,8 @@ def test_oversubscribed_points_are_shown_and_not_fitted():
     assert "Larger counts had more ranks x threads than cores." in advice(series)
     assert only(some, oversubscribed=True).fits[0].ranks == COUNTS
     assert any(
-        "16, 32 ranks: more ranks x threads" in each for each in sentences.warnings(analysed(some))
+        "on 16 and 32 ranks, there are more ranks x threads" in each
+        for each in doubts.warnings(analysed(some))
     )
 
 
@@ -282,8 +287,8 @@ def test_failures_are_shown_and_counted():
     point = by_ranks(found.series[0])[2]
     assert (point.launches, point.failed) == (5, (some[7],))
     assert sentences.notes(point) == ("1 of 6 launches timed out", "5 launches, so no interval")
-    assert "1 of 36 runs did not succeed." in sentences.warnings(found)
-    assert "Not all planned runs took place." in sentences.warnings(found)
+    assert "1 of 36 launches failed." in doubts.warnings(found)
+    assert "Not all planned launches took place." in doubts.warnings(found)
     assert found.missing == ("strong, 64 ranks: 6 launches",)
 
 
@@ -294,7 +299,10 @@ def test_a_missing_baseline_is_said():
     assert series.baseline.ranks == 2
     assert math.isnan(series.points[0].seconds.value)
     assert math.isnan(series.points[0].speedup.value)
-    assert "Strong scaling: nothing at 1 rank, so the baseline is 2." in sentences.warnings(found)
+    assert (
+        "In strong scaling no launch on 1 rank succeeded: the baseline is 2 ranks."
+        in doubts.warnings(found)
+    )
 
 
 def test_all_failed():
@@ -302,14 +310,14 @@ def test_all_failed():
     series = found.series[0]
     assert (series.baseline, series.fits, series.recommended) == (None, (), None)
     assert advice(series) == "No rank count is recommended, because no launch succeeded."
-    assert "Strong scaling: no launch succeeded." in sentences.warnings(found)
-    assert sentences.method(found) == "No launch succeeded."
+    assert "In strong scaling no launch succeeded." in doubts.warnings(found)
+    assert method.method(found) == "No launch succeeded."
 
 
 def test_nothing_was_run():
     found = analyse(Sweep(Path("sweep"), {}, [], []))
     assert found.series == ()
-    assert "Nothing was run." in sentences.warnings(found)
+    assert "There is no launch yet." in doubts.warnings(found)
 
 
 def test_one_point_shows_no_scaling():
@@ -317,7 +325,7 @@ def test_one_point_shows_no_scaling():
     series = found.series[0]
     assert (series.recommended, sentences.bottleneck(series)) == (None, "")
     assert "4 ranks is the only count measured" in advice(series)
-    assert any("only 4 ranks measured" in each for each in sentences.warnings(found))
+    assert any("4 ranks is the only count measured" in each for each in doubts.warnings(found))
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf, None])
@@ -333,8 +341,8 @@ def test_superlinear_points_are_noted():
     series = only(runs(lambda p: 10 / p**1.1))
     assert not series.points[0].superlinear
     assert all(point.superlinear for point in series.points[1:])
-    warnings = sentences.warnings(analysed(runs(lambda p: 9 / p**2)))
-    assert any("an efficiency above 1" in each for each in warnings)
+    warnings = doubts.warnings(analysed(runs(lambda p: 9 / p**2)))
+    assert any("the efficiency is above 100 %" in each for each in warnings)
     # Without an interval, 3 % is noise.
     assert not any(p.superlinear for p in only(runs(lambda p: 9 / p, launches=2)).points)
     single = only(runs(lambda p: 10 / p**1.1, launches=1))
@@ -386,15 +394,15 @@ def test_memory_of_the_host_does_not_bound_a_gpu():
     for point in found.series[0].points:
         assert point.kernel_gbs == 4 * point.ranks
         assert math.isnan(point.limit_share) and math.isnan(point.bound)
-    assert sentences.limit(found).endswith("preflight of 2026-11-25).")
-    assert "memory" not in sentences.method(found)
+    assert sentences.limit(found).endswith("measured on 2026-11-25 (8 ranks x 1 thread).")
+    assert "memory" not in method.method(found)
 
 
 def test_without_a_limit_the_bandwidth_alone_is_known():
     found = analysed(hosted())
     assert by_ranks(found.series[0])[8].kernel_gbs == 32
     assert math.isnan(found.series[0].points[0].limit_share)
-    assert (sentences.limit(found), "memory" in sentences.method(found)) == ("", False)
+    assert (sentences.limit(found), "memory" in method.method(found)) == ("", False)
     # The record of an earlier version, and a program without one.
     for facts in (FACTS, {}):
         point = only(runs(facts=facts), limit=examples.LIMIT).points[0]
@@ -407,9 +415,9 @@ def test_kernel_faster_than_memory_is_cache_resident():
     noted = [p for p, point in by_ranks(series).items() if point.cache_resident]
     # 104 % at 4 ranks may be noise.
     assert noted == [8]
-    assert (
-        "Strong scaling, 8 ranks: a kernel faster than memory: its data stay in cache, so a larger "
-        "problem may scale otherwise." in sentences.warnings(found)
+    assert doubts.warnings(found)[-1] == (
+        "In strong scaling on 8 ranks, the kernel is faster than memory: its data stay in cache, "
+        "so a larger problem may scale otherwise."
     )
 
 
@@ -428,13 +436,13 @@ def test_limit_that_fewer_cores_measured_may_be_too_low():
     assert points[2].cache_resident and not points[4].cache_resident
     assert (
         "The limit of memory was measured with fewer cores of a node than were used on 4 and 8 "
-        "ranks, and may be too low." in sentences.warnings(found)
+        "ranks, and may be too low." in doubts.warnings(found)
     )
     # As many cores, in fewer ranks; and ranks that take turns on as many.
     for changes in ({"ranks": 2, "threads": 4}, {}):
         few = 4 if not changes else 8
         found = analysed(hosted(cores=few), limit=replace(examples.LIMIT, **changes))
-        assert not any("too low" in each for each in sentences.warnings(found))
+        assert not any("too low" in each for each in doubts.warnings(found))
 
 
 def test_limits_are_over_the_baseline_that_was_measured():

@@ -158,7 +158,9 @@ def test_request_is_runs_times_cost_of_the_recommended_count():
     ):
         assert (one, everything) == (value, 100 * value)
     assert cost.charge == pytest.approx(600 * cost.node_hours)
-    assert request(found, found.series[0])[0].startswith("100 runs x 0.00305 node-hours = 0.305")
+    assert request(found, found.series[0])[0].startswith(
+        "100 runs x 0.00305\u00a0node-hours = 0.305\u00a0"
+    )
     assert request(sweep(), sweep().series[0]) == []
 
 

@@ -343,7 +343,11 @@ def test_page_of_another_kind_is_refused(compared, name):
         ({}, {"measure": {"seconds": "b"}}, "different patterns for their seconds: a; b."),
         ({"nodes": 2}, {}, "different numbers of nodes in strong scaling on 1 and 2 ranks."),
         ({"gpus": 1}, {}, "different numbers of GPUs in strong scaling on 1 and 2 ranks."),
-        ({"load": 7.0}, {}, "B: Something else kept the machine busy before 12 of 12 runs."),
+        (
+            {"load": 7.0},
+            {},
+            "B: Something else kept the machine busy just before 12 of 12 launches.",
+        ),
         ({}, {"git": "a" * 40 + "-dirty"}, "B: The code had changes that no commit holds."),
         ({}, {"command": ["other"]}, "The commands of A and B differ, and the program does not"),
         ({}, {"weak": "n=ranks"}, "The commands of A and B differ, and the program does not"),
@@ -375,7 +379,7 @@ def test_days_and_unknown_circumstances_are_no_warning():
 def test_warnings_of_both_sides_are_said_once():
     found = of(launches(load=7.0), launches(load=7.0))
     assert words.warnings(found) == [
-        "A and B: Something else kept the machine busy before 12 of 12 runs."
+        "A and B: Something else kept the machine busy just before 12 of 12 launches."
     ]
 
 

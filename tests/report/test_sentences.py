@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rankwise.ranks import clock
-from rankwise.report import numbers, sentences
+from rankwise.report import doubts, method, numbers, sentences
 from tests.analysis import examples
 from tests.analysis.examples import (
     COUNTS,
@@ -60,7 +60,7 @@ def test_bottleneck_is_the_phase_that_loses_most():
 
     series = only(with_phases(runs(), phases))
     assert sentences.bottleneck(series).startswith(
-        "`wait` holds the scaling back: at 32 ranks the busiest rank spends 58.8 %"
+        "`wait` holds the scaling back: on 32 ranks, the busiest rank spends 58.8 %"
     )
     assert sentences.bottleneck(series).endswith("give all of them the same work.")
     assert by_ranks(series)[4].phases["scatter"] == pytest.approx(0.025)
@@ -74,7 +74,7 @@ def test_waiting_for_one_rank_is_blamed_on_what_that_rank_does():
 
     series = only(with_phases(runs(), phases))
     assert sentences.bottleneck(series).startswith(
-        "`read` holds the scaling back: at 32 ranks the busiest rank"
+        "`read` holds the scaling back: on 32 ranks, the busiest rank"
     )
     assert by_ranks(series)[4].phases["wait"] == pytest.approx(1.5)
     assert by_ranks(series)[4].busiest == {"read": 2.0, "kernel": 0.25, "wait": 0.0}
@@ -96,9 +96,9 @@ def test_bottleneck_of_weak_scaling_is_what_grows():
 
     series = only(with_phases(runs(lambda p: 5 + 0.1 * p, mode="weak"), phases))
     assert sentences.bottleneck(series).startswith(
-        "`gather` holds the scaling back: at 32 ranks the busiest rank spends 39"
+        "`gather` holds the scaling back: on 32 ranks, the busiest rank spends 39"
     )
-    assert "100 % of what is lost against 1 rank" in sentences.bottleneck(series)
+    assert "100 % of the time that is lost against 1 rank" in sentences.bottleneck(series)
 
 
 def test_time_outside_every_phase_is_named():
@@ -151,16 +151,16 @@ def test_method_tells_what_answers_were_checked_against():
     some = checked(check("rounding of the sum"), check("five standard errors"))
     some[7] = replace(some[7], facts={**FACTS, "checks": [check("five standard errors")]})
     words = (
-        "Every run checked its answer against an independent one; the bound is: rounding of the "
-        "sum; five standard errors."
+        "Each launch checked its answer against an independent one, with the bound: rounding of "
+        "the sum; five standard errors."
     )
-    assert words in sentences.method(analysed(some))
+    assert words in method.method(analysed(some))
     # What failed is not evidence, and need not have come to its check.
     some[0] = replace(*failed(some[:1]), facts={})
-    assert words in sentences.method(analysed(some))
+    assert words in method.method(analysed(some))
     for facts in ({**FACTS, "checks": []}, FACTS):
         some[9] = replace(some[9], facts=facts)
-        assert "checked its answer" not in sentences.method(analysed(some))
+        assert "checked its answer" not in method.method(analysed(some))
 
 
 def test_no_bottleneck_where_nothing_is_lost_or_recorded():
@@ -169,7 +169,8 @@ def test_no_bottleneck_where_nothing_is_lost_or_recorded():
     assert sentences.bottleneck(only(some)) == ""
     ideal = with_phases(runs(lambda p: 10 / p), lambda run: {"kernel": [10 / run.ranks]})
     assert (
-        sentences.bottleneck(only(ideal)) == "Nothing surely holds the scaling back up to 32 ranks."
+        sentences.bottleneck(only(ideal))
+        == "Up to 32 ranks, no phase is shown to hold the scaling back."
     )
 
 
@@ -178,20 +179,22 @@ def test_bottleneck_is_sought_where_every_rank_has_a_core():
         late = 5.0 if run.ranks > 8 else 0.0
         return {"kernel": [10 / run.ranks + late], "gather": [0.3 * run.ranks]}
 
-    assert "at 8 ranks" in sentences.bottleneck(only(with_phases(runs(cores=8), phases)))
+    assert "on 8 ranks" in sentences.bottleneck(only(with_phases(runs(cores=8), phases)))
     lonely = sentences.bottleneck(only(with_phases(runs(cores=1), phases)))
-    assert "at 32 ranks (oversubscribed)" in lonely
+    assert "on 32 ranks (oversubscribed)" in lonely
 
 
 def test_runs_that_agree_give_no_warning_and_the_method_says_so():
     found = analysed(runs(facts=FACTS, work=1e6))
-    assert sentences.warnings(found) == ()
-    assert "All strong-scaling runs gave the same result, bit for bit." in sentences.method(found)
-    assert "variant numba; commit aaaaaaaaaaaa; MPICH 4.3" in sentences.method(found)
-    for words in ("6 launches", "slowest rank", "random", "mpirun (MPICH)", "1 thread per rank"):
-        assert words in sentences.method(found)
-    assert "in strong scaling 1 rank, 10" in sentences.method(found)
-    assert "best serial code is not known" in sentences.method(found)
+    assert doubts.warnings(found) == ()
+    assert "All launches of strong scaling gave the same result, bit for bit." in method.method(
+        found
+    )
+    assert "variant numba; commit aaaaaaaaaaaa; MPICH 4.3" in method.method(found)
+    for words in ("6 launches", "slowest rank", "random", "mpirun (MPICH)", "had 1 thread."):
+        assert words in method.method(found)
+    assert "the baseline: 1 rank with 10" in method.method(found)
+    assert "It is not known whether that is the best serial program." in method.method(found)
 
 
 @pytest.mark.parametrize(
@@ -203,15 +206,15 @@ def test_runs_that_agree_give_no_warning_and_the_method_says_so():
         ("git", "b" * 40, "different commits"),
         ("mpi", "Open MPI 5", "different MPI libraries"),
         ("versions", {"numpy": "2.3"}, "different versions"),
-        ("results_sha256", "0" * 64, "results of the strong-scaling runs differ"),
+        ("results_sha256", "0" * 64, "results of strong scaling differ between launches"),
     ],
 )
 def test_a_comparison_of_unlike_runs_is_warned_of(fact, other, words):
     some = runs(facts=FACTS)
     some[9] = replace(some[9], facts={**FACTS, fact: other})
-    (warning,) = sentences.warnings(analysed(some))
+    (warning,) = doubts.warnings(analysed(some))
     assert words in warning
-    assert "bit for bit" not in sentences.method(analysed(some)) or fact != "results_sha256"
+    assert "bit for bit" not in method.method(analysed(some)) or fact != "results_sha256"
 
 
 def test_devices_of_one_model_are_alike():
@@ -219,7 +222,7 @@ def test_devices_of_one_model_are_alike():
         replace(run, gpus=run.ranks, facts={**FACTS, "devices": [f"NVIDIA H200 GPU-{run.launch}"]})
         for run in runs()
     ]
-    assert sentences.warnings(analysed(some)) == ()
+    assert doubts.warnings(analysed(some)) == ()
     assert sentences.machine(analysed(some)).endswith("up to 32 GPUs (NVIDIA H200)")
 
 
@@ -228,8 +231,8 @@ def test_devices_of_one_model_are_alike():
     [
         ({"threads": 2}, "different numbers of threads"),
         ({"source": "json"}, "Seconds from different sources"),
-        ({"work": 5.0}, "differ in the size of their problem"),
-        ({"load": 7.0}, "Something else kept the machine busy before 1 of 36 runs."),
+        ({"work": 5.0}, "The size of the problem differs between launches of strong scaling."),
+        ({"load": 7.0}, "Something else kept the machine busy just before 1 of 36 launches."),
         ({"facts": {**FACTS, "git": "c" * 40 + "-dirty"}}, "changes that no commit holds"),
         ({"facts": {**FACTS, "git": "unknown"}}, "The commit of the code is not known."),
     ],
@@ -237,7 +240,7 @@ def test_devices_of_one_model_are_alike():
 def test_other_doubts_are_warned_of(changes, words):
     some = runs(work=1.0)
     some[3] = replace(some[3], **changes)
-    assert any(words in each for each in sentences.warnings(analysed(some)))
+    assert any(words in each for each in doubts.warnings(analysed(some)))
 
 
 def test_warnings_of_the_program_name_the_counts_where_they_came():
@@ -248,7 +251,7 @@ def test_warnings_of_the_program_name_the_counts_where_they_came():
         for mode in ("strong", "weak")
         for run in runs(work=1.0)
     ]
-    assert [each for each in sentences.warnings(analysed(some)) if "the program" in each][-2:] == [
+    assert [each for each in doubts.warnings(analysed(some)) if "the program" in each][-2:] == [
         "On 1, 8 and 32 ranks the program warned: b.",
         f"On 4 and 8 ranks the program warned: {crowded}.",
     ]
@@ -258,13 +261,13 @@ def test_limit_of_another_machine_is_told():
     limit = replace(examples.LIMIT, hosts=("n1", "n2"), warnings=("launch: all on one core",))
     here = [replace(run, facts={**run.facts, "hosts": ["login"]}) for run in hosted()]
     other = "measured on other nodes (n1, n2) than the program ran on (login)"
-    found = sentences.warnings(analysed(here, limit=limit))
+    found = doubts.warnings(analysed(here, limit=limit))
     assert "When the limit of memory was measured: launch: all on one core." in found
     assert any(other in text for text in found)
     # One node in common, records of an earlier version, and no limit.
     same = [replace(run, facts={**run.facts, "hosts": ["n2", "n7"]}) for run in hosted()]
     for some, given in ((same, limit), (hosted(), limit), (here, examples.LIMIT), (here, None)):
-        warnings = sentences.warnings(analysed(some, limit=given))
+        warnings = doubts.warnings(analysed(some, limit=given))
         assert not any("other nodes" in text for text in warnings)
 
 
@@ -272,13 +275,13 @@ def test_sentence_on_the_limit():
     some = [*hosted(noise=0), *hosted(noise=0, mode="weak", gbs=lambda p: 3.0 * p)]
     found = analysed(some, limit=replace(examples.LIMIT, ranks=16, nodes=2))
     assert sentences.limit(found) == (
-        "Measured limit: memory delivers 30.0 GB/s reading and 25.0 GB/s copying per node (16 "
-        "ranks x 1 thread on 2 nodes, preflight of 2026-11-25); of the read limit the kernel "
-        "reaches at most 107 % at 8 ranks in strong scaling, 80.0 % at 8 ranks in weak scaling."
+        "The memory of a node delivers 30.0 GB/s reading and 25.0 GB/s copying, as a "
+        "preflight measured on 2026-11-25 (16 ranks x 1 thread on 2 nodes). Of the reading, the "
+        "kernel reaches at most 107 % on 8 ranks in strong scaling and 80.0 % on 8 ranks in weak "
+        "scaling."
     )
-    assert (
-        "As a bound, memory is taken to deliver 30.0 GB/s per node, measured"
-        in sentences.method(found)
+    assert "As a bound, we take memory to deliver 30.0 GB/s per node, as measured" in method.method(
+        found
     )
     # Ranks that take turns on a core have no bandwidth of their own.
     found = analysed(hosted(cores=4), limit=examples.LIMIT)
@@ -287,7 +290,7 @@ def test_sentence_on_the_limit():
 
 def test_whole_processes_are_told():
     found = analysed(runs(source="process"))
-    assert any("whole process" in each for each in sentences.warnings(found))
+    assert any("whole process" in each for each in doubts.warnings(found))
 
 
 def test_recommended_count_is_not_slower_than_a_smaller_one():
@@ -319,17 +322,17 @@ def test_larger_counts_without_a_core_each_are_not_said_to_be_inefficient():
 
 def test_folders_measured_one_after_the_other_are_not_called_shuffled():
     planned = examples.plan(COUNTS, folders=["nodes-1", "nodes-2"])
-    method = sentences.method(analysed(runs(), planned=planned))
-    assert "Each count was measured by itself" in method
-    assert "The order of the runs was random" not in method
-    assert "The order of the runs was random." in sentences.method(analysed(runs()))
+    paragraph = method.method(analysed(runs(), planned=planned))
+    assert "Each count was measured by itself" in paragraph
+    assert "The order of the launches was random" not in paragraph
+    assert "The order of the launches was random." in method.method(analysed(runs()))
 
 
 def test_method_has_the_command_and_how_its_size_grows():
     planned = examples.plan(COUNTS, weak="n=1000*ranks")
-    method = sentences.method(analysed([*runs(), *runs(mode="weak")], planned=planned))
-    assert "jobs/demo.py --n 1e6." in method
-    assert "as n=1000*ranks; in strong scaling it is that of one rank" in method
+    paragraph = method.method(analysed([*runs(), *runs(mode="weak")], planned=planned))
+    assert "jobs/demo.py --n 1e6." in paragraph
+    assert "as n=1000*ranks; in strong scaling it is that of one rank" in paragraph
 
 
 @pytest.mark.parametrize(
@@ -344,16 +347,16 @@ def test_method_has_the_command_and_how_its_size_grows():
 def test_what_was_not_the_same_in_all_runs_is_told(what, values):
     some = runs()
     mixed = [replace(run, **values[i % 2]) for i, run in enumerate(some)]
-    assert not any("are compared" in each for each in sentences.warnings(analysed(some)))
-    told = [each for each in sentences.warnings(analysed(mixed)) if "are compared" in each]
-    assert [each.partition(" are")[0] for each in told] == [f"Runs of different {what}"]
+    assert not any("are compared" in each for each in doubts.warnings(analysed(some)))
+    told = [each for each in doubts.warnings(analysed(mixed)) if "are compared" in each]
+    assert [each.partition(" are")[0] for each in told] == [f"Launches with different {what}"]
 
 
 def test_weak_scaling_of_a_program_that_does_not_tell_its_work():
     told = "the program does not tell its work"
-    assert any(told in each for each in sentences.warnings(analysed(runs(mode="weak"))))
+    assert any(told in each for each in doubts.warnings(analysed(runs(mode="weak"))))
     some = [replace(run, work=5.0 * run.ranks) for run in runs(mode="weak")]
-    assert not any(told in each for each in sentences.warnings(analysed(some)))
+    assert not any(told in each for each in doubts.warnings(analysed(some)))
 
 
 def test_title_and_machine():
@@ -368,10 +371,10 @@ def test_every_text_is_whole():
     for some in (runs(), runs(launches=2), runs(noise=0.3), runs(cores=2), failed(runs())):
         found = analysed(some)
         texts = [
-            sentences.method(found),
+            method.method(found),
             sentences.machine(found),
             sentences.title(found),
-            *sentences.warnings(found),
+            *doubts.warnings(found),
         ]
         for series in found.series:
             texts += [advice(series), sentences.bottleneck(series)]

@@ -595,7 +595,7 @@ def test_sleep_of_the_machine_and_suspension_by_slurm(tmp_path, monkeypatch):
 
 
 def test_nodes_of_different_kinds_are_told_apart(monkeypatch):
-    from rankwise.report import sentences
+    from rankwise.report import doubts, sentences
     from tests.analysis import examples
 
     monkeypatch.setattr(launchers, "_local_cores", lambda: (4, 1))
@@ -611,6 +611,6 @@ def test_nodes_of_different_kinds_are_told_apart(monkeypatch):
     found = examples.analysed(some, planned=planned)
     assert "2 of 4 cores and 2 of 8 cores" in sentences.machine(found)
     assert "per node" not in sentences.machine(found)
-    assert any("different kinds, with 4 and 8 cores" in text for text in sentences.warnings(found))
+    assert any("different kinds, with 4 and 8 cores" in text for text in doubts.warnings(found))
     (amdahl, _) = found.series[0].fits
     assert sentences.fit(amdahl, kinds=True).endswith("ran on nodes of different kinds.")
