@@ -285,7 +285,7 @@ def test_sentence_on_the_limit():
     )
     # Ranks that take turns on a core have no bandwidth of their own.
     found = analysed(hosted(cores=4), limit=examples.LIMIT)
-    assert sentences.limit(found).endswith("at most 53.3 % at 4 ranks in strong scaling.")
+    assert sentences.limit(found).endswith("at most 53.3 % on 4 ranks in strong scaling.")
 
 
 def test_whole_processes_are_told():
