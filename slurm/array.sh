@@ -9,11 +9,13 @@
 #SBATCH --nodes=1                    # of each run, as are all below
 #SBATCH --ntasks-per-node=4          # ranks of a node; with GPUs, as many as GPUs
 #SBATCH --cpus-per-task=1            # cores of a rank
+# sbatch refuses --ntasks-per-gpu and --cpus-per-gpu beside these two: say it with them.
 #SBATCH --time=00:30:00              # limit; a short one starts sooner
-#SBATCH --signal=USR1@120            # to the ranks, two minutes before the limit, see job.sh
 #SBATCH --requeue                    # may be put back
 #SBATCH --open-mode=append           # keep the log then
 #SBATCH --output=slurm-%x-%A-%a.out  # %x: name of the job, %A: its number, %a: the line
+#SBATCH --signal=USR1@120            # to the ranks, so many seconds before the limit, see job.sh
+export SIGNAL_LEAD=${SIGNAL_LEAD:-120}
 
 # sbatch runs a copy of this file, far from the clone.
 job=$(dirname "$0")/job.sh
@@ -27,8 +29,7 @@ if [ $# -lt 2 ] || [ -z "$SLURM_ARRAY_TASK_ID" ]; then
     exit 2
 fi
 
-file=$1
-shift
+file=$1; shift
 lines=$(grep --count '' "$file")
 if [ "$SLURM_ARRAY_TASK_ID" -lt 1 ] || [ "$SLURM_ARRAY_TASK_ID" -gt "${lines:-0}" ]; then
     echo "error: there is no line $SLURM_ARRAY_TASK_ID in $file: it has ${lines:-0}" >&2

@@ -9,12 +9,13 @@
 #SBATCH --job-name=scaling
 #SBATCH --nodes=1
 #SBATCH --exclusive                  # all cores of the nodes, and no neighbours in the timings
-#SBATCH --mem=0                      # all memory of the nodes
+#SBATCH --mem=0                      # all memory of the nodes; for --mem-per-cpu delete this line
 #SBATCH --time=02:00:00              # limit
-#SBATCH --signal=B:USR1@120          # to this script, two minutes before the limit
 #SBATCH --requeue                    # may be put back
 #SBATCH --open-mode=append           # keep the log then
 #SBATCH --output=slurm-%x-%j.out     # %x: name of the job, %j: its number
+#SBATCH --signal=B:USR1@120          # to this script, so many seconds before the limit
+SIGNAL_LEAD=${SIGNAL_LEAD:-120}      # another: SIGNAL_LEAD=600 sbatch --signal=B:USR1@600 ...
 
 # sbatch runs a copy of this file, far from the clone.
 site=$(dirname "$0")/env.sh
@@ -25,6 +26,8 @@ if [ ! -f "$site" ]; then
 fi
 # shellcheck source=slurm/env.sh
 source "$site"
+# shellcheck source=slurm/limit.sh
+source "${site%env.sh}limit.sh"
 
 sweep=()
 # Not SLURM_GPUS_ON_NODE: an exclusive node comes with its GPUs, asked for or not.
@@ -35,11 +38,10 @@ sweep=()
 [ "$1" != -- ] || shift
 set -- python -m rankwise sweep --report "${sweep[@]}" -- "${@:-jobs/sum_squares.py}"
 [ -n "$SLURM_JOB_ID" ] || exec "$@"
+require_time "$SIGNAL_LEAD"
 "$@" &
 trap 'kill -USR1 $!' USR1; trap 'kill -TERM $!' HUP INT TERM
 # A signal ends a wait, not the sweep: its status comes from a wait that nothing ended.
 while kill -0 $!; do wait $!; done 2> /dev/null
-wait $!; status=$?
-# 75 alone, try again, is put back: a job that was cancelled stays so.
-[ "$status" != 75 ] || exec scontrol requeue "$SLURM_JOB_ID"
-exit "$status"
+wait $!
+leave "$?" sweep

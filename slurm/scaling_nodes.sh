@@ -34,7 +34,7 @@ done
 
 after=$(IFS=: && echo "${jobs[*]}")
 # afterany: a report of what there is, also when a job failed.
-report=$(sbatch --parsable --output="$folder/report.out" "${options[@]}" --nodes=1 --ntasks=1 \
-    --ntasks-per-node=1 --cpus-per-task=1 --time=00:10:00 --dependency="afterany:$after" \
-    slurm/job.sh -m rankwise report "$folder") || exit
+report=$(SIGNAL_LEAD=120 sbatch --parsable --output="$folder/report.out" "${options[@]}" \
+    --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=1 --time=00:10:00 --signal=USR1@120 \
+    --dependency="afterany:$after" slurm/job.sh -m rankwise report "$folder") || exit
 echo "jobs ${jobs[*]} measure, then job ${report%%;*} writes $folder/report.html"

@@ -22,6 +22,7 @@ STATUS = {
     signal.SIGINT: 128 + signal.SIGINT,
 }
 _WEIGHTS = (0, *STATUS)
+OUT_OF_TIME = _WEIGHTS.index(signal.SIGUSR1)
 
 _weight = 0
 _kept = False

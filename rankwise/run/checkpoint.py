@@ -200,6 +200,25 @@ class Checkpoint:
         finally:
             self.close()
 
+    def require_time(self) -> None:
+        """Stop before the first step if time is up already. Collective.
+
+        Raises
+        ------
+        Stop
+            SIGUSR1 was received; status 1, since a batch system that puts the job back would do so
+            for ever.
+        """
+        if self.path is None:
+            return
+        with self.run.clock.phase("wait"), agreement(self.comm):
+            if signals.weight() == signals.OUT_OF_TIME:
+                raise Stop(
+                    "no step was done before SIGUSR1 came, so another start would not get further: "
+                    "ask for more time",
+                    status=1,
+                )
+
     def due(self, step: int) -> bool:
         """Tell whether a checkpoint is to be written after a step. Collective.
 

@@ -105,10 +105,16 @@ class Loop:
         save : callable
             Returns the state after a step, where it is to be kept; called on all ranks, so that it
             may gather, and significant on rank 0.
+
+        Raises
+        ------
+        Stop
+            See `rankwise.run.checkpoint.Checkpoint.require_time` and its ``write``.
         """
         if self._run.clock.warming_up:
             yield from range(-1, 1)
             return
+        self.checkpoint.require_time()
         for step in self._progress.over(range(self.first + 1, self.last + 1)):
             self.done = step
             yield step

@@ -49,10 +49,16 @@ def test_it_may_end_early_in_each_repeat(comm, mpi_tmp_path):
     assert loop.done == 8
 
 
-def test_it_goes_on_where_a_signal_has_stopped_it(comm, mpi_tmp_path, monkeypatch):
+def tell(monkeypatch, looks, weight=1):
+    """Let a rank see a signal after so many looks; the first one is before the first step."""
+    count = itertools.count()
+    monkeypatch.setattr(signals, "weight", lambda: weight * (next(count) >= looks))
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_it_goes_on_where_a_signal_has_stopped_it(comm, mpi_tmp_path, monkeypatch, looks):
     options = ("--checkpoint", str(mpi_tmp_path / "c.h5"))
-    looks = itertools.count()
-    monkeypatch.setattr(signals, "weight", lambda: int(next(looks) > 1))
+    tell(monkeypatch, looks)
     with pytest.raises(Stop, match="stopped by SIGUSR1 after step") as caught:
         job(comm, mpi_tmp_path, *options, enough=100)
     assert caught.value.status == 75
@@ -65,6 +71,43 @@ def test_it_goes_on_where_a_signal_has_stopped_it(comm, mpi_tmp_path, monkeypatc
         assert kept.attributes["first_step"] == loop.first
         assert kept.results["total"].values.tolist() == [105.0] * 3
     assert not (mpi_tmp_path / "c.h5").exists()
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["new", "restarted"])
+def test_told_before_a_step_it_is_not_to_be_put_back(comm, mpi_tmp_path, monkeypatch, before):
+    path = mpi_tmp_path / "c.h5"
+    options = ("--checkpoint", str(path))
+    if before:
+        tell(monkeypatch, 1)
+        with pytest.raises(Stop, match="after step 1: the same command"):
+            job(comm, mpi_tmp_path, *options, enough=100)
+        monkeypatch.undo()
+    kept = path.read_bytes() if before else None
+    comm.Barrier()
+    if comm.rank == comm.size - 1:
+        tell(monkeypatch, 0)
+    message = "no step was done before SIGUSR1 came, so another start would not get further"
+    with pytest.raises(Stop, match=message) as caught:
+        job(comm, mpi_tmp_path, *options, enough=100)
+    assert caught.value.status == 1 and caught.value.agreed
+    monkeypatch.undo()
+    assert (path.read_bytes() if path.exists() else None) == kept
+    assert not (mpi_tmp_path / "r.h5").exists()
+    comm.Barrier()
+    loop, totals = job(comm, mpi_tmp_path, *options, enough=100)
+    assert (loop.first, totals[-1]) == (before, [105.0] * 3)
+
+
+def test_sigterm_before_a_step_is_answered_after_it(comm, mpi_tmp_path, monkeypatch):
+    tell(monkeypatch, 0, weight=2)
+    with pytest.raises(Stop, match="stopped by SIGTERM after step 1: the same") as caught:
+        job(comm, mpi_tmp_path, "--checkpoint", str(mpi_tmp_path / "c.h5"))
+    assert caught.value.status == 143
+
+
+def test_without_a_checkpoint_usr1_ends_no_repeat(comm, mpi_tmp_path, monkeypatch):
+    tell(monkeypatch, 0)
+    assert job(comm, mpi_tmp_path, "--repeats", "2")[1][1:] == [[210.0] * 3] * 2
 
 
 def test_another_run_that_has_taken_over_is_noticed_at_an_early_end(comm, mpi_tmp_path):

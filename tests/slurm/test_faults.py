@@ -132,6 +132,10 @@ class Job:
     def wait_for(self, text, times=1):
         until(lambda: len(self.steps(text)) >= times, self.told)
 
+    def wait_for_progress(self):
+        """Wait for a checkpoint of the life that went on last."""
+        until(lambda: self.step_of_checkpoint() > self.steps("goes on")[-1], self.told)
+
     def step_of_checkpoint(self):
         """Return the step of its checkpoint, which must be whole."""
         whole = b""
@@ -195,14 +199,14 @@ def jobs(cluster, clone):
     made = {
         name: Job(cluster, clone, name, f"--nodelist={node}", *words)
         for name, node, *words in [
-            ("limited", "node1", "--time=00:01:00"),
+            ("limited", "node1", "--time=2", "--signal=USR1@60", "--export=ALL,SIGNAL_LEAD=60"),
             ("nodes", "node[1,3]", "--nodes=2", "--ntasks-per-node=1"),
             ("killed", "node3"),
             ("failing", "node4"),
             ("cancelled", "node4"),
         ]
     }
-    # First and alone: Slurm looks for limits every half minute, and it is to run by then.
+    # First and alone: it may be told half a minute after its start, and is to run by then.
     made["limited"].submit().wait_for_checkpoint()
     for job in made.values():
         if job.number is None:
@@ -226,6 +230,7 @@ def twice(cluster, jobs, programs):
     for name in ("nodes", "task 2"):
         jobs[name].wait_for("goes on")
     cluster.run("scontrol", "requeue", jobs["nodes"].number)
+    jobs["task 2"].wait_for_progress()
     jobs["task 2"].ask()
     return jobs
 
@@ -308,30 +313,22 @@ def test_a_task_of_an_array_is_put_back_alone(twice, digest):
     assert other.steps("goes on") == []
 
 
-# Ends with a status, if not by a signal; in its first lives it writes what it would go on from.
+# Ends with a status for each of its lives, if not by a signal.
 TIMES = """\
 import os, pathlib, sys, time
-count = pathlib.Path("count")
-lives = int(count.read_text()) + 1 if count.exists() else 1
-count.write_text(str(lives))
-name = sys.argv[1].removeprefix("--checkpoint=") if "=" in sys.argv[1] else sys.argv[2]
-print("life", lives, "with a secret" if "MY_API_TOKEN" in os.environ else "", flush=True)
-if lives <= {saved}:
-    pathlib.Path(name).write_text(str(lives))
-status = {status}
+life = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+print("life", life + 1, "with a secret" if "MY_API_TOKEN" in os.environ else "", flush=True)
+status = {statuses}[life]
+pathlib.Path("started").touch()
 time.sleep(600 if status is None else 0)
 sys.exit(status)
 """
-ONE, TWO = ["--checkpoint=of it.h5"], ["--checkpoint", "of it.h5"]
-# Status, how many lives save something, options, and how many lives there are to be.
 PROGRAMS = {
-    "saves nothing": (75, 0, TWO, 1),
-    "saves once": (75, 1, TWO, 2),
-    "saves twice": (75, 2, ONE, 3),
-    "fails": (1, 1, ONE, 1),
-    "misused": (2, 1, TWO, 1),
-    "ended by TERM": (143, 1, ONE, 1),
-    "knows no USR1": (None, 1, ONE, 1),
+    "goes on once": [75, 0],
+    "goes on twice, and fails": [75, 75, 1],
+    "misused": [2],
+    "ended by TERM": [143],
+    "knows no USR1": [None],
 }
 
 
@@ -339,30 +336,30 @@ PROGRAMS = {
 def programs(cluster, clone, jobs):
     """Programs of other people, by their numbers and folders."""
     made = {}
-    for name, (status, saved, words, _) in PROGRAMS.items():
+    for name, statuses in PROGRAMS.items():
         folder = make_clone(clone / name)
-        (folder / "times.py").write_text(TIMES.format(status=status, saved=saved))
+        (folder / "times.py").write_text(TIMES.format(statuses=statuses))
         options = ["--nodelist=node3", "--ntasks-per-node=1", "--output=log.txt"]
-        options += ["slurm/job.sh", "times.py", *words]
+        options += ["slurm/job.sh", "times.py"]
         made[name] = (cluster.sbatch(*options, cwd=folder, env=ENVIRONMENT), folder)
     return made
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_only_what_got_on_is_put_back(cluster, programs, name):
+def test_only_what_says_that_it_can_go_on_is_put_back(cluster, programs, name):
     number, folder = programs[name]
-    lives = PROGRAMS[name][-1]
-    if name == "knows no USR1":
-        until((folder / "of it.h5").exists, lambda: cluster.show(number))
+    *again, last = PROGRAMS[name]
+    if last is None:
+        until((folder / "started").exists, lambda: cluster.show(number))
         cluster.run("scancel", "--signal=USR1", number)
     (shown,) = cluster.wait(number, LIMIT_SECONDS, OVER)
     text = (folder / "log.txt").read_text()
-    assert (shown["JobState"], shown["Restarts"]) == ("FAILED", str(lives - 1)), text
-    assert re.findall(r"^life (\d+)", text, re.MULTILINE) == [str(k + 1) for k in range(lives)]
-    told = "error: status 75 without a new --checkpoint: no progress, so it is not put back"
-    assert text.count(told) == (PROGRAMS[name][0] == 75)
-    if name == "knows no USR1":
-        assert "User defined signal 1" in text and shown["ExitCode"] == "138:0"
+    expected = ("COMPLETED" if last == 0 else "FAILED", f"{138 if last is None else last}:0")
+    assert (shown["JobState"], shown["ExitCode"]) == expected, text
+    assert shown["Restarts"] == str(len(again))
+    lives = [str(life) for life in range(1, len(again) + 2)]
+    assert re.findall(r"^life (\d+)", text, re.MULTILINE) == lives
+    assert ("User defined signal 1" in text) == (last is None)
 
 
 def test_the_time_limit_is_reached(jobs, digest):

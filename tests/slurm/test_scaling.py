@@ -210,8 +210,11 @@ def test_cancelled_and_submitted_again(cluster, clone):
 def test_nodes_with_a_failing_and_a_cancelled_member(cluster, clone):
     (clone / "fails.py").write_text(FAILS)
     options = ["--mode", "strong", "--launches", "1"]
-    words = ["1,2,4", "--no-requeue", "--", *options, "--", "fails.py", *AWKWARD]
-    shown = cluster.run("bash", "slurm/scaling_nodes.sh", *words, cwd=clone).stdout
+    # As long as the limit of the report's job, which has a lead of its own.
+    asked = ["--no-requeue", "--signal=B:USR1@600"]
+    words = ["1,2,4", *asked, "--", *options, "--", "fails.py", *AWKWARD]
+    env = {"SIGNAL_LEAD": "600"}
+    shown = cluster.run("bash", "slurm/scaling_nodes.sh", *words, cwd=clone, env=env).stdout
     one, two, four, report = map(int, re.findall(r"\d+", shown)[:4])
     # Three nodes are busy: it waits.
     cluster.cancel(four)
@@ -260,6 +263,21 @@ def test_nodes_with_a_member_that_is_put_back(cluster, clone):
     sweep = sweep_of(clone)
     assert {(run.nodes, run.outcome) for run in sweep.runs} == {(1, OK), (2, OK)}
     assert len(sweep.runs) == 2 and sweep.missing == []
+
+
+def test_a_sweep_that_may_not_be_put_back_says_what_is_safe(cluster, clone):
+    (clone / "never.sh").write_text(NEVER)
+    words = ["--no-requeue", "slurm/scaling.sh", "--ranks=1", "--launches=1", "--", "bash"]
+    job = cluster.sbatch(*words, "never.sh", cwd=clone)
+    tell_out_of_time(cluster, job, clone / "started-0")
+    output = finish(cluster, job, "FAILED")
+    (task,) = cluster.show(job)
+    assert (task["ExitCode"], task["Restarts"]) == ("75:0", "0")
+    assert re.fullmatch(
+        r"error: the job is not put back \(Requested operation .*\): its sweep is safe, and the "
+        "same sbatch command goes on from there",
+        output.splitlines()[-1],
+    )
 
 
 @pytest.mark.long

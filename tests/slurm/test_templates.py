@@ -34,8 +34,8 @@ pytestmark = pytest.mark.slurm
 def submit(cluster, clone):
     """Return a function that submits a job, waits for its end, and returns it and its output."""
 
-    def run(*words, cwd=clone):
-        job = cluster.sbatch(*words, cwd=cwd)
+    def run(*words, cwd=clone, env=None):
+        job = cluster.sbatch(*words, cwd=cwd, env=env)
         tasks = cluster.wait(job)
         return tasks, [Path(task["StdOut"]).read_text() for task in tasks]
 
@@ -52,7 +52,7 @@ def test_shellcheck_finds_nothing():
     if shutil.which("shellcheck") is None:
         pytest.skip("not installed: shellcheck")
     scripts = [*TEMPLATES, ROOT / "tests" / "slurm" / "cluster.sh", ROOT / ".ci" / "run"]
-    assert len(scripts) == 7
+    assert len(scripts) == 8
     # From the root: the scripts say where what they source is, seen from there.
     command = ["shellcheck", "--external-sources", *map(str, scripts)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -67,6 +67,12 @@ def test_what_a_run_that_can_go_on_needs_of_slurm(template):
     assert {"signal=USR1@120", "requeue", "open-mode=append"} <= set(asked)
     # What caught SIGTERM and then asked for a restart would bring back a job that was cancelled.
     assert not re.search(r"^[^#]*\btrap\b", script, re.MULTILINE)
+
+
+@pytest.mark.parametrize("template", ["job.sh", "array.sh", "scaling.sh"])
+def test_the_lead_is_that_of_the_signal(template):
+    lines = r"^#SBATCH --signal=\S*USR1@(\d+) .*\n(export )?SIGNAL_LEAD=\$\{SIGNAL_LEAD:-\1\}"
+    assert re.search(lines, (ROOT / "slurm" / template).read_text(), re.MULTILINE)
 
 
 def test_job_on_two_nodes(submit, clone):
@@ -210,6 +216,106 @@ def test_usage_error_of_the_job_is_the_exit_code(submit):
     tasks, (output,) = submit("slurm/job.sh", "jobs/sum_squares.py", "--n", "none")
     assert (tasks[0]["JobState"], tasks[0]["ExitCode"]) == ("FAILED", "2:0")
     assert output.count("usage:") == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "limit", "lead", "seconds"),
+    [
+        ("job.sh", "1", None, (60, 120)),
+        ("job.sh", "2", None, (120, 120)),
+        ("job.sh", "1-0", "86400", (86400, 86400)),
+        ("job.sh", "5", "5 m", (300, "5 m")),
+        ("array.sh", "1", None, (60, 120)),
+        ("scaling.sh", "1", None, (60, 120)),
+        ("scaling.sh", "3", "180", (180, 180)),
+    ],
+)
+def test_a_limit_that_leaves_no_time_is_refused(submit, clone, template, limit, lead, seconds):
+    (clone / "params.txt").write_text("started\n")
+    words = {
+        "job.sh": ["slurm/job.sh", "touch", "started"],
+        "array.sh": ["--array=1", "slurm/array.sh", "params.txt", "touch"],
+        "scaling.sh": ["slurm/scaling.sh", "--ranks=1", "--", "touch", "started"],
+    }
+    env = {"SIGNAL_LEAD": lead} if lead else {}
+    tasks, (output,) = submit(f"--time={limit}", *words[template], env=env)
+    assert (tasks[0]["JobState"], tasks[0]["ExitCode"]) == ("FAILED", "2:0")
+    assert output == (
+        "error: the time limit of {} s is not longer than the {} s before it at which the job is "
+        "told to stop (SIGNAL_LEAD): ask for more with sbatch --time\n".format(*seconds)
+    )
+    assert not (clone / "started").exists() and not (clone / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "lead"), [("3", None), ("1", "59"), ("UNLIMITED", None), ("1-0", None)]
+)
+def test_a_limit_that_leaves_time_is_not(submit, clone, limit, lead):
+    env = {"SIGNAL_LEAD": lead} if lead else {}
+    tasks, (output,) = submit(f"--time={limit}", "slurm/job.sh", "touch", "started", env=env)
+    assert (tasks[0]["JobState"], output) == ("COMPLETED", "")
+    assert (clone / "started").exists()
+
+
+# Heat, told that time is up: before it starts, or in a step if it starts anew.
+TOLD = """\
+import rankwise.ranks.guard, os, runpy, signal, sys
+from pathlib import Path
+from kernels.heat import numpy_
+quick, calls, new = numpy_.step, 0, not Path("c.h5").exists()
+
+def step(u, out, r):
+    global calls
+    quick(u, out, r)
+    calls += 1
+    if calls == 50 and new:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+numpy_.step = step
+if sys.argv.pop(1) == "before":
+    os.kill(os.getpid(), signal.SIGUSR1)
+sys.argv[0] = "jobs/heat.py"
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture
+def told(submit, clone):
+    """Return a function that submits heat, which is told that time is up, on two ranks."""
+    (clone / "kernels").symlink_to(ROOT / "kernels")
+    (clone / "told.py").write_text(TOLD)
+    heat = ["--variant=numpy", "--n=60", "--steps=600", "--output=r.h5", "--checkpoint=c.h5"]
+
+    def run(when, *options):
+        (task,), (output,) = submit(
+            "--ntasks-per-node=2", *options, "slurm/job.sh", "told.py", when, *heat
+        )
+        return (task["JobState"], task["ExitCode"], task["Restarts"]), output
+
+    return run
+
+
+def test_a_job_that_does_no_step_is_not_put_back(told, clone):
+    found, output = told("before")
+    assert found == ("FAILED", "1:0", "0"), output
+    assert output.count("heat.py: error: no step was done before SIGUSR1 came, so") == 1
+    assert not (clone / "c.h5").exists()
+
+
+def test_a_job_that_may_not_be_put_back_says_what_is_safe(told, clone):
+    found, output = told("in a step", "--no-requeue")
+    assert found == ("FAILED", "75:0", "0"), output
+    (step,) = re.findall(r"stopped by SIGUSR1 after step (\d+)", output)
+    (error,) = [line for line in output.splitlines() if line.startswith("error")]
+    assert re.fullmatch(
+        r"error: the job is not put back \(Requested operation .*\): its checkpoint is safe, and "
+        "the same sbatch command goes on from there",
+        error,
+    )
+    assert output.count("Requested operation") == 1
+    found, output = told("in a step", "--no-requeue")
+    assert found == ("COMPLETED", "0:0", "0"), output
+    assert f"goes on after step {step} of c.h5" in output
 
 
 @pytest.mark.long
