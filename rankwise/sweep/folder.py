@@ -420,7 +420,7 @@ def _not_run(path: Path, order: list[Any], runs: list[Run]) -> list[str]:
         absent = len(wanted - ran)
         if absent:
             on, of = counted(ranks, "rank"), counted(len(wanted), "launch")
-            lines.append(f"{mode} scaling on {on}: {absent} of {of} not run")
+            lines.append(f"{mode} scaling on {on}: {absent} of {of} did not take place")
     return lines
 
 

@@ -43,6 +43,9 @@ const measured = [...document.querySelectorAll("iframe")].map((frame) => {
     ids: [...page.querySelectorAll("[id]")].map((e) => e.id),
     heights: [...page.querySelectorAll("pre, tbody tr")].map((e) => inner(e).height),
     text: page.body.innerText,
+    goesOn: [...page.querySelectorAll(".wide")].map((e) => [
+      e.scrollWidth > e.clientWidth + 1,
+      e.previousElementSibling.matches(".more") && inner(e.previousElementSibling).height > 0]),
   };
 });
 const result = document.createElement("pre");
@@ -128,6 +131,11 @@ def test_page_fits_a_phone_and_a_desk(measure, page):
         assert all("scaling, " in title for title in frame["titles"])
         for words in ("Strong scaling", "Weak scaling", "the end", "Method", "core-hours a run"):
             assert words in frame["text"]
+    # What goes on beyond the edge of a phone says so, and nothing does on a desk.
+    phone, desk = (frame["goesOn"] for frame in measured)
+    assert all(told for goes_on, told in phone if goes_on)
+    assert [goes_on for goes_on, _ in phone].count(True) == 2
+    assert not any(goes_on or told for goes_on, told in desk)
 
 
 def test_comparison_fits_a_phone_and_a_desk(measure, tmp_path):

@@ -271,6 +271,17 @@ def test_limit_of_another_machine_is_told():
         assert not any("other nodes" in text for text in warnings)
 
 
+@pytest.mark.parametrize(("busy", "said"), [(0, False), (18, False), (19, True), (36, True)])
+def test_most_launches_disturbed_is_said_first(busy, said):
+    some = runs()
+    disturbed = [replace(one, load=1.5) for one in some[:busy]]
+    found = analysed([*disturbed, *some[busy:]])
+    words = doubts.mostly_disturbed(found)
+    assert bool(words) == said
+    if said:
+        assert f"just before {busy} of 36 launches" in words and "idle" in words
+
+
 def test_sentence_on_the_limit():
     some = [*hosted(noise=0), *hosted(noise=0, mode="weak", gbs=lambda p: 3.0 * p)]
     found = analysed(some, limit=replace(examples.LIMIT, ranks=16, nodes=2))

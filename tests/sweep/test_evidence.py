@@ -1,5 +1,7 @@
 """What would make a sweep wrong without a word: each is found, and said."""
 
+import hashlib
+import html
 import json
 import os
 import shlex
@@ -614,3 +616,38 @@ def test_nodes_of_different_kinds_are_told_apart(monkeypatch):
     assert any("different kinds, with 4 and 8 cores" in text for text in doubts.warnings(found))
     (amdahl, _) = found.series[0].fits
     assert sentences.fit(amdahl, kinds=True).endswith("ran on nodes of different kinds.")
+
+
+def test_page_names_the_program_by_its_words_its_digest_and_notes(rankwise, tmp_path):
+    program = tmp_path / "solve.sh"
+    program.write_text("#!/bin/sh\necho\necho '  *** Solver 4.2 (debug) ***'\necho done\n")
+    program.chmod(0o755)
+    words = ["sweep", "--ranks", "1", "--launches", "1", "--folder", "s", "--report", "--copies"]
+    words += ["--note", "compiler=gcc 12 -O3", "--note", "problem = <2> ducks", "--", "./solve.sh"]
+    done = rankwise(*words)
+    assert done.returncode == 0, done.stderr
+    plan = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    assert plan["notes"] == {"compiler": "gcc 12 -O3", "problem": "<2> ducks"}
+    page = html.unescape((tmp_path / "s" / "report.html").read_text())
+    for name, value in (
+        ("Note: compiler", "gcc 12 -O3"),
+        ("Note: problem", "<2> ducks"),
+        ("First line of its output", "*** Solver 4.2 (debug) ***"),
+        ("SHA-256 of solve.sh", hashlib.sha256(program.read_bytes()).hexdigest()),
+    ):
+        assert f'<th scope="row">{name}</th><td>{value}</td>' in page
+    assert "Noted by the user: compiler gcc 12 -O3; problem <2> ducks." in page
+    assert "--note 'compiler=gcc 12 -O3' --note 'problem=<2> ducks'" in page
+    # The same sweep, described better; and without a word it stays as it was described.
+    for given in ([word.replace("-O3", "-O2") for word in words], [*words[:8], *words[12:]]):
+        done = rankwise(*given)
+        assert (done.returncode, "going on with s" in done.stdout) == (0, True), done.stderr
+        plan = json.loads((tmp_path / "s" / "sweep.json").read_text())
+        assert plan["notes"] == {"compiler": "gcc 12 -O2", "problem": "<2> ducks"}
+
+
+@pytest.mark.parametrize("note", ["compiler", "=gcc", " = ", ""])
+def test_note_without_key_or_value_is_a_mistake(rankwise, tmp_path, note):
+    done = rankwise("sweep", "--ranks", "1", "--note", note, "--", "true")
+    assert done.returncode == 2 and "--note" in done.stderr
+    assert list(tmp_path.iterdir()) == []

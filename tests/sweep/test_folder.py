@@ -46,8 +46,8 @@ def test_planned_runs_that_are_absent_are_missing(tmp_path):
     write_sweep(tmp_path, plan([1, 2, 4], launches=2), [run(), run(launch=2), run(ranks=2)])
     (tmp_path / "runs" / "strong-2-2").mkdir()  # killed before it wrote how it went
     assert load(tmp_path).missing == [
-        "strong scaling on 2 ranks: 1 of 2 launches not run",
-        "strong scaling on 4 ranks: 2 of 2 launches not run",
+        "strong scaling on 2 ranks: 1 of 2 launches did not take place",
+        "strong scaling on 4 ranks: 2 of 2 launches did not take place",
     ]
 
 
@@ -69,7 +69,9 @@ def test_folders_of_one_command_are_one_sweep(tmp_path):
 def test_missing_runs_name_their_folder(tmp_path):
     write_sweep(tmp_path / "nodes-1", plan([1], launches=1), [run()])
     write_sweep(tmp_path / "nodes-2", plan([2], launches=1), [])
-    assert load(tmp_path).missing == ["nodes-2: strong scaling on 2 ranks: 1 of 1 launch not run"]
+    assert load(tmp_path).missing == [
+        "nodes-2: strong scaling on 2 ranks: 1 of 1 launch did not take place"
+    ]
 
 
 @pytest.mark.parametrize("what", ["files", "measure", "weak", "threads", "gpus_per_rank"])
@@ -294,7 +296,7 @@ def test_damage_costs_its_run_alone(tmp_path):
     (tmp_path / "runs" / "strong-2-1" / "run.json").write_text('{"mode": "str')
     whole = load(tmp_path)
     assert [each.ranks for each in whole.runs] == [1]
-    assert whole.missing == ["strong scaling on 2 ranks: 1 of 1 launch not run"]
+    assert whole.missing == ["strong scaling on 2 ranks: 1 of 1 launch did not take place"]
     (damaged,) = whole.damaged
     assert "runs/strong-2-1/run.json is damaged" in damaged
     assert "the command of the sweep, given again, repeats that run" in damaged
