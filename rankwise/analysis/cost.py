@@ -69,9 +69,6 @@ class Billing:
             The rate is by the node, and it is not known how large one is.
         """
         facts = plan.get("billing") or {}
-        sizes = [facts.get(f"{what}_per_node") or 0 for what in ("cores", "gpus")]
-        if not all(isinstance(size, int) and size >= 0 for size in sizes):
-            raise UsageError(f"the plan of the sweep is damaged: its 'billing' has {sizes}")
         each = cores_per_node or plan.get("cores_per_node")
         if charge is None and plan.get("charge"):
             try:
@@ -84,8 +81,8 @@ class Billing:
         return cls(
             bool(facts.get("whole_nodes")) or by_node,
             facts.get("whole_nodes") or "",
-            each or sizes[0],
-            sizes[1],
+            each or facts.get("cores_per_node") or 0,
+            facts.get("gpus_per_node") or 0,
             charge,
             runs or plan.get("runs"),
         )

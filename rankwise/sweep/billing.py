@@ -4,10 +4,10 @@ import argparse
 import math
 import os
 import re
-import subprocess
 from dataclasses import dataclass
 from typing import Any
 
+from rankwise.node import slurm
 from rankwise.sweep.launchers import UsageError
 from rankwise.sweep.options import whole_number
 
@@ -89,8 +89,8 @@ def of_allocation() -> dict[str, Any]:
         figure for the allocation, empty if it has none. ``cores_per_node``, ``gpus_per_node``: of
         the node that has the fewest.
     """
-    job = _scontrol("job", os.environ.get("SLURM_JOB_ID", ""))
-    nodes = _scontrol("node", os.environ.get("SLURM_JOB_NODELIST", ""))
+    job = slurm.known("job", os.environ.get("SLURM_JOB_ID", ""))
+    nodes = slurm.known("node", os.environ.get("SLURM_JOB_NODELIST", ""))
     if not job or not nodes:
         return {}
     fields = job[0]
@@ -119,19 +119,6 @@ def _gpus(node: dict[str, str]) -> int:
     """Read ``Gres=gpu:a100:4(S:0-1),gpu:t4:2``."""
     kinds = re.findall(r"\bgpu(?::[^:,()]+)?:(\d+)", node.get("Gres", ""))
     return sum(map(int, kinds))
-
-
-def _scontrol(kind: str, name: str) -> list[dict[str, str]]:
-    """Return what Slurm knows of a job or of nodes: a dictionary for each; none if it is silent."""
-    if not name:
-        return []
-    words = ["scontrol", "--oneliner", "show", kind, name]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return []
-    lines = done.stdout.splitlines() if done.returncode == 0 else []
-    return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines if "=" in line]
 
 
 def refuse_unknown(charge: Charge | None, facts: dict[str, Any], each: int | None) -> None:

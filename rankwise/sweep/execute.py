@@ -1,7 +1,6 @@
 """Start a command, watch it, and end all of it."""
 
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from rankwise.node import slurm
 from rankwise.sweep.folder import FAILED, KILLED, OK, TIMED_OUT
 
 # Of standard output and standard error together, in bytes.
@@ -121,15 +121,8 @@ def _asleep() -> float:
 
 def _suspended_by_slurm() -> str:
     """Return when Slurm last suspended this job, and for how long it did; empty if unknown."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if job is None:
-        return ""
-    words = ["scontrol", "--oneliner", "show", "job", job]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return ""
-    return " ".join(re.findall(r"\b(?:SuspendTime|SecsPreSuspend)=\S*", done.stdout))
+    job = slurm.known("job", os.environ.get("SLURM_JOB_ID", ""))
+    return " ".join(job[0].get(name, "") for name in ("SuspendTime", "SecsPreSuspend") if job)
 
 
 def _judged(status: int) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 import numpy as np
@@ -35,6 +35,7 @@ import numpy as np
 from rankwise.disk import files
 from rankwise.disk import record as records
 from rankwise.ranks.words import counted
+from rankwise.sweep import damage
 
 SCHEMA = 1
 PLAN = "sweep.json"
@@ -42,40 +43,6 @@ LIMIT = "preflight.h5"
 OK, FAILED, TIMED_OUT, KILLED = "ok", "failed", "timed out", "killed"
 PROCESS, SUPPLIED = "process", "supplied"
 OUTCOMES = (OK, FAILED, TIMED_OUT, KILLED)
-
-
-# Of what a report reads from `sweep.json` besides the two lists that must be there.
-_KINDS: dict[str, tuple[type, ...]] = {
-    "job": (str,),
-    "cwd": (str,),
-    "modes": (list,),
-    "weak": (str,),
-    "launches": (int,),
-    "threads": (int,),
-    "gpus_per_rank": (int,),
-    "cores_given": (int,),
-    "cores_per_node": (int,),
-    "seed": (int,),
-    "timeout": (int, float),
-    "launcher": (str,),
-    "started": (str,),
-    "machine": (dict,),
-    "versions": (dict,),
-    "git": (str,),
-    "slurm": (dict,),
-    "billing": (dict,),
-    "charge": (str,),
-    "runs": (int,),
-    "measure": (dict,),
-    "case": (str,),
-    "files": (dict,),
-    "mpi": (dict,),
-    "places": (dict,),
-    "warnings": (list,),
-    "cores": (list,),
-    "supplied": (dict,),
-    "notes": (dict,),
-}
 
 
 class FolderError(Exception):
@@ -436,17 +403,8 @@ def read_plan(folder: Path) -> dict[str, Any]:
     plan = _read_json(path)
     if plan.get("schema") != SCHEMA:
         raise FolderError(f"{path} has schema {plan.get('schema')!r}, this version reads {SCHEMA}")
-    for name in ("command", "order"):
-        if not isinstance(plan.get(name), list):
-            raise FolderError(f"{path} is damaged: it has no list {name!r}")
-    if not all(isinstance(word, str) for word in plan["command"]):
-        raise FolderError(f"{path} is damaged: 'command' is not a list of words")
-    for name, kinds in _KINDS.items():
-        if not isinstance(plan.get(name), (*kinds, NoneType)):
-            raise FolderError(f"{path} is damaged: {name!r} is of the wrong type")
-    table = plan.get("supplied")
-    if table is not None and not all(isinstance(table.get(x), str) for x in ("file", "sha256")):
-        raise FolderError(f"{path} is damaged: 'supplied' does not say which file")
+    if fault := damage.of_plan(plan):
+        raise FolderError(f"{path} is damaged: {fault}")
     return plan
 
 
@@ -471,56 +429,18 @@ def read_run(folder: Path) -> Run:
         raise FolderError(f"{path} is damaged: unknown outcome {run.outcome!r}")
     if run.mode not in ("strong", "weak") or min(run.ranks, run.threads, run.nodes) < 1:
         raise FolderError(f"{path} is damaged: impossible mode, ranks, threads or nodes")
-    lengths = {len(seconds) if _numbers(seconds) else 0 for seconds in run.phases.values()}
-    if len(lengths) > 1 or 0 in lengths:
-        raise FolderError(f"{path} is damaged: 'phases' are not seconds of each rank")
-    if fault := _fault_of(run.facts):
+    if not all(isinstance(word, str) for word in run.argv):
+        raise FolderError(f"{path} is damaged: 'argv' is not a list of words")
+    if fault := damage.of_phases(run.phases) or damage.of_facts(run.facts):
         raise FolderError(f"{path} is damaged: {fault}")
     if run.outcome == OK and not (run.seconds and 0 < run.seconds < float("inf")):
         raise FolderError(f"{path} is damaged: it succeeded in {run.seconds!r} seconds")
     return run
 
 
-def _fault_of(facts: dict[str, Any]) -> str:
-    """Say which of the facts that a report reads is none, in words; empty if all are well."""
-    if not isinstance(facts.get("devices", []), list):
-        return "'devices' is not a list"
-    for name, of in (("hosts", "names"), ("warnings", "sentences"), ("changed", "names")):
-        texts = facts.get(name, [])
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            return f"{name!r} is not a list of {of}"
-    if not isinstance(facts.get("first_line", ""), str):
-        return "'first_line' is not a line"
-    if not _checks(facts.get("checks", [])):
-        return "'checks' is not a list of checks"
-    for name in ("kernel_bytes", "kernel_gbs"):
-        if not isinstance(facts.get(name, 0), int | float):
-            return f"{name!r} is not a number"
-    if not _sizes({name: facts.get(name, 0) for name in ("peak_memory_rank", "peak_memory_node")}):
-        return "'peak_memory_rank' or 'peak_memory_node' is not a number of bytes"
-    if not _usage(facts.get("usage", {"ranks": 0, "looks": 0})):
-        return "'usage' is not what ranks used"
-    return ""
-
-
-def _usage(values: Any) -> bool:
-    """Whether these are figures of ranks that were looked at, and perhaps those of Slurm."""
-    if not isinstance(values, dict) or not {"ranks", "looks"} <= values.keys():
-        return False
-    here = {name: value for name, value in values.items() if name != "sstat"}
-    return _sizes(here) and _sizes(values.get("sstat", {}))
-
-
-def _sizes(values: Any) -> bool:
-    """Whether each of these is a number of bytes, or of something else that one can count."""
-    if not isinstance(values, dict):
-        return False
-    return all(type(value) is int and 0 <= value < 2**63 for value in values.values())
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"), parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise FolderError(f"{path} is damaged: {error}") from None
     if not isinstance(content, dict):
@@ -528,16 +448,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _checks(values: Any) -> bool:
-    """Whether each of these says why a check allows what, and by how much the answer is off."""
-    if not isinstance(values, list) or not all(isinstance(each, dict) for each in values):
-        return False
-    numbers = all(_numbers([each.get("error"), each.get("bound")]) for each in values)
-    return numbers and all(isinstance(each.get("why"), str) for each in values)
-
-
-def _numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(x, int | float) for x in values)
+def _whole(text: str) -> int:
+    value = int(text)
+    if abs(value) >= 2**63:
+        raise ValueError(f"{text[:20]}... is too large a number")
+    return value
 
 
 def _is(value: Any, annotation: Any) -> bool:

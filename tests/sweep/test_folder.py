@@ -103,6 +103,43 @@ def test_plan_with_values_of_the_wrong_kind(tmp_path, name, value):
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("modes", [3]),
+        ("cores", ["4", "4"]),
+        ("cores", [[4]]),
+        ("link", [None]),
+        ("warnings", [{}]),
+        ("command", [1]),
+        ("machine", {"nodes": "two"}),
+        ("machine", {"memory_bytes": "64 GiB"}),
+        ("machine", {"cores": [8]}),
+        ("measure", {"seconds": 3}),
+        ("measure", {"phases": ["Pair"]}),
+        ("mpi", {"library": 4}),
+        ("billing", {"cores_per_node": "many"}),
+        ("billing", {"whole_nodes": True}),
+        ("supplied", {"file": 1, "sha256": "0"}),
+    ],
+)
+def test_plan_with_a_wrong_value_inside(tmp_path, name, value):
+    write_sweep(tmp_path / "a", {**plan([1]), name: value}, [run()])
+    with pytest.raises(FolderError, match=f"'{name}' has a value of the wrong type"):
+        load(tmp_path / "a")
+
+
+def test_numbers_beyond_all_measure_and_words_that_are_none(tmp_path):
+    write_sweep(tmp_path / "a", plan([1], seed=-3), [run()])
+    assert load(tmp_path / "a").damaged == []
+    path = tmp_path / "a" / "runs" / "strong-1-1" / "run.json"
+    text = path.read_text()
+    path.write_text(text.replace('"cores": 8', f'"cores": 8{"0" * 400}'))
+    assert "is too large a number" in damage(tmp_path / "a")
+    path.write_text(text.replace('"mpirun",', "null,"))
+    assert "'argv' is not a list of words" in damage(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
     "phases",
     [{"kernel": []}, {"kernel": 3}, {"kernel": ["a"]}, {"kernel": [1.0], "wait": [1.0, 2.0]}],
 )
@@ -133,7 +170,7 @@ def test_phases_that_are_no_seconds_of_ranks(tmp_path, phases):
         ({"usage": SEEN | {"read_bytes": -1}}, "'usage' is not what ranks used"),
         ({"usage": SEEN | {"read_bytes": 2.5}}, "'usage' is not what ranks used"),
         ({"usage": SEEN | {"read_bytes": True}}, "'usage' is not what ranks used"),
-        ({"usage": SEEN | {"read_bytes": 10**400}}, "'usage' is not what ranks used"),
+        ({"usage": SEEN | {"read_bytes": 10**400}}, f"1{'0' * 19}... is too large a number"),
         ({"usage": SEEN | {"sstat": None}}, "'usage' is not what ranks used"),
         ({"usage": SEEN | {"sstat": {"read_bytes": "5"}}}, "'usage' is not what ranks used"),
     ],
@@ -250,7 +287,7 @@ def test_not_a_sweep(tmp_path, make, words):
         (b'{"schema": 2}', "has schema 2, this version reads 1"),
         (b'{"schema": 1}', "no list 'command'"),
         (b'{"schema": 1, "command": ["a"]}', "no list 'order'"),
-        (b'{"schema": 1, "command": [1], "order": []}', "not a list of words"),
+        (b'{"schema": 1, "command": [1], "order": []}', "'command' has a value of the wrong type"),
         (b'{"schema": 1, "command": ["a"], "order": [1]}', "not a list of runs"),
     ],
 )
