@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rankwise.analysis import statistics
-from rankwise.analysis.analysis import Analysis, Point, analyse
+from rankwise.analysis.analysis import analyse
+from rankwise.analysis.series import Analysis, Point
 from rankwise.analysis.statistics import NOTHING, Estimate
 from rankwise.sweep.folder import OK, Sweep
 

@@ -9,8 +9,9 @@ from itertools import groupby
 from typing import Any
 
 from rankwise.analysis import statistics
-from rankwise.analysis.analysis import Analysis, Estimate
 from rankwise.analysis.comparison import Comparison, Pair, Unlike
+from rankwise.analysis.series import Analysis
+from rankwise.analysis.statistics import Estimate
 from rankwise.ranks.words import counted
 from rankwise.report import doubts, sentences
 from rankwise.report.numbers import NOTHING, chosen, interval, number, percent

@@ -8,8 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from rankwise.analysis.analysis import Series
 from rankwise.analysis.comparison import Comparison, Pair
+from rankwise.analysis.series import Series
 from rankwise.ranks.words import counted
 from rankwise.report import comparison as words
 from rankwise.report import figures, tables

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from rankwise.analysis.analysis import Analysis, Series
 from rankwise.analysis.cost import Cost
+from rankwise.analysis.series import Analysis, Series
 
 
 @dataclass(frozen=True)

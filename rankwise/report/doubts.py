@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rankwise.analysis import statistics
-from rankwise.analysis.analysis import Analysis, Point, Series, beyond
+from rankwise.analysis.analysis import beyond
+from rankwise.analysis.series import Analysis, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report.numbers import percent
 from rankwise.report.sentences import devices, facts, kinds, rank_list

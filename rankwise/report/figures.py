@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
-from rankwise.analysis.analysis import Analysis, Estimate, Point, Series
 from rankwise.analysis.comparison import Pair
+from rankwise.analysis.series import Analysis, Point, Series
+from rankwise.analysis.statistics import Estimate
 from rankwise.ranks.words import counted
 from rankwise.report.numbers import chosen, number
 from rankwise.report.tables import line

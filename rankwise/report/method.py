@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rankwise.analysis import statistics
-from rankwise.analysis.analysis import Analysis, Series
 from rankwise.analysis.cost import Billing
+from rankwise.analysis.series import Analysis, Series
 from rankwise.ranks.words import counted
 from rankwise.report.numbers import figure, number
 from rankwise.report.sentences import facts, machine_of, mpi, place

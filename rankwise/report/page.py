@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from rankwise.analysis.analysis import Analysis, Fit, Point, Series
+from rankwise.analysis.series import Analysis, Fit, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report import doubts, figures, method, sentences, tables, usage
 from rankwise.report.numbers import NOTHING, bound, chosen, figure, interval, number, percent

@@ -2,7 +2,8 @@
 
 import math
 
-from rankwise.analysis.analysis import Analysis, Point, Series, asked_for, considered, doubtful
+from rankwise.analysis.recommendation import asked_for, considered, doubtful
+from rankwise.analysis.series import Analysis, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report import costs
 from rankwise.report.numbers import chosen, figure, number, percent

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rankwise.analysis import statistics
-from rankwise.analysis.analysis import Analysis, Fit, Point, Series
+from rankwise.analysis.series import Analysis, Fit, Point, Series
 from rankwise.analysis.statistics import Estimate
 from rankwise.ranks.words import counted
 from rankwise.report.numbers import figure, percent

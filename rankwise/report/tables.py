@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
 
-from rankwise.analysis.analysis import Analysis, Point, Series, cheapest
+from rankwise.analysis.recommendation import cheapest
+from rankwise.analysis.series import Analysis, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report import costs, doubts, method, sentences, usage
 from rankwise.report.numbers import NOTHING, bound, figure, interval, number, percent

@@ -2,7 +2,7 @@
 
 import math
 
-from rankwise.analysis.analysis import Point, Series
+from rankwise.analysis.series import Point, Series
 from rankwise.report.numbers import NOTHING, figure
 from rankwise.sweep.folder import Run
 

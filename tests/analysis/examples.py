@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rankwise.analysis.analysis import Analysis, Bottleneck, Estimate, Fit, Point, Series, analyse
+from rankwise.analysis.analysis import analyse
 from rankwise.analysis.cost import Cost
+from rankwise.analysis.series import Analysis, Bottleneck, Fit, Point, Series
+from rankwise.analysis.statistics import Estimate
 from rankwise.disk import files
 from rankwise.disk import record as records
 from rankwise.report.recommendation import recommendation

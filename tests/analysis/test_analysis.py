@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rankwise.analysis import laws
-from rankwise.analysis.analysis import Estimate, analyse
+from rankwise.analysis.analysis import analyse
+from rankwise.analysis.statistics import Estimate
 from rankwise.report import costs, doubts, method, numbers, sentences
 from rankwise.sweep.folder import Sweep
 from tests.analysis import examples, published

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 
-from rankwise.analysis.analysis import Estimate
 from rankwise.analysis.comparison import Pair
+from rankwise.analysis.statistics import Estimate
 from rankwise.ranks import clock
 from rankwise.report import figures
 from tests.analysis.examples import (

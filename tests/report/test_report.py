@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from rankwise.__main__ import main
-from rankwise.analysis.analysis import Estimate, analyse
+from rankwise.analysis.analysis import analyse
 from rankwise.analysis.cost import Cost
+from rankwise.analysis.statistics import Estimate
 from rankwise.report import figures, method, numbers, sentences, tables
 from rankwise.report import page as report
 from rankwise.report.recommendation import recommendation
