@@ -16,13 +16,17 @@ class Cost:
 
     Attributes
     ----------
+    nodes : float
+        That are billed; NaN if it is not known how large a node is, a fraction where nodes are
+        shared.
     node_hours : float
-        NaN if it is not known how large a node is; a fraction where nodes are shared.
+        NaN if `nodes` is.
     core_hours, gpu_hours : float
     charge : float
         In the unit of the rate; NaN without one.
     """
 
+    nodes: float
     node_hours: float
     core_hours: float
     gpu_hours: float
@@ -90,13 +94,19 @@ class Billing:
     def billed(self, run: Run) -> tuple[float, float, float]:
         """Return the nodes, cores and GPUs that are billed; of the nodes NaN if not known."""
         if self.whole_nodes:
-            cores = max(run.cores, run.nodes * self.cores_per_node)
-            return run.nodes, cores, max(run.gpus, run.nodes * self.gpus_per_node)
+            nodes = run.nodes if self.why else max(run.nodes, self._filled(run))
+            cores = max(run.cores, nodes * self.cores_per_node)
+            return nodes, cores, max(run.gpus, nodes * self.gpus_per_node)
         cores = run.ranks * run.threads
         if not self.cores_per_node:
             return math.nan, cores, run.gpus
         gpus = run.gpus / self.gpus_per_node if self.gpus_per_node else 0.0
         return max(cores / self.cores_per_node, gpus), cores, run.gpus
+
+    def _filled(self, run: Run) -> int:
+        """Return how many nodes the ranks of a run fill, which nobody but the user can know."""
+        used = min(run.ranks * run.threads, run.cores)
+        return math.ceil(used / self.cores_per_node) if self.cores_per_node else 0
 
     def cost(self, run: Run, seconds: float) -> Cost:
         """Return what a run of so many seconds costs."""
@@ -104,4 +114,4 @@ class Billing:
         nodes, cores, gpus = self.billed(run)
         charge = self.charge.of(nodes, cores, gpus) * hours if self.charge else math.nan
         node_hours = math.nan if math.isnan(nodes) else nodes * hours
-        return Cost(node_hours, cores * hours, gpus * hours, charge)
+        return Cost(nodes, node_hours, cores * hours, gpus * hours, charge)

@@ -74,12 +74,12 @@ def considered(series: Series, oversubscribed: bool, whole_nodes: bool) -> list[
     sure = [point for point in sure if not doubtful(point)]
     if not whole_nodes:
         return sure
-    fastest: dict[int, Point] = {}
+    fastest: dict[float, Point] = {}
     for point in sure:
-        best = fastest.setdefault(point.nodes, point)
+        best = fastest.setdefault(point.cost.nodes, point)
         if point.speedup.value > best.speedup.value:
-            fastest[point.nodes] = point
-    return [point for point in sure if fastest[point.nodes] is point]
+            fastest[point.cost.nodes] = point
+    return [point for point in sure if fastest[point.cost.nodes] is point]
 
 
 def doubtful(point: Point) -> bool:

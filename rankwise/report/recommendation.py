@@ -56,9 +56,9 @@ def _by_what_is_asked_for(analysis: Analysis, series: Series, best: Point) -> st
 
 def _on_whole_nodes(analysis: Analysis, series: Series, best: Point) -> str:
     fastest = considered(series, analysis.oversubscribed, whole_nodes=True)
-    larger = [point for point in fastest if point.nodes > best.nodes]
-    on = counted(best.nodes, "node")
-    alike = sum(point.nodes == best.nodes for point in series.measured)
+    larger = [point for point in fastest if point.cost.nodes > best.cost.nodes]
+    on = counted(int(best.cost.nodes), "node")
+    alike = sum(point.cost.nodes == best.cost.nodes for point in series.measured)
     of = f", the fastest of the counts on {on}, which are billed alike" if alike > 1 else ""
     wanted = f"at least {chosen(analysis.target)}"
     has = f"an efficiency as billed of {percent(best.billed_efficiency.value)}{of_what(series)}"

@@ -358,7 +358,8 @@ def _row(mode: str, point: Point, phases: Sequence[str]) -> dict[str, str]:
         estimate = getattr(point, name)
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     row |= {"work": point.work, "rate": point.rate, "process_seconds": point.process_seconds}
-    row |= asdict(point.cost)
+    cost = asdict(point.cost)
+    row |= {"billed_nodes": cost.pop("nodes"), **cost}
     used = asdict(point.usage)
     row["ranks_seen"] = used.pop("seen")
     row |= {f"{name}_bytes": value for name, value in used.items()}

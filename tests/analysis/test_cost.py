@@ -25,33 +25,63 @@ def billing(facts=None, charge=None, **plan):
     ("billed", "one", "wanted"),
     [
         # One rank of a node with 128 cores and 4 GPUs, for half an hour.
-        (billing(EXCLUSIVE), run(cores=128), Cost(0.5, 64.0, 2.0, math.nan)),
-        (billing(SLURM), run(cores=128), Cost(0.5 / 128, 0.5, 0.0, math.nan)),
+        (billing(EXCLUSIVE), run(cores=128), Cost(1, 0.5, 64.0, 2.0, math.nan)),
+        (billing(SLURM), run(cores=128), Cost(1 / 128, 0.5 / 128, 0.5, 0.0, math.nan)),
         # One GPU of four is a quarter of the node, though one core is less.
-        (billing(SLURM), run(cores=128, gpus=1), Cost(0.125, 0.5, 0.5, math.nan)),
+        (billing(SLURM), run(cores=128, gpus=1), Cost(0.25, 0.125, 0.5, 0.5, math.nan)),
         # Three nodes of different kinds: all cores that they have.
-        (billing(EXCLUSIVE), run(ranks=300, nodes=3, cores=448), Cost(1.5, 224, 6, math.nan)),
-        (billing(), run(ranks=8, threads=2), Cost(math.nan, 8.0, 0.0, math.nan)),
-        (billing(charge="0.02 EUR per core-hour"), run(ranks=8), Cost(math.nan, 4.0, 0.0, 0.08)),
-        (billing(EXCLUSIVE, "0.02 EUR per core-hour"), run(cores=128), Cost(0.5, 64.0, 2.0, 1.28)),
-        (billing(EXCLUSIVE, "3 per GPU-hour"), run(cores=128), Cost(0.5, 64.0, 2.0, 6.0)),
-        (billing(SLURM, "128 CU per node-hour"), run(cores=128), Cost(0.5 / 128, 0.5, 0.0, 0.5)),
+        (billing(EXCLUSIVE), run(ranks=300, nodes=3, cores=448), Cost(3, 1.5, 224, 6, math.nan)),
+        (billing(), run(ranks=8, threads=2), Cost(math.nan, math.nan, 8.0, 0.0, math.nan)),
+        # Nodes of different kinds: Slurm says on how many these ranks were.
+        (
+            billing({**EXCLUSIVE, "cores_per_node": 64}),
+            run(ranks=128, cores=128),
+            Cost(1, 0.5, 64.0, 2.0, math.nan),
+        ),
+        (
+            billing(charge="0.02 EUR per core-hour"),
+            run(ranks=8),
+            Cost(math.nan, math.nan, 4.0, 0.0, 0.08),
+        ),
+        (
+            billing(EXCLUSIVE, "0.02 EUR per core-hour"),
+            run(cores=128),
+            Cost(1, 0.5, 64.0, 2.0, 1.28),
+        ),
+        (billing(EXCLUSIVE, "3 per GPU-hour"), run(cores=128), Cost(1, 0.5, 64.0, 2.0, 6.0)),
+        (
+            billing(SLURM, "128 CU per node-hour"),
+            run(cores=128),
+            Cost(1 / 128, 0.5 / 128, 0.5, 0.0, 0.5),
+        ),
         # Outside Slurm a rate by the node says that nodes are billed, of the size that is given.
         (
             billing(charge="600 CU per node-hour", cores_per_node=48),
             run(ranks=8, cores=8),
-            Cost(0.5, 24.0, 0.0, 300.0),
+            Cost(1, 0.5, 24.0, 0.0, 300.0),
+        ),
+        # Nobody said on how many nodes the ranks were: on as many as they fill.
+        (
+            billing(charge="600 CU per node-hour", cores_per_node=48),
+            run(ranks=97, cores=97),
+            Cost(3, 1.5, 72.0, 0.0, 900.0),
+        ),
+        # More ranks than cores took turns on one node.
+        (
+            billing(charge="600 CU per node-hour", cores_per_node=48),
+            run(ranks=97, cores=48),
+            Cost(1, 0.5, 24.0, 0.0, 300.0),
         ),
         (
             billing(charge="0.02 EUR per core-hour", cores_per_node=48),
             run(ranks=8, cores=8),
-            Cost(1 / 12, 4.0, 0.0, 0.08),
+            Cost(1 / 6, 1 / 12, 4.0, 0.0, 0.08),
         ),
     ],
 )
 def test_cost_of_half_an_hour(billed, one, wanted):
     found = billed.cost(one, 1800.0)
-    for name in ("node_hours", "core_hours", "gpu_hours", "charge"):
+    for name in ("nodes", "node_hours", "core_hours", "gpu_hours", "charge"):
         assert getattr(found, name) == pytest.approx(getattr(wanted, name), nan_ok=True), name
 
 

@@ -130,7 +130,7 @@ def columns_of(series):
 
 
 def test_csv_has_all_costs():
-    cost = Cost(0.25, 2.0, 0.5, 150.0)
+    cost = Cost(0.5, 0.25, 2.0, 0.5, 150.0)
     series = strong((1,), points=(replace(point(1, [1.0]), gpus=2, cost=cost),))
     (row,) = csv.DictReader(io.StringIO(tables.comma_separated(analysis(series))))
     told = [row[name] for name in ("node_hours", "core_hours", "gpu_hours", "charge")]
