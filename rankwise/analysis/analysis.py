@@ -93,7 +93,7 @@ def _series(
     ]
     through = [i for i, p in enumerate(scaled) if oversubscribed or not p.oversubscribed]
     fits = tuple(fit(law, medians, through) for law in _LAWS[mode])
-    scaled = billed(scaled, groups, medians, through, billing)
+    scaled = billed(scaled, medians, through)
     by_ranks = {point.ranks: point for point in scaled}
     points = tuple(by_ranks.get(point.ranks, point) for point in bare)
     return Series(

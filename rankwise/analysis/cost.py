@@ -24,6 +24,9 @@ class Cost:
     core_hours, gpu_hours : float
     charge : float
         In the unit of the rate; NaN without one.
+    hour : float
+        What an hour costs: in the unit of the rate, else in nodes or, where these are not billed as
+        a whole, in cores.
     """
 
     nodes: float
@@ -31,6 +34,7 @@ class Cost:
     core_hours: float
     gpu_hours: float
     charge: float
+    hour: float
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Billing:
         Raises
         ------
         UsageError
-            The rate is by the node, and it is not known how large one is.
+            See `rankwise.sweep.billing.refuse_unknown`.
         """
         facts = plan.get("billing") or {}
         each = cores_per_node or plan.get("cores_per_node")
@@ -79,7 +83,7 @@ class Billing:
                 charge = Charge.parse(plan["charge"])
             except ValueError as error:
                 raise UsageError(f"the plan of the sweep is damaged: {error}") from None
-        billing.refuse_unknown(charge, facts, each)
+        billing.refuse_unknown(charge, facts, each, plan.get("gpus_per_rank") or 0)
         # Outside Slurm nobody but the user can know.
         by_node = charge is not None and charge.per == billing.NODE and not facts
         return cls(
@@ -112,6 +116,9 @@ class Billing:
         """Return what a run of so many seconds costs."""
         hours = seconds / 3600
         nodes, cores, gpus = self.billed(run)
-        charge = self.charge.of(nodes, cores, gpus) * hours if self.charge else math.nan
         node_hours = math.nan if math.isnan(nodes) else nodes * hours
-        return Cost(nodes, node_hours, cores * hours, gpus * hours, charge)
+        charge, hour = math.nan, nodes if self.whole_nodes else cores
+        if self.charge is not None:
+            hour = self.charge.of(nodes, cores, gpus)
+            charge = hour * hours
+        return Cost(nodes, node_hours, cores * hours, gpus * hours, charge, hour)

@@ -22,6 +22,15 @@ def slurm_ids() -> dict[str, str]:
     return {name: os.environ[name] for name in _SLURM if name in os.environ}
 
 
+def own_job() -> dict[str, str]:
+    """Return what Slurm knows of the job that this process is in; nothing if it is silent."""
+    # In an array the number of a job may mean all of it.
+    job, task = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_ARRAY_TASK_ID")
+    if task is not None:
+        job = f"{os.environ.get('SLURM_ARRAY_JOB_ID', job)}_{task}"
+    return next(iter(known("job", job)), {})
+
+
 def known(kind: str, name: str) -> list[dict[str, str]]:
     """Return what Slurm knows of a job or of nodes: a dictionary for each; none if it is silent.
 
@@ -40,4 +49,6 @@ def known(kind: str, name: str) -> list[dict[str, str]]:
     except (OSError, ValueError, subprocess.SubprocessError):
         return []
     lines = done.stdout.splitlines() if done.returncode == 0 else []
-    return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines if "=" in line]
+    # Of the same name the first: what follows may be the user's, in the command of the job.
+    pairs = (re.findall(r"(\S+?)=(\S*)", line)[::-1] for line in lines if "=" in line)
+    return [dict(each) for each in pairs]

@@ -35,7 +35,8 @@ def add_options(parser: argparse._ActionsContainer) -> None:
         metavar="E",
         type=_efficiency,
         default=0.7,
-        help="recommend the largest measured rank count with at least this efficiency (0.7)",
+        help="recommend the largest measured rank count with at least this efficiency (0.7); where "
+        "whole nodes are billed, as billed",
     )
     parser.add_argument(
         "--fit-oversubscribed",

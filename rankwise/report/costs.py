@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from rankwise.analysis.cost import Cost
 from rankwise.analysis.series import Analysis, Series
+from rankwise.report.numbers import figure
+from rankwise.sweep.billing import NODE
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class Unit:
 def units(analysis: Analysis) -> list[Unit]:
     """Return the units that are known, the one that is charged last."""
     billing, found = analysis.billing, []
-    if billing.whole_nodes or billing.cores_per_node:
+    # Of shared nodes a run is billed a part, which says little unless that is what is charged.
+    by_node = billing.charge is not None and billing.charge.per == NODE
+    if billing.whole_nodes or by_node:
         found.append(Unit("node-hours", "node_hours"))
     gpus = any(point.gpus for one in analysis.series for point in one.points)
     found.append(Unit("GPU-hours", "gpu_hours") if gpus else Unit("core-hours", "core_hours"))
@@ -41,12 +45,13 @@ def units(analysis: Analysis) -> list[Unit]:
 def request(analysis: Analysis, series: Series) -> list[tuple[str, int, float, float]]:
     """Return the unit, the runs, what one costs and what all do, at the recommended count.
 
-    Empty if nobody said how many runs are wanted, or no count is recommended.
+    What one costs has the digits that are written, so that the product is right. Empty if nobody
+    said how many runs are wanted, or no count is recommended.
     """
     runs = analysis.billing.runs
     chosen = [point for point in series.points if point.ranks == series.recommended]
     if runs is None or not chosen:
         return []
     cost = chosen[0].cost
-    each = [(unit.name, unit.of(cost)) for unit in units(analysis)]
+    each = [(unit.name, float(figure(unit.of(cost)))) for unit in units(analysis)]
     return [(name, runs, one, runs * one) for name, one in each]

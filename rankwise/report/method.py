@@ -12,15 +12,23 @@ from rankwise.analysis.series import Analysis, Series
 from rankwise.ranks.words import counted
 from rankwise.report.numbers import figure, number
 from rankwise.report.sentences import facts, machine_of, mpi, place
-from rankwise.sweep.folder import OK, SUPPLIED, Run
+from rankwise.sweep.billing import NODE
+from rankwise.sweep.folder import OK, PROCESS, SUPPLIED, Run
+
+COMMAND = "The command was: "
 
 
 def method(analysis: Analysis) -> str:
     """Return the paragraph for a proposal."""
+    return " ".join(sentences(analysis))
+
+
+def sentences(analysis: Analysis) -> list[str]:
+    """Return the sentences of the paragraph; that with the command begins with `COMMAND`."""
     plan, series, measured = analysis.plan, analysis.series, analysis.limit
     good = [run for run in analysis.runs if run.outcome == OK]
     if not good:
-        return "No launch succeeded."
+        return ["No launch succeeded."]
     text = _supplied(plan, good) if plan.get("supplied") else _measured(plan, good)
     text += [*_noted(plan), _baselines(series)]
     if measured and any(point.bound > 0 for one in series for point in one.points):
@@ -28,8 +36,7 @@ def method(analysis: Analysis) -> str:
             f"As a bound, we take memory to deliver {figure(measured.read_gbs)} GB/s per node, as "
             "measured with all ranks of a node reading at once."
         )
-    text += _evaluation(series, analysis.oversubscribed) + _cost_rule(analysis.billing, good)
-    return " ".join(text)
+    return text + _evaluation(series, analysis.oversubscribed) + _cost_rule(analysis.billing, good)
 
 
 def _noted(plan: dict[str, Any]) -> list[str]:
@@ -83,7 +90,7 @@ def _what(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     where = machine_of(plan, good)
     command = shlex.join(map(str, plan.get("command") or ["unknown"]))
     text = [f"We measured the {modes} scaling of {program}{about} on {where}, {date}."]
-    text.append(f"The command was: {command}.")
+    text.append(f"{COMMAND}{command}.")
     if any(run.mode == "weak" for run in good) and plan.get("weak"):
         strong = any(run.mode == "strong" for run in good)
         text.append(
@@ -218,11 +225,19 @@ def _cost_rule(billing: Billing, good: Sequence[Run]) -> list[str]:
         why = f" ({billing.why})" if billing.why else ""
         text += [
             f"Whole nodes are billed{why}: a run costs nodes x seconds / 3600 node-hours{where}.",
-            "The efficiency as billed is the price of the same work at the cheapest count over the "
-            "price here, each for the seconds that are compared.",
+            "The efficiency as billed is what the same work costs at the cheapest count over what "
+            "it costs here, each for the seconds that are compared"
+            f"{'' if sources <= {SUPPLIED, PROCESS} else ': without start-up'}.",
         ]
     elif any(run.gpus for run in good):
         text.append(f"A run costs GPUs x seconds / 3600 GPU-hours{where}.")
     else:
         text.append(f"A run costs ranks x threads x seconds / 3600 core-hours{where}.")
+    if billing.charge and billing.charge.per == NODE and not billing.whole_nodes:
+        text.append(
+            f"Of a node, which has {billing.cores_per_node} cores, it is billed the share of the "
+            "cores or GPUs that it asks for, whichever is larger."
+        )
+    if billing.charge and billing.cores_per_node and billing.whole_nodes:
+        text.append(f"A node has {billing.cores_per_node} cores.")
     return text + ([f"The charge is {billing.charge.text}."] if billing.charge else [])

@@ -80,7 +80,7 @@ def page(analysis: Analysis, sweep: Sweep, drawn: dict[str, str]) -> str:
         disturbed=doubts.mostly_disturbed(analysis),
         warnings=doubts.warnings(analysis),
         missing=analysis.missing,
-        method=method.method(analysis),
+        method=Markup(" ").join(map(_sentence, method.sentences(analysis))),
         series=[_section(analysis, one, drawn) for one in analysis.series],
         failures=[(tables.failure(run), tables.clean(run.output_end)) for run in analysis.failures],
         weak=method.growth(sweep.plan["weak"], strong) if sweep.plan.get("weak") else "",
@@ -109,6 +109,11 @@ def _prose(text: str) -> Markup:
     return Markup(re.sub(r"`(\w+)`", r"<code>\1</code>", escaped))
 
 
+def _sentence(text: str) -> Markup:
+    """Return a sentence of the method; a command stays as it is, for those who copy it."""
+    return escape(tables.line(text)) if text.startswith(method.COMMAND) else _prose(text)
+
+
 def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[str, Any]:
     """Return what the page shows of one kind of scaling."""
     names = [name for name in drawn if name.startswith(f"{series.mode}-")]
@@ -121,9 +126,14 @@ def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[
         "recommended": series.recommended,
         "recommendation": recommendation(analysis, series),
         "request": request(analysis, series),
+        "billed": analysis.billing.whole_nodes,
         "bottleneck": sentences.bottleneck(series),
         "fits": [
-            (fit.law, sentences.fit(fit, series.whole_process, kinds), fit.ranks)
+            (
+                fit.law,
+                sentences.fit(fit, series.whole_process, kinds),
+                sentences.rank_list(fit.ranks) if fit.curve else "",
+            )
             for fit in series.fits
         ],
         "usage": usage.table(series),
@@ -149,7 +159,7 @@ def _absent(series: Series, names: list[str]) -> str:
         return "No launch succeeded, so there is nothing to draw."
     words = []
     if f"{series.mode}-speedup" not in names:
-        words.append("With one measured point there is no speedup or efficiency to draw.")
+        words.append("With one measured count there is no speedup or efficiency to draw.")
     if f"{series.mode}-phases" not in names and series.sources != (SUPPLIED,):
         words.append("Phases are not known: there is no record, and no --phase tells them.")
     return " ".join(words)
@@ -169,8 +179,8 @@ def _caption(series: Series, name: str, target: float) -> str:
     if kind == "efficiency":
         return (
             "Parallel efficiency: speedup over what it would ideally be. "
-            f"{_READ_POINTS} Dotted: the {chosen(target)} that the recommendation asks "
-            f"for.{_marks(series)}"
+            f"{_READ_POINTS} Dotted: the target of {chosen(target)}, which the recommendation asks "
+            f"for; where whole nodes are billed, of the efficiency as billed.{_marks(series)}"
         )
     if kind == "phases":
         return _phases_caption(series)
@@ -258,7 +268,7 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
         **{f"Note: {key}": value for key, value in noted.items()},
         "Started": plan.get("started"),
         "Started in the folder": plan.get("cwd"),
-        "Folder that each run got a copy of": plan.get("case"),
+        "Folder that each launch got a copy of": plan.get("case"),
         "Commit of the program": plan.get("git"),
         "Launcher": plan.get("launcher"),
         "Slurm's billing of the allocation": (plan.get("billing") or {}).get("billing"),
@@ -268,17 +278,20 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
         ),
         "Kernel": machine.get("kernel"),
         "Versions and job": ", ".join(f"{name} {value}" for name, value in versions.items()),
-        "One run, as started": shlex.join(_longest(sweep.runs).argv) if sweep.runs else None,
+        "One launch, as started": shlex.join(_longest(sweep.runs).argv) if sweep.runs else None,
     }
-    facts |= {f"SHA-256 of {name}": known for name, known in _digests(plan)}
-    return [(name, tables.line(str(value))) for name, value in facts.items() if value]
+    facts |= _digests(plan)
+    known = {tables.line(name): tables.line(str(value)) for name, value in facts.items() if value}
+    return list(known.items())
 
 
-def _digests(plan: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the digests of the program and of what it was started from, by their names."""
+def _digests(plan: dict[str, Any]) -> dict[str, str]:
+    """Return what is known of the program, its libraries and inputs, by their names."""
     known = [(name, str(text)) for name, text in (plan.get("files") or {}).items()]
-    found = [(name, text[7:]) for name, text in known if text.startswith("sha256 ")]
-    return found[:_MOST_DIGESTS]
+    return {
+        f"SHA-256 of {name}" if text.startswith("sha256 ") else name: text.removeprefix("sha256 ")
+        for name, text in known[:_MOST_DIGESTS]
+    }
 
 
 def _longest(runs: list[Run]) -> Run:

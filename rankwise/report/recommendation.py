@@ -2,7 +2,7 @@
 
 import math
 
-from rankwise.analysis.recommendation import asked_for, considered, doubtful
+from rankwise.analysis.recommendation import alike, asked_for, considered, doubtful
 from rankwise.analysis.series import Analysis, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report import costs
@@ -36,38 +36,55 @@ def _wanted(analysis: Analysis, series: Series) -> str:
 
 
 def _by_what_is_asked_for(analysis: Analysis, series: Series, best: Point) -> str:
-    wanted, measured = _wanted(analysis, series), series.measured
-    fair = considered(series, analysis.oversubscribed, whole_nodes=False)
-    larger = [point for point in fair if point.ranks > best.ranks]
+    wanted, here = _wanted(analysis, series), f"We recommend {place(best)}"
+    beyond = [point for point in series.points if point.ranks > best.ranks]
+    kind = "considered" if any(map(doubtful, beyond)) else "measured"
+    larger = [p for p in considered(series, analysis.oversubscribed, False) if p in beyond]
     if any(point.efficiency.value >= analysis.target for point in larger):
-        text = f"We recommend {place(best)}: larger counts have {wanted} too, and are slower."
-    elif best is measured[0]:
-        text = f"We recommend {place(best)}: no larger measured count has {wanted}."
-    else:
-        has = f"it has {percent(best.efficiency.value)}"
-        text = f"We recommend {place(best)}, the largest measured count with {wanted}: {has}."
-    beyond = [point for point in measured if point.ranks > best.ranks]
-    if not beyond:
-        return f"{text} Larger counts were not measured."
-    if all(point.oversubscribed for point in beyond) and not analysis.oversubscribed:
-        return f"{text} Larger counts had more ranks x threads than cores."
-    return text
+        return f"{here}: larger counts have {wanted} too, and are slower."
+    if larger and best is series.measured[0]:
+        return f"{here}: no larger {kind} count has {wanted}."
+    has = f"it has {percent(best.efficiency.value)}"
+    text = f"{here}, the largest {kind} count with {wanted}: {has}."
+    return text if larger else f"{text} Larger counts {_left_out(analysis, beyond)}."
 
 
 def _on_whole_nodes(analysis: Analysis, series: Series, best: Point) -> str:
-    fastest = considered(series, analysis.oversubscribed, whole_nodes=True)
-    larger = [point for point in fastest if point.cost.nodes > best.cost.nodes]
-    on = counted(int(best.cost.nodes), "node")
-    alike = sum(point.cost.nodes == best.cost.nodes for point in series.measured)
-    of = f", the fastest of the counts on {on}, which are billed alike" if alike > 1 else ""
-    wanted = f"at least {chosen(analysis.target)}"
+    beyond = [point for point in series.points if point.cost.nodes > best.cost.nodes]
+    larger = [p for p in considered(series, analysis.oversubscribed, True) if p in beyond]
     has = f"an efficiency as billed of {percent(best.billed_efficiency.value)}{of_what(series)}"
-    rest = "Counts on more nodes were not measured."
+    if best is not series.baseline:
+        has += f", and {percent(best.efficiency.value)} relative to the baseline"
+    text = f"We recommend {place(best)}{_of_alike(analysis, series, best)}: it has {has}."
+    wanted = f"at least {chosen(analysis.target)} as billed"
     if any(point.billed_efficiency.value >= analysis.target for point in larger):
-        rest = f"Counts on more nodes have {wanted} too, and are slower."
-    elif larger:
-        rest = f"No measured count on more nodes has {wanted}."
-    return f"We recommend {place(best)}{of}: it has {has}. {rest}"
+        return f"{text} Counts on more nodes have {wanted} too, and are slower."
+    if larger:
+        kind = "considered" if any(map(doubtful, beyond)) else "measured"
+        return f"{text} No {kind} count on more nodes has {wanted}."
+    return f"{text} Counts on more nodes {_left_out(analysis, beyond)}."
+
+
+def _of_alike(analysis: Analysis, series: Series, best: Point) -> str:
+    """Say what a count is among those of which an hour costs the same."""
+    others = alike(considered(series, analysis.oversubscribed, False), best)
+    if len(others) == 1:
+        return ""
+    of = f"of the {len(others)} counts on {counted(int(best.cost.nodes), 'node')} billed alike"
+    return f", the fastest {of}" if series.mode == "strong" else f", which does most {of}"
+
+
+def _left_out(analysis: Analysis, points: list[Point]) -> str:
+    """Say why none of the points was considered."""
+    if not points:
+        return "were not measured"
+    reasons = {
+        "failed": any(not point.launches for point in points),
+        "had more ranks x threads than cores": not analysis.oversubscribed
+        and any(point.oversubscribed for point in points),
+        "were too fast to be considered": any(map(doubtful, points)),
+    }
+    return " or ".join(reason for reason, given in reasons.items() if given)
 
 
 def _uncertain(analysis: Analysis, best: Point) -> list[str]:
@@ -106,9 +123,10 @@ def cost(analysis: Analysis, series: Series, point: Point) -> str:
     return f"{run} takes {number(point.process_seconds)} s and costs {hours}{charged}."
 
 
-def request(analysis: Analysis, series: Series) -> list[str]:
-    """Return the lines of "runs x cost = request", of the recommended count."""
-    return [
-        f"{counted(runs, 'run')} x {figure(one)}\u00a0{name} = {figure(all_of_them)}\u00a0{name}"
-        for name, runs, one, all_of_them in costs.request(analysis, series)
+def request(analysis: Analysis, series: Series) -> list[list[str]]:
+    """Return the table "runs x cost = request" of the recommended count, its titles first."""
+    rows = [
+        [str(runs), f"{figure(one)}\u00a0{name}", f"{figure(together)}\u00a0{name}"]
+        for name, runs, one, together in costs.request(analysis, series)
     ]
+    return [["runs", "cost of a run", "request"], *rows] if rows else []

@@ -143,7 +143,7 @@ def failure(run: Run) -> str:
     why = f" ({reason})" if reason and reason != run.outcome else ""
     return (
         f"{run.mode} scaling, {counted(run.ranks, 'rank')}, launch {run.launch}: "
-        f"{run.outcome}{why}, after {number(run.process_seconds, 3)} s"
+        f"{run.outcome}{why}, after {number(run.process_seconds)} s"
     )
 
 
@@ -163,9 +163,10 @@ def terminal(analysis: Analysis) -> str:
             if (noted := sentences.notes(point))
         ]
         bottleneck = line(sentences.bottleneck(series))
-        advice = [line(recommendation(analysis, series)), *request(analysis, series)]
-        said = [*advice, bottleneck, *told(analysis, series)]
+        said = [line(recommendation(analysis, series)), bottleneck, *told(analysis, series)]
         parts += ["", *(wrapped(text, "  ") for text in (*notes, *said) if text)]
+        if rows := request(analysis, series):
+            parts += ["", *aligned(rows, 1)]
         if rows := usage.table(series):
             parts += ["", "Memory and input/output", "", *aligned(rows, 1)]
     if limit := sentences.limit(analysis):
@@ -179,10 +180,11 @@ def terminal(analysis: Analysis) -> str:
 
 def _terminal_table(analysis: Analysis, series: Series) -> str:
     table = columns(analysis, series)
-    hours = [f"{unit.name} a run" for unit in costs.units(analysis)][1:2]
     # If it is too wide: the threads per rank are said above it, and the page has the rest.
-    for spare in ("", "cores", "work", "kernel GB/s", "of limit", "rate", *hours, "Karp-Flatt"):
-        table = [column for column in table if column.title != spare]
+    spare = ["", "cores", "work", "kernel GB/s", "of limit", "rate", "Karp-Flatt"]
+    prices = [f"{unit.name} a run" for unit in costs.units(analysis)]
+    for name in (*spare, *prices[-2::-1], "GPUs", "nodes"):
+        table = [column for column in table if column.title != name]
         lines = _terminal_lines(table)
         if max(map(len, lines)) <= WIDTH:
             break
@@ -266,8 +268,8 @@ def markdown(analysis: Analysis, figures: dict[str, str]) -> str:
         parts.append("Nothing has been measured yet.")
     for series in analysis.series:
         parts += [f"## {heading(series)}", _pipe_table(analysis, series)]
-        advice = [recommendation(analysis, series), *request(analysis, series)]
-        said = [*advice, sentences.bottleneck(series), *told(analysis, series)]
+        parts += [_escaped(recommendation(analysis, series)), _plain(request(analysis, series))]
+        said = [sentences.bottleneck(series), *told(analysis, series)]
         parts += [_escaped(text) for text in said if text]
         parts += _usage_table(analysis, series)
         parts += [
@@ -288,7 +290,7 @@ def markdown(analysis: Analysis, figures: dict[str, str]) -> str:
 
 def _pipe_table(analysis: Analysis, series: Series) -> str:
     table = columns(analysis, series)
-    titles = [f"{c.title} (95 % interval)" if c.intervals else c.title for c in table]
+    titles = [_escaped(f"{c.title} (95 % interval)" if c.intervals else c.title) for c in table]
     cells = [[_with_interval(column, i) for i in range(len(column.cells))] for column in table]
     notes = [_escaped("; ".join(sentences.notes(point))) for point in series.points]
     rows = [
@@ -302,9 +304,14 @@ def _pipe_table(analysis: Analysis, series: Series) -> str:
 def _usage_table(analysis: Analysis, series: Series) -> list[str]:
     if not (rows := usage.table(series)):
         return []
-    rows.insert(1, ["---:"] * len(rows[0]))
-    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return ["### Memory and input/output", lines, usage.explanation(series, analysis.runs)]
+    title = "### Memory and input/output"
+    return [title, _plain(rows), _escaped(usage.explanation(series, analysis.runs))]
+
+
+def _plain(rows: list[list[str]]) -> str:
+    """Return a table of figures, of which the first row is the heading; nothing if it is empty."""
+    ruled = [*rows[:1], ["---:"] * len(rows[0]), *rows[1:]] if rows else []
+    return "\n".join(f"| {' | '.join(map(_escaped, row))} |" for row in ruled)
 
 
 def _with_interval(column: Column, i: int) -> str:

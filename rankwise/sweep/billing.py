@@ -13,7 +13,9 @@ from rankwise.sweep.options import whole_number
 
 NODE, CORE, GPU = "node-hour", "core-hour", "GPU-hour"
 _RATE = re.compile(
-    r"((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(.*?)\s*\bper\s+(node|core|gpu)-hours?", re.IGNORECASE
+    r"((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([^\s\d.,'^][^\d]*?|)\s*"
+    r"\bper\s+(node|core|gpu)-hours?",
+    re.IGNORECASE,
 )
 _PER = {"node": NODE, "core": CORE, "gpu": GPU}
 _LONGEST_UNIT = 16
@@ -57,6 +59,8 @@ class Charge:
             )
         if len(match[2]) > _LONGEST_UNIT or not match[2].isprintable():
             raise ValueError(f"{text!r}: a unit has at most {_LONGEST_UNIT} characters")
+        if match[2].lower().removesuffix("s") in map(str.lower, (NODE, CORE, GPU)):
+            raise ValueError(f"{text!r}: {match[2]} are no unit of a charge")
         return cls(float(match[1]), match[2] or "units", _PER[match[3].lower()], text.strip())
 
     def of(self, nodes: float, cores: float, gpus: float) -> float:
@@ -89,12 +93,11 @@ def of_allocation() -> dict[str, Any]:
         figure for the allocation, empty if it has none. ``cores_per_node``, ``gpus_per_node``: of
         the node that has the fewest.
     """
-    job = slurm.known("job", os.environ.get("SLURM_JOB_ID", ""))
+    fields = slurm.own_job()
     nodes = slurm.known("node", os.environ.get("SLURM_JOB_NODELIST", ""))
-    if not job or not nodes:
+    if not fields or not nodes:
         return {}
-    fields = job[0]
-    cpus = sum(int(node.get("CPUTot", 0)) for node in nodes)
+    cpus = sum(_whole(node.get("CPUTot")) for node in nodes)
     why = ""
     if fields.get("OverSubscribe") == "NO":
         why = "OverSubscribe=NO"
@@ -112,7 +115,11 @@ def of_allocation() -> dict[str, Any]:
 
 
 def _cores(node: dict[str, str]) -> int:
-    return int(node.get("CoresPerSocket", 0)) * int(node.get("Sockets", 0))
+    return _whole(node.get("CoresPerSocket")) * _whole(node.get("Sockets"))
+
+
+def _whole(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 0
 
 
 def _gpus(node: dict[str, str]) -> int:
@@ -121,8 +128,10 @@ def _gpus(node: dict[str, str]) -> int:
     return sum(map(int, kinds))
 
 
-def refuse_unknown(charge: Charge | None, facts: dict[str, Any], each: int | None) -> None:
-    """Raise `UsageError` if a rate is by the node, and nobody says how large one is.
+def refuse_unknown(
+    charge: Charge | None, facts: dict[str, Any], each: int | None, gpus: int
+) -> None:
+    """Refuse a rate by what is not known, or is not there.
 
     Parameters
     ----------
@@ -131,8 +140,24 @@ def refuse_unknown(charge: Charge | None, facts: dict[str, Any], each: int | Non
         From `of_allocation`.
     each : int, optional
         Cores of a node, as the user says.
+    gpus : int
+        GPUs of a rank.
+
+    Raises
+    ------
+    UsageError
+        The rate is by the node, and nobody says how large one is, or Slurm says something else; or
+        it is by the GPU, and there is none.
     """
-    if charge is not None and charge.per == NODE and not (facts.get("cores_per_node") or each):
-        raise UsageError(
-            "--charge by the node-hour: say how many cores a node has, with --cores-per-node"
-        )
+    known = facts.get("cores_per_node")
+    if known and each and each != known:
+        raise UsageError(f"--cores-per-node {each}: Slurm says that a node has {known} cores")
+    if charge is None:
+        return
+    if charge.per == NODE and not (facts.get("cores_per_node") or each):
+        cure = "say how many cores a node has, with --cores-per-node"
+        if "SLURM_JOB_ID" in os.environ:
+            cure = "scontrol does not tell how many cores a node has, so charge by the core-hour"
+        raise UsageError(f"--charge by the node-hour: {cure}")
+    if charge.per == GPU and not (gpus or facts.get("gpus_per_node")):
+        raise UsageError("--charge by the GPU-hour, and no GPU is used")

@@ -50,6 +50,7 @@ _INSIDE: dict[str, dict[str, tuple[type, ...]]] = {
     "mpi": {"family": _TEXT, "library": _TEXT},
     "supplied": {"file": _TEXT, "sha256": _TEXT},
 }  # fmt: skip
+_POSITIVE = ("launches", "threads", "runs", "cores_given", "cores_per_node")
 _EACH = {"command": _TEXT, "modes": _TEXT, "link": _TEXT, "warnings": _TEXT, "cores": _WHOLE}
 
 
@@ -61,6 +62,9 @@ def of_plan(plan: dict[str, Any]) -> str:
     for name, kinds in _PLAN.items():
         if not _may_be(plan.get(name), kinds):
             return f"{name!r} is of the wrong type"
+    for name in _POSITIVE:
+        if plan.get(name) is not None and plan[name] < 1:
+            return f"{name!r} is not above 0"
     for name, kinds in _EACH.items():
         if not all(isinstance(value, kinds) for value in plan.get(name) or ()):
             return f"{name!r} has a value of the wrong type"
@@ -85,9 +89,13 @@ def of_phases(phases: dict[str, Any]) -> str:
 
 def of_facts(facts: dict[str, Any]) -> str:
     """Say which of the facts of a run is none; empty if all are well."""
-    if not isinstance(facts.get("devices", []), list):
-        return "'devices' is not a list"
-    for name, of in (("hosts", "names"), ("warnings", "sentences"), ("changed", "names")):
+    lists = (
+        ("devices", "names"),
+        ("hosts", "names"),
+        ("warnings", "sentences"),
+        ("changed", "names"),
+    )
+    for name, of in lists:
         texts = facts.get(name, [])
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             return f"{name!r} is not a list of {of}"

@@ -121,8 +121,8 @@ def _asleep() -> float:
 
 def _suspended_by_slurm() -> str:
     """Return when Slurm last suspended this job, and for how long it did; empty if unknown."""
-    job = slurm.known("job", os.environ.get("SLURM_JOB_ID", ""))
-    return " ".join(job[0].get(name, "") for name in ("SuspendTime", "SecsPreSuspend") if job)
+    job = slurm.own_job()
+    return " ".join(job.get(name, "") for name in ("SuspendTime", "SecsPreSuspend"))
 
 
 def _judged(status: int) -> tuple[str, str]:

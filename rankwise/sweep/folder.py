@@ -313,6 +313,10 @@ def _load_several(folder: Path) -> Sweep:
     order = [entry for sweep in sweeps for entry in sweep.plan["order"]]
     cores = max((sweep.plan.get("cores") or [] for sweep in sweeps), key=len)
     several = {"order": order, "folders": [sweep.folder.name for sweep in sweeps], "cores": cores}
+    # Slurm's own figure is of one allocation.
+    told = [(sweep.plan.get("billing") or {}).get("billing") for sweep in sweeps]
+    if first.plan.get("billing"):
+        several["billing"] = {**first.plan["billing"], "billing": ", ".join(filter(None, told))}
     damaged = [words for sweep in sweeps for words in sweep.damaged]
     limit = _limit([folder, *inside])
     return Sweep(folder, {**first.plan, **several}, runs, missing, limit, damaged)
@@ -358,11 +362,22 @@ def _same_command(first: Sweep, other: Sweep) -> None:
             f"{first.folder} and {other.folder} are sweeps of different commands, {one} and {two}: "
             "report them one at a time"
         )
-    for name in ("files", "measure", "weak", "threads", "gpus_per_rank"):
-        if first.plan.get(name) != other.plan.get(name):
+    billed = ("notes", "charge", "runs", "cores_per_node", "billing")
+    for name in ("files", "measure", "weak", "threads", "gpus_per_rank", *billed):
+        one, two = (sweep.plan.get(name) for sweep in (first, other))
+        if name in billed:
+            one, two = _comparable(one), _comparable(two)
+        if one != two:
             raise FolderError(
                 f"{first.folder} and {other.folder} differ in {name}: report them one at a time"
             )
+
+
+def _comparable(value: Any) -> Any:
+    """Return a part of a plan without what belongs to one allocation; nothing, as one nothing."""
+    if isinstance(value, dict) and "whole_nodes" in value:
+        return {name: x for name, x in value.items() if name != "billing"}
+    return value or None
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -429,6 +444,8 @@ def read_run(folder: Path) -> Run:
         raise FolderError(f"{path} is damaged: unknown outcome {run.outcome!r}")
     if run.mode not in ("strong", "weak") or min(run.ranks, run.threads, run.nodes) < 1:
         raise FolderError(f"{path} is damaged: impossible mode, ranks, threads or nodes")
+    if run.gpus < 0 or run.cores < 1:
+        raise FolderError(f"{path} is damaged: impossible cores or GPUs")
     if not all(isinstance(word, str) for word in run.argv):
         raise FolderError(f"{path} is damaged: 'argv' is not a list of words")
     if fault := damage.of_phases(run.phases) or damage.of_facts(run.facts):

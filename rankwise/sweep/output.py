@@ -4,6 +4,7 @@ import re
 from collections import Counter
 
 END_LINES, END_CHARACTERS = 40, 4000
+_LONGEST_LINE = 200
 
 # Open MPI and MPICH print blocks between such lines when a rank ends badly, or the launcher was
 # ended. They tell that it did, which is known, and not why.
@@ -70,18 +71,16 @@ def end_of(text: str) -> str:
 def first_line(text: str) -> str:
     """Return the first line that the program printed: many tell their name and version there."""
     lines = of_program(text[: 2**16]).splitlines()
-    return _shown(next((line for line in lines if any(map(str.isalnum, line))), ""))
+    line = next((line for line in lines if any(map(str.isalnum, line))), "")
+    return line.strip()[:_LONGEST_LINE]
 
 
 def error_line(end: str) -> str:
     """Return the line that says best what went wrong, of the last lines of a program."""
     lines = [line.strip() for line in end.splitlines() if any(map(str.isalnum, line))]
     errors = [line for line in lines if _ERROR.search(line)]
-    return _shown((errors or lines or [""])[-1])
-
-
-def _shown(line: str) -> str:
-    return "".join(c for c in line.strip() if c.isprintable())[:200]
+    chosen = (errors or lines or [""])[-1]
+    return "".join(c for c in chosen if c.isprintable())[:_LONGEST_LINE]
 
 
 def aborted(text: str) -> str:

@@ -113,7 +113,7 @@ def make(
         "versions": {"rankwise": rankwise.__version__, "python": platform.python_version()},
         "git": git_commit(command.program),
         "slurm": slurm_ids(),
-        "billing": billing.of_allocation() if found.slurm else {},
+        "billing": billing.of_allocation(),
         "charge": args.charge.text if args.charge else None,
         "runs": args.runs,
         "notes": notes.parse(args.note),

@@ -188,7 +188,8 @@ def _prepare_and_run(
     found, launcher = _means(args, linked)
     ranks = plan.rank_counts(args, found)
     made = plan.make(args, command, ranks, found, launcher, linked, measure)
-    billing.refuse_unknown(args.charge, made["billing"], args.cores_per_node)
+    each, gpus = args.cores_per_node, args.gpus_per_rank
+    billing.refuse_unknown(args.charge, made["billing"], each, gpus)
     absent = command.program is None and not command.python
     if absent and args.launcher is None and not found.slurm and not args.dry_run:
         raise UsageError(_no_program(words[0]))
@@ -276,10 +277,12 @@ def _write_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) 
     goes_on = (folder / PLAN).exists() and not read_plan(folder).get("refused")
     if goes_on:
         earlier = _same_plan(folder, args, wanted)
-        # These are of this allocation, or of what is wanted now.
-        names = ("billing", "cores_per_node", "keep", "libraries", "mpi", "timeout")
-        now = {name: wanted[name] for name in names}
-        said = {name: wanted[name] for name in ("charge", "runs", "notes") if wanted[name]}
+        now = {name: wanted[name] for name in ("keep", "libraries", "timeout")}
+        # What is not said again, or is not seen again, stays as it was.
+        said = {name: wanted[name] for name in _MAY_CHANGE if wanted[name]}
+        for name in ("mpi", "notes"):
+            more = {key: value for key, value in wanted[name].items() if value}
+            said[name] = (earlier.get(name) or {}) | more
         wanted = {**earlier, **now, **said}
     write_json(folder / PLAN, wanted)
     if goes_on:
@@ -326,16 +329,27 @@ def _show_dry_run(runner: Runner) -> None:
         for ranks in todo["ranks"]:
             words = runner.words(mode, ranks, Path())
             print(f"{todo['launches']} x  {shlex.join(words)}")
-    runs, hours = len(todo["order"]), todo["timeout"] / 3600
+    launches, hours = len(todo["order"]), todo["timeout"] / 3600
     each, unit = todo["gpus_per_rank"] or todo["threads"], "core-hours"
     if todo["gpus_per_rank"]:
         unit = "GPU-hours"
     used = sum(ranks for _, ranks, _ in todo["order"]) * each * hours
+    held = cores * launches * hours
     print(
-        f"{runs} runs, each ended after {todo['timeout']:g} s at the latest: at most {used:.3g} "
-        f"{unit} of the ranks, and {cores * runs * hours:.3g} core-hours of the {cores} cores that "
-        "are held meanwhile"
+        f"{launches} launches, each ended after {todo['timeout']:g} s at the latest: at most "
+        f"{used:.3g} {unit} of the ranks, and {held:.3g} core-hours of the {cores} cores that are "
+        f"held meanwhile{_most_charged(runner, launches * hours)}"
     )
+
+
+def _most_charged(runner: Runner, hours: float) -> str:
+    """Say what all nodes, cores and GPUs that are held for so long cost at most."""
+    if not runner.plan["charge"]:
+        return ""
+    charge, nodes = billing.Charge.parse(runner.plan["charge"]), len(runner.found.cores)
+    each = runner.plan["cores_per_node"] or 0
+    cores, gpus = max(sum(runner.found.cores), nodes * each), nodes * runner.found.gpus
+    return f", charged as at most {charge.of(nodes, cores, gpus) * hours:.3g} {charge.unit}"
 
 
 _NO_PROGRESS = (
@@ -343,9 +357,11 @@ _NO_PROGRESS = (
     "get further: ask for more time (sbatch --time)"
 )
 
-# What makes two sweeps one: all of the plan that the user or the machine decides.
+# What makes two sweeps one: what decides which launches there are, and what they measure.
 _IDENTITY = ("command", "cwd", "modes", "weak", "ranks", "launches", "threads", "gpus_per_rank",
              "cores", "launcher", "measure", "case", "link", "copies")  # fmt: skip
+# What is only about the bill.
+_MAY_CHANGE = ("billing", "charge", "cores_per_node", "runs")
 
 
 def _choose_folder(

@@ -176,7 +176,7 @@ def point(ranks, samples, base=None, mode="strong", **changes):
 
 def cost(core_hours):
     """Return the cost of a run on shared nodes of unknown size."""
-    return Cost(math.nan, math.nan, core_hours, 0.0, math.nan)
+    return Cost(math.nan, math.nan, core_hours, 0.0, math.nan, math.nan)
 
 
 def failed_point(ranks, *failed, **changes):

@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from rankwise.analysis.cost import Billing, Cost
-from rankwise.report import costs
+from rankwise.analysis.cost import Billing
+from rankwise.report import costs, numbers
 from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.billing import Charge
 from rankwise.sweep.launchers import UsageError
 from tests.analysis.examples import analysed, by_ranks, run, runs
 
 SLURM = {"whole_nodes": "", "billing": "4", "cores_per_node": 128, "gpus_per_node": 4}
+NAMES = ("nodes", "node_hours", "core_hours", "gpu_hours", "charge")
 EXCLUSIVE = {**SLURM, "whole_nodes": "OverSubscribe=NO"}
 
 
@@ -25,64 +26,64 @@ def billing(facts=None, charge=None, **plan):
     ("billed", "one", "wanted"),
     [
         # One rank of a node with 128 cores and 4 GPUs, for half an hour.
-        (billing(EXCLUSIVE), run(cores=128), Cost(1, 0.5, 64.0, 2.0, math.nan)),
-        (billing(SLURM), run(cores=128), Cost(1 / 128, 0.5 / 128, 0.5, 0.0, math.nan)),
+        (billing(EXCLUSIVE), run(cores=128), (1, 0.5, 64.0, 2.0, math.nan)),
+        (billing(SLURM), run(cores=128), (1 / 128, 0.5 / 128, 0.5, 0.0, math.nan)),
         # One GPU of four is a quarter of the node, though one core is less.
-        (billing(SLURM), run(cores=128, gpus=1), Cost(0.25, 0.125, 0.5, 0.5, math.nan)),
+        (billing(SLURM), run(cores=128, gpus=1), (0.25, 0.125, 0.5, 0.5, math.nan)),
         # Three nodes of different kinds: all cores that they have.
-        (billing(EXCLUSIVE), run(ranks=300, nodes=3, cores=448), Cost(3, 1.5, 224, 6, math.nan)),
-        (billing(), run(ranks=8, threads=2), Cost(math.nan, math.nan, 8.0, 0.0, math.nan)),
+        (billing(EXCLUSIVE), run(ranks=300, nodes=3, cores=448), (3, 1.5, 224, 6, math.nan)),
+        (billing(), run(ranks=8, threads=2), (math.nan, math.nan, 8.0, 0.0, math.nan)),
         # Nodes of different kinds: Slurm says on how many these ranks were.
         (
             billing({**EXCLUSIVE, "cores_per_node": 64}),
             run(ranks=128, cores=128),
-            Cost(1, 0.5, 64.0, 2.0, math.nan),
+            (1, 0.5, 64.0, 2.0, math.nan),
         ),
         (
             billing(charge="0.02 EUR per core-hour"),
             run(ranks=8),
-            Cost(math.nan, math.nan, 4.0, 0.0, 0.08),
+            (math.nan, math.nan, 4.0, 0.0, 0.08),
         ),
         (
             billing(EXCLUSIVE, "0.02 EUR per core-hour"),
             run(cores=128),
-            Cost(1, 0.5, 64.0, 2.0, 1.28),
+            (1, 0.5, 64.0, 2.0, 1.28),
         ),
-        (billing(EXCLUSIVE, "3 per GPU-hour"), run(cores=128), Cost(1, 0.5, 64.0, 2.0, 6.0)),
+        (billing(EXCLUSIVE, "3 per GPU-hour"), run(cores=128), (1, 0.5, 64.0, 2.0, 6.0)),
         (
             billing(SLURM, "128 CU per node-hour"),
             run(cores=128),
-            Cost(1 / 128, 0.5 / 128, 0.5, 0.0, 0.5),
+            (1 / 128, 0.5 / 128, 0.5, 0.0, 0.5),
         ),
         # Outside Slurm a rate by the node says that nodes are billed, of the size that is given.
         (
             billing(charge="600 CU per node-hour", cores_per_node=48),
             run(ranks=8, cores=8),
-            Cost(1, 0.5, 24.0, 0.0, 300.0),
+            (1, 0.5, 24.0, 0.0, 300.0),
         ),
         # Nobody said on how many nodes the ranks were: on as many as they fill.
         (
             billing(charge="600 CU per node-hour", cores_per_node=48),
             run(ranks=97, cores=97),
-            Cost(3, 1.5, 72.0, 0.0, 900.0),
+            (3, 1.5, 72.0, 0.0, 900.0),
         ),
         # More ranks than cores took turns on one node.
         (
             billing(charge="600 CU per node-hour", cores_per_node=48),
             run(ranks=97, cores=48),
-            Cost(1, 0.5, 24.0, 0.0, 300.0),
+            (1, 0.5, 24.0, 0.0, 300.0),
         ),
         (
             billing(charge="0.02 EUR per core-hour", cores_per_node=48),
             run(ranks=8, cores=8),
-            Cost(1 / 6, 1 / 12, 4.0, 0.0, 0.08),
+            (1 / 6, 1 / 12, 4.0, 0.0, 0.08),
         ),
     ],
 )
 def test_cost_of_half_an_hour(billed, one, wanted):
     found = billed.cost(one, 1800.0)
-    for name in ("nodes", "node_hours", "core_hours", "gpu_hours", "charge"):
-        assert getattr(found, name) == pytest.approx(getattr(wanted, name), nan_ok=True), name
+    for name, value in zip(NAMES, wanted, strict=True):
+        assert getattr(found, name) == pytest.approx(value, nan_ok=True), name
 
 
 def test_options_win_over_the_plan():
@@ -140,8 +141,8 @@ def test_efficiency_as_billed_is_relative_to_the_cheapest_count():
 @pytest.mark.parametrize(
     ("target", "whole", "by_core", "rest"),
     [
-        (0.7, 16, 2, "No measured count on more nodes has at least 70 %."),
-        (0.95, 4, 1, "No measured count on more nodes has at least 95 %."),
+        (0.7, 16, 2, "No measured count on more nodes has at least 70 % as billed."),
+        (0.95, 4, 1, "No measured count on more nodes has at least 95 % as billed."),
         (0.4, 32, 4, "Counts on more nodes were not measured."),
         (0.2, 32, 16, "Counts on more nodes were not measured."),
     ],
@@ -154,7 +155,7 @@ def test_recommendation_is_of_what_is_billed(target, whole, by_core, rest):
     assert sweep(efficiency=target).series[0].recommended == by_core
     text = recommendation(found, found.series[0])
     assert "it has an efficiency as billed of" in text and "node-hours" in text
-    alike = "4 ranks, the fastest of the counts on 1 node, which are billed alike: it has"
+    alike = "4 ranks, the fastest of the 4 counts on 1 node billed alike: it has"
     assert (alike in text) == (whole == 4)
     assert rest in text
 
@@ -181,14 +182,17 @@ def test_request_is_runs_times_cost_of_the_recommended_count():
     assert cost.node_hours == pytest.approx(2 * 5.5 / 3600, rel=0.01)
     rows = costs.request(found, found.series[0])
     assert [row[:2] for row in rows] == [("node-hours", 100), ("core-hours", 100), ("CU", 100)]
-    for (_, _, one, everything), value in zip(
+    for (_, _, one, together), value in zip(
         rows, (cost.node_hours, cost.core_hours, cost.charge), strict=True
     ):
-        assert (one, everything) == (value, 100 * value)
+        # As it is written, so that a reader who multiplies finds the same.
+        assert (numbers.figure(one), together) == (numbers.figure(value), pytest.approx(100 * one))
+        assert one == pytest.approx(value, rel=0.005)
     assert cost.charge == pytest.approx(600 * cost.node_hours)
-    assert request(found, found.series[0])[0].startswith(
-        "100 runs x 0.00305\u00a0node-hours = 0.305\u00a0"
-    )
+    assert request(found, found.series[0])[:2] == [
+        ["runs", "cost of a run", "request"],
+        ["100", "0.00305\u00a0node-hours", "0.305\u00a0node-hours"],
+    ]
     assert request(sweep(), sweep().series[0]) == []
 
 
@@ -207,5 +211,5 @@ def test_more_nodes_that_are_slower_are_not_recommended():
     billed = billing({**EXCLUSIVE, "cores_per_node": 8})
     found = analysed(some, billing=billed, efficiency=0.4)
     assert found.series[0].recommended == 8
-    words = "Counts on more nodes have at least 40 % too, and are slower."
+    words = "Counts on more nodes have at least 40 % as billed too, and are slower."
     assert words in recommendation(found, found.series[0])

@@ -130,7 +130,7 @@ def columns_of(series):
 
 
 def test_csv_has_all_costs():
-    cost = Cost(0.5, 0.25, 2.0, 0.5, 150.0)
+    cost = Cost(0.5, 0.25, 2.0, 0.5, 150.0, 600.0)
     series = strong((1,), points=(replace(point(1, [1.0]), gpus=2, cost=cost),))
     (row,) = csv.DictReader(io.StringIO(tables.comma_separated(analysis(series))))
     told = [row[name] for name in ("node_hours", "core_hours", "gpu_hours", "charge")]
@@ -416,7 +416,7 @@ def test_page_tells_everything_that_went_wrong():
 
 DEGENERATE = {
     "nothing": ((), "Nothing has been measured yet."),
-    "one point": ((strong((4,)),), "With one measured point there is no speedup"),
+    "one point": ((strong((4,)),), "With one measured count there is no speedup"),
     "no success": (
         (strong((1,), points=(failed_point(1, FAILED),), baseline=None, fits=(),
                 recommended=None, bottleneck=None),),
@@ -508,7 +508,7 @@ def test_report_of_supplied_times_says_what_is_known_and_no_more(tmp_path, capsy
     assert "A run costs ranks x threads x seconds / 3600 core-hours." in page
     if table == "both":
         assert "Each time is the median over 7 launches, that is rows of this table" in page
-        assert "A run takes 3.550 s and costs 0.000986 node-hours or 0.00394 core-hours." in page
+        assert "A run takes 3.550 s and costs 0.00394 core-hours." in page
         assert "Warnings" not in page
     else:
         assert "Each time is that of 1 launch, that is rows of this table" in page
@@ -561,7 +561,7 @@ def test_report_of_a_sweep_without_any_run(tmp_path, capsys):
 def test_report_where_every_run_failed(tmp_path, capsys):
     write_sweep(tmp_path, plan([1], launches=1), [run(outcome="killed", reason="signal 9")])
     assert make_report(tmp_path) == 0
-    assert "1 rank, launch 1: killed (signal 9), after 2.00 s" in capsys.readouterr().out
+    assert "1 rank, launch 1: killed (signal 9), after 2.000 s" in capsys.readouterr().out
 
 
 def test_options_reach_the_analysis(tmp_path, capsys):
