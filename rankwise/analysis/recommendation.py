@@ -21,11 +21,11 @@ def billed(points: Sequence[Point], medians: Medians, through: list[int]) -> lis
     same, 94, 93 and 91 %, since the cheapest is then so by luck.
     """
     each = np.array([point.cost.hour for point in points])
+    sure = [i for i in through or range(len(points)) if not doubtful(points[i])]
+    if not sure or not (each > 0).all():
+        return list(points)
     # Work per hour that is billed, relative to any of the points.
     value, resampled = (x * medians.ranks / each for x in (medians.rate, medians.resampled_rate))
-    sure = [i for i in through or range(len(points)) if not doubtful(points[i])]
-    if not sure:
-        return list(points)
     cheapest = max(sure, key=lambda i: value[i])
     return [
         replace(

@@ -159,5 +159,6 @@ def refuse_unknown(
         if "SLURM_JOB_ID" in os.environ:
             cure = "scontrol does not tell how many cores a node has, so charge by the core-hour"
         raise UsageError(f"--charge by the node-hour: {cure}")
-    if charge.per == GPU and not (gpus or facts.get("gpus_per_node")):
+    whole = facts.get("whole_nodes") and facts.get("gpus_per_node")
+    if charge.per == GPU and not (gpus or whole):
         raise UsageError("--charge by the GPU-hour, and no GPU is used")

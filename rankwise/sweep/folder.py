@@ -364,10 +364,10 @@ def _same_command(first: Sweep, other: Sweep) -> None:
         )
     billed = ("notes", "charge", "runs", "cores_per_node", "billing")
     for name in ("files", "measure", "weak", "threads", "gpus_per_rank", *billed):
-        one, two = (sweep.plan.get(name) for sweep in (first, other))
+        values = [sweep.plan.get(name) for sweep in (first, other)]
         if name in billed:
-            one, two = _comparable(one), _comparable(two)
-        if one != two:
+            values = [_comparable(value) for value in values]
+        if values[0] != values[1]:
             raise FolderError(
                 f"{first.folder} and {other.folder} differ in {name}: report them one at a time"
             )

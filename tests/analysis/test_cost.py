@@ -213,3 +213,98 @@ def test_more_nodes_that_are_slower_are_not_recommended():
     assert found.series[0].recommended == 8
     words = "Counts on more nodes have at least 40 % as billed too, and are slower."
     assert words in recommendation(found, found.series[0])
+
+
+def on_nodes(seconds, counts, cores=8, **options):
+    """Return the analysis of runs on whole nodes of so many cores."""
+    some = [
+        replace(one, nodes=-(-one.ranks // cores), cores=cores * -(-one.ranks // cores))
+        for one in runs(seconds.get, counts=counts, noise=0, launches=options.pop("launches", 6))
+    ]
+    return some, billing({**EXCLUSIVE, "cores_per_node": cores})
+
+
+def said(some, billed, **options):
+    """Return the recommendation of some runs."""
+    found = analysed(some, billing=billed, **options)
+    return found.series[0].recommended, recommendation(found, found.series[0])
+
+
+def test_why_counts_on_more_nodes_were_left_out():
+    some, billed = on_nodes({4: 10.0, 8: 6.0, 16: 3.5}, (4, 8, 16))
+    bad = [replace(one, outcome="failed", seconds=None) for one in some if one.ranks == 16]
+    good = [one for one in some if one.ranks < 16]
+    assert said([*good, *bad], billed)[1].count("Counts on more nodes failed.") == 1
+    taking_turns = [replace(one, cores=8) for one in some if one.ranks == 16]
+    text = said([*good, *taking_turns], billed)[1]
+    assert "Counts on more nodes had more ranks x threads than cores." in text
+    assert "Counts on more nodes were not measured." in said(good, billed)[1]
+    single = [replace(one, seconds=one.seconds / 9**(one.ranks == 16)) for one in some
+              if one.launch == 1]  # fmt: skip
+    text = said(single, billed)[1]
+    assert "Counts on more nodes were too fast to be considered." in text
+    assert "were not measured" not in text
+
+
+def test_why_larger_counts_were_left_out():
+    some = runs(lambda p: 10 / p, counts=(1, 2, 4), noise=0)
+    bad = [replace(o, outcome="failed", seconds=None) if o.ranks == 4 else o for o in some]
+    assert "Larger counts failed." in said(bad, Billing())[1]
+    single = [replace(o, seconds=o.seconds / 9 ** (o.ranks == 4)) for o in some if o.launch == 1]
+    text = said(single, Billing())[1]
+    assert "the largest considered count with an efficiency of at least 70 %" in text
+    assert "Larger counts were too fast to be considered." in text
+
+
+def test_fastest_is_said_of_those_that_were_considered():
+    """Sixteen ranks that take turns on one node are faster than eight, and do not count."""
+    some, billed = on_nodes({4: 10.0, 8: 7.0, 16: 5.0}, (4, 8, 16))
+    crowded = [replace(one, nodes=1, cores=8) for one in some]
+    chosen, text = said(crowded, billed)
+    assert chosen == 8 and "8 ranks, the fastest of the 2 counts on 1 node billed alike" in text
+    chosen, text = said(crowded, billed, oversubscribed=True)
+    assert chosen == 16 and "the fastest of the 3 counts on 1 node billed alike" in text
+
+
+def test_weak_scaling_does_most_on_a_node():
+    some = runs(lambda p: 3.0 + 0.05 * p, counts=(1, 2, 4, 8), noise=0, mode="weak")
+    billed = billing({**EXCLUSIVE, "cores_per_node": 8})
+    chosen, text = said([replace(one, cores=8) for one in some], billed)
+    assert chosen == 8 and "which does most of the 4 counts on 1 node billed alike" in text
+    assert "fastest" not in text
+
+
+def test_a_rate_by_the_core_decides_between_nodes_of_different_kinds():
+    """Nodes of 64 and of 128 cores: the second costs twice as much by the core-hour."""
+    some = [
+        replace(one, nodes=one.ranks // 8, cores=64 if one.ranks == 8 else 192)
+        for one in runs({8: 10.0, 16: 5.0}.get, counts=(8, 16), noise=0)
+    ]
+    facts = {**EXCLUSIVE, "cores_per_node": 64}
+    assert said(some, billing(facts))[0] == 16
+    found = analysed(some, billing=billing(facts, "1 EUR per core-hour"))
+    points = by_ranks(found.series[0])
+    assert points[16].billed_efficiency.value == pytest.approx(640 / 960)
+    assert found.series[0].recommended == 8
+
+
+def test_interval_of_the_efficiency_as_billed_holds_the_scatter_of_both_counts():
+    """That of the cheapest count as well, although it is 100 % of itself."""
+    steady = {1: [16.0] * 6, 2: [20.0, 20.4, 19.6, 21.0, 19.0, 20.2]}
+    some = [run(ranks=p, launch=k + 1, seconds=x, nodes=p) for p in (1, 2)
+            for k, x in enumerate(steady[p])]  # fmt: skip
+    first = by_ranks(analysed(some, billing=billing(EXCLUSIVE)).series[0])[2].billed_efficiency
+    assert first.low < 16 / 40.6 and first.high > 16 / 39.8
+    turned = {1: [x * 0.8 for x in steady[2]], 2: [20.2] * 6}
+    some = [replace(one, seconds=turned[one.ranks][one.launch - 1]) for one in some]
+    second = by_ranks(analysed(some, billing=billing(EXCLUSIVE)).series[0])[2].billed_efficiency
+    assert second.low < second.value * 0.99 and second.high > second.value * 1.01
+    few = [one for one in some if one.ranks == 2 or one.launch < 3]
+    third = by_ranks(analysed(few, billing=billing(EXCLUSIVE)).series[0])[2].billed_efficiency
+    assert math.isnan(third.low) and math.isnan(third.high)
+
+
+def test_cheapest_is_no_count_that_takes_turns():
+    some, billed = on_nodes({4: 10.0, 8: 7.0, 16: 5.0}, (4, 8, 16))
+    crowded = [replace(one, nodes=1, cores=8) for one in some]
+    assert by_ranks(analysed(crowded, billing=billed).series[0])[8].billed_efficiency.value == 1

@@ -17,15 +17,17 @@ import pytest
 
 from rankwise.__main__ import main
 from rankwise.analysis.analysis import analyse
-from rankwise.analysis.cost import Cost
+from rankwise.analysis.cost import Billing, Cost
 from rankwise.analysis.statistics import Estimate
 from rankwise.report import figures, method, numbers, sentences, tables
 from rankwise.report import page as report
 from rankwise.report.recommendation import recommendation
 from rankwise.sweep import sweep
 from rankwise.sweep.folder import Sweep, load
+from rankwise.sweep.launchers import UsageError
 from tests.analysis.examples import (
     LIMIT,
+    analysed,
     analysis,
     failed_point,
     limited,
@@ -630,3 +632,60 @@ def test_command_to_repeat_leaves_out_what_the_sweep_finds_itself():
     text = report.sweep_command(Sweep(Path(), plan([1], ("weak",), seed=None), [], []))
     assert "--launcher" not in text and "--weak" not in text and "--gpus" not in text
     assert "--seed" not in text and "--mode weak" in text
+
+
+@pytest.mark.parametrize("unit", ["CU", "service units ab"])
+@pytest.mark.parametrize("per", ["node-hour", "core-hour", "GPU-hour"])
+@pytest.mark.parametrize("facts", [{"whole_nodes": "OverSubscribe=NO"}, {"whole_nodes": ""}])
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_terminal_keeps_the_charge_and_its_width(unit, per, facts, gpus):
+    some = [
+        run(ranks=p, launch=k, seconds=292.9 * 4 / p * (1 + k / 1000), nodes=p // 4, cores=p,
+            gpus=gpus * p, outcome="failed" if (p, k) == (64, 7) else "ok")
+        for p in (4, 8, 16, 32, 64) for k in range(1, 8)
+    ]  # fmt: skip
+    facts = {**facts, "cores_per_node": 4, "gpus_per_node": 4}
+    planned = {"billing": facts, "charge": f"0.02 {unit} per {per}", "runs": 100}
+    if per == "GPU-hour" and not gpus and not facts["whole_nodes"]:
+        with pytest.raises(UsageError, match="no GPU is used"):
+            Billing.of(planned)
+        return
+    billing = Billing.of({**planned, "gpus_per_rank": gpus})
+    text = tables.terminal(analysed(some, billing=billing))
+    assert max(map(len, text.splitlines())) <= 100
+    assert f"0.02 {unit} per {per}" in method.method(analysed(some, billing=billing))
+    table = text.split("----")[0]
+    assert unit in table and "speedup" in table
+
+
+def test_unit_of_a_charge_is_no_markup():
+    billing = Billing.of({"charge": "600 a|<b>x</b> per core-hour", "runs": 2})
+    found = analysed(
+        [run(ranks=p, launch=k, seconds=9 / p) for p in (1, 2) for k in range(6)], billing=billing
+    )
+    text = tables.markdown(found, {})
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert (
+        len(
+            {
+                len(re.findall(r"(?<!\\)\|", row))
+                for row in rows
+                if "seconds" in row or "ranks" in row
+            }
+        )
+        == 1
+    )
+    assert "<b>x</b>" not in text and "<b>x</b>" not in html(found)
+
+
+def test_numbers_stay_with_their_units_and_commands_as_they_are():
+    assert numbers.bound("takes 5 s on 2 ranks, 87 % of 3 GiB") == (
+        "takes 5\u00a0s on 2\u00a0ranks, 87\u00a0% of 3\u00a0GiB"
+    )
+    assert numbers.bound("5 steps, 2 rank-files, 3 seconds") == "5 steps, 2 rank-files, 3 seconds"
+    planned = plan([1, 2], command=["./solve", "4", "run", "-t", "5", "s"])
+    some = [run(ranks=p, launch=k, seconds=9 / p) for p in (1, 2) for k in range(6)]
+    found = analysed(some, planned=planned)
+    page = html(found)
+    assert "The command was: ./solve 4 run -t 5 s." in page
+    assert "We recommend 2\u00a0ranks" in page
