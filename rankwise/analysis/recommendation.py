@@ -15,10 +15,10 @@ from rankwise.analysis.statistics import Estimate
 def billed(points: Sequence[Point], medians: Medians, through: list[int]) -> list[Point]:
     """Return the points with the efficiency of what is billed.
 
-    It is relative to the count that is the cheapest by these launches. Measured with six, ten and
-    twenty launches, log-normal noise of 5 % and 1500 sweeps each: where one count is clearly the
-    cheapest, 94 to 95 % of the intervals hold the true value; where three, five or eight cost the
-    same, 94, 93 and 91 %, since the cheapest is then so by luck.
+    It is relative to the count that is the cheapest by these launches. Measured with six and ten
+    launches, log-normal noise of 5 % and 1500 sweeps each: where one count is clearly the cheapest,
+    96 to 97 % of the intervals hold the true value; where three, five or eight counts cost the
+    same, 94 to 95, 94 and 91 to 92 %, since the cheapest is then so by luck.
     """
     each = np.array([point.cost.hour for point in points])
     sure = [i for i in through or range(len(points)) if not doubtful(points[i])]
