@@ -17,7 +17,7 @@ from rankwise.ranks.words import counted
 from rankwise.report import doubts, figures, method, sentences, tables, usage
 from rankwise.report.numbers import NOTHING, bound, chosen, figure, interval, number, percent
 from rankwise.report.recommendation import recommendation, request
-from rankwise.sweep.folder import SUPPLIED, Run, Sweep, write_text
+from rankwise.sweep.folder import PROCESS, SUPPLIED, Run, Sweep, write_text
 
 # Of a folder with thousands of files; `sweep.json` has all of them.
 _MOST_DIGESTS = 12
@@ -126,7 +126,7 @@ def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[
         "recommended": series.recommended,
         "recommendation": recommendation(analysis, series),
         "request": request(analysis, series),
-        "billed": analysis.billing.whole_nodes,
+        "billed": analysis.billing.whole_nodes and not {PROCESS, SUPPLIED} & {*series.sources},
         "bottleneck": sentences.bottleneck(series),
         "fits": [
             (
