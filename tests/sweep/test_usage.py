@@ -198,12 +198,12 @@ wait()
 """
 
 
-def test_a_script_that_tells_no_ranks_counts_as_one(used, tmp_path):
+def test_processes_that_no_rank_was_told_count_together(used, tmp_path):
     words = ["sh", "-c", '"$@"; true', "sh", *python(tmp_path, THREADS)]
     found = used(words, 4, SCRIPT, ready=1)
-    assert found["ranks"] == 1
-    assert 120 * MIB < found["largest_rank_bytes"] < 120 * MIB + 2 * PYTHON
-    assert found["all_ranks_bytes"] == found["largest_rank_bytes"]
+    assert found["ranks"] == 0 and "largest_rank_bytes" not in found
+    assert 120 * MIB < found["all_ranks_bytes"] < 120 * MIB + 2 * PYTHON
+    assert found["looks"] > 1 and found["read_bytes"] > 0
 
 
 @pytest.mark.parametrize(
@@ -288,6 +288,8 @@ def test_every_run_of_a_sweep_is_looked_at(rankwise, tmp_path):
     assert rankwise("sweep", "--folder", "s", *words).returncode == 0
     first, second = (run.facts["usage"] for run in load(tmp_path / "s").runs)
     assert first["ranks"] == second["ranks"] == 2
+    # Looked at when it had begun, and not at the end.
+    assert 0 < first["unseen_seconds"] < 0.8 and 0 < second["unseen_seconds"] < 0.8
     assert min(first["looks"], second["looks"]) >= 1 and "sstat" not in first
 
 
