@@ -64,13 +64,16 @@ def _recorded(series: Series, runs: Sequence[Run]) -> list[bool]:
     return ["peak_memory_rank" in run.facts for run in _launches(series, runs)]
 
 
+def _any(name: str, series: Series, runs: Sequence[Run]) -> bool:
+    """Whether what was seen of any launch has that."""
+    return any((run.facts.get("usage") or {}).get(name) for run in _launches(series, runs))
+
+
 def notes(series: Series, runs: Sequence[Run]) -> list[str]:
     """Say what the figures of the table leave out, and of which points it has a part."""
     points = _points(series)
     found = []
-    if points and any(
-        (run.facts.get("usage") or {}).get("looks") for run in _launches(series, runs)
-    ):
+    if points and _any("looks", series, runs):
         recorded = _recorded(series, runs)
         which = "what was read and written" if all(recorded) else "each figure"
         found.append(f"What ranks do after the last look is not seen: {which} is at least so much.")
@@ -90,24 +93,26 @@ def notes(series: Series, runs: Sequence[Run]) -> list[str]:
 
 def explanation(series: Series, runs: Sequence[Run]) -> str:
     """Say what the table is of."""
-    points = _points(series)
-    if not points:
+    if not (shown := _shown(_points(series))):
         return ""
-    text = [_memory(series, runs)]
-    if any(_of(point, name) >= 0 for point in points for name in list(_TITLES)[2:]):
+    text = [_memory(series, runs, shown)] if {"largest_rank", "node"} & set(shown) else []
+    if {"read", "written"} & set(shown):
         text.append(
             "Read and written are the bytes of system calls, of all ranks, median over launches: "
             "they include the system's cache, pipes and sockets, and not files that are mapped "
-            "into memory. From and to storage is what the kernel counted, which may leave out a "
+            "into memory."
+        )
+    if {"storage_read", "storage_written"} & set(shown):
+        text.append(
+            "From and to storage is what the kernel counted, likewise, which may leave out a "
             "network or parallel file system."
         )
-    usages = [run.facts.get("usage") or {} for run in _launches(series, runs)]
-    if any(usage.get("sstat") for usage in usages):
+    if _any("sstat", series, runs):
         text.append(
-            "Of ranks on other nodes Slurm told: it looks at them now and then, by default every "
-            "30 seconds."
+            "Where ranks were on other nodes, Slurm told of all of them: it looks now and then, by "
+            "default every 30 seconds."
         )
-    if any(usage.get("looks") for usage in usages):
+    if _any("looks", series, runs):
         text.append(
             "Ranks on this node were looked at several times in the first second, then once a "
             "second, and every ten seconds after the first minute."
@@ -115,15 +120,18 @@ def explanation(series: Series, runs: Sequence[Run]) -> str:
     return " ".join([*text, *notes(series, runs)])
 
 
-def _memory(series: Series, runs: Sequence[Run]) -> str:
+def _memory(series: Series, runs: Sequence[Run], shown: Sequence[str]) -> str:
     recorded = _recorded(series, runs)
-    source = "until the last look"
+    source = "until the last look" if _any("looks", series, runs) else "whenever Slurm looked"
     if any(recorded):
         where = "" if all(recorded) else ", where it has one,"
         source = f"as its record{where} says or as was seen, whichever is more"
-    of = "of the node that held most" if any(recorded) else "on the node where the sweep ran"
+    node = ""
+    if "node" in shown:
+        of = "of the node that held most" if any(recorded) else "on the node where the sweep ran"
+        node = f"; beside it, that of all ranks {of}"
     return (
         f"Memory is what the processes of a rank held at most, {source}, in the launch where it "
-        f"was the most; beside it, that of all ranks {of}. Pages that processes share, of "
-        "libraries or of workers that were forked, count in each of them."
+        f"was the most{node}. Pages that processes share, of libraries or of workers that were "
+        "forked, count in each of them."
     )

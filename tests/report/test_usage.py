@@ -79,8 +79,13 @@ def test_table_has_what_is_known():
         ),
         (
             {"usage": LOOKED | {"sstat": {"read_bytes": 1}}},
-            ["Of ranks on other nodes Slurm told", "by default every 30 seconds"],
+            ["Slurm told of all of them", "by default every 30 seconds"],
             ["record"],
+        ),
+        (
+            {"usage": {"ranks": 0, "looks": 0, "sstat": {"read_bytes": 1}}},
+            ["held at most, whenever Slurm looked", "Slurm told of all of them"],
+            ["until the last look", "at least", "were looked at"],
         ),
         ({"peak_memory_rank": 5}, ["as its record says"], ["at least", "looked at"]),
     ],
@@ -89,6 +94,13 @@ def test_what_is_said_is_so(facts, has, has_not):
     words = usage.explanation(with_usage(replace(ALL, unseen=math.nan)), launches(**facts))
     assert all(part in words for part in (*has, "median over launches", "forked"))
     assert not any(part in words for part in has_not)
+
+
+def test_only_what_the_table_has_is_explained():
+    slurm = Usage(largest_rank=5.0, seen=1)
+    words = usage.explanation(with_usage(slurm), launches(usage={"ranks": 0, "looks": 0}))
+    assert words.startswith("Memory is what the processes of a rank held at most")
+    assert not any(part in words for part in ("beside it", "Read and", "From and to storage"))
 
 
 def test_processes_that_no_rank_was_told():
