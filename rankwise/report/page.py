@@ -136,7 +136,7 @@ def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[
             )
             for fit in series.fits
         ],
-        "usage": usage.table(series),
+        "usage": usage.table(series, analysis.runs),
         "usage_words": usage.explanation(series, analysis.runs),
         "parameters": [row for fit in series.fits for row in _parameters(fit)],
         "figures": [

@@ -167,8 +167,9 @@ def terminal(analysis: Analysis) -> str:
         parts += ["", *(wrapped(text, "  ") for text in (*notes, *said) if text)]
         if rows := request(analysis, series):
             parts += ["", *aligned(rows, 1)]
-        if rows := usage.table(series):
-            parts += ["", "Memory and input/output", "", *aligned(rows, 1)]
+        if rows := usage.table(series, analysis.runs):
+            parts += ["", "Memory and input/output", "", *aligned(rows, 1), ""]
+            parts += [wrapped(text, "  ") for text in usage.notes(series, analysis.runs)]
     if limit := sentences.limit(analysis):
         parts += ["", wrapped(line(limit))]
     for title, lines in _sections(analysis).items():
@@ -302,7 +303,7 @@ def _pipe_table(analysis: Analysis, series: Series) -> str:
 
 
 def _usage_table(analysis: Analysis, series: Series) -> list[str]:
-    if not (rows := usage.table(series)):
+    if not (rows := usage.table(series, analysis.runs)):
         return []
     title = "### Memory and input/output"
     return [title, _plain(rows), _escaped(usage.explanation(series, analysis.runs))]
@@ -368,7 +369,7 @@ def _row(mode: str, point: Point, phases: Sequence[str]) -> dict[str, str]:
     cost = asdict(point.cost)
     row |= {"billed_nodes": cost.pop("nodes"), **cost}
     used = asdict(point.usage)
-    row["ranks_seen"] = used.pop("seen")
+    row |= {"ranks_seen": used.pop("seen"), "share_unseen": used.pop("unseen")}
     row |= {f"{name}_bytes": value for name, value in used.items()}
     row["oversubscribed"] = point.oversubscribed
     row |= {name: getattr(point, name) for name in ("kernel_gbs", "limit_share", "bound")}

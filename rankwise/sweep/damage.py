@@ -1,5 +1,6 @@
 """What is wrong with the values in the files of a sweep, before anybody computes with them."""
 
+import math
 from typing import Any
 
 _NUMBER = (int, float)
@@ -125,8 +126,10 @@ def _usage(values: Any) -> bool:
     """Whether these are figures of ranks that were looked at, and perhaps those of Slurm."""
     if not isinstance(values, dict) or not {"ranks", "looks"} <= values.keys():
         return False
-    here = {name: value for name, value in values.items() if name != "sstat"}
-    return _sizes(here) and _sizes(values.get("sstat", {}))
+    unseen = values.get("unseen_seconds", 0)
+    seconds = type(unseen) in _NUMBER and 0 <= unseen < math.inf
+    here = {name: values[name] for name in values.keys() - {"sstat", "unseen_seconds"}}
+    return seconds and _sizes(here) and _sizes(values.get("sstat", {}))
 
 
 def _sizes(values: Any) -> bool:

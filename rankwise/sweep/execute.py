@@ -38,6 +38,8 @@ class Ended:
         For how long this machine or this process was suspended meanwhile [s].
     refused : str
         Why it was ended, if that makes the whole sweep useless; else empty.
+    warnings : tuple of str
+        Which looks failed.
     """
 
     outcome: str
@@ -45,6 +47,7 @@ class Ended:
     seconds: float
     stood_still: float = 0.0
     refused: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def execute(
@@ -73,7 +76,8 @@ def execute(
     cwd : Path, optional
         Where it runs; None: here.
     looks : sequence of callable
-        Called again and again while it runs; each ends it by returning why.
+        Called again and again while it runs; each ends it by returning why. One that raises is not
+        called again.
     """
     with output.open("wb") as log:
         # Slurm takes its time to answer, which is not the program's.
@@ -105,9 +109,8 @@ def execute(
     stood_still = max(watch.stood_still, _asleep() - asleep)
     if _suspended_by_slurm() != suspensions:
         stood_still = max(stood_still, _LATE_SECONDS)
-    if watch.outcome:
-        return Ended(watch.outcome, watch.reason, seconds, stood_still, watch.refused)
-    return Ended(*_judged(status), seconds, stood_still)
+    how = (watch.outcome, watch.reason) if watch.outcome else _judged(status)
+    return Ended(*how, seconds, stood_still, watch.refused, tuple(watch.warnings))
 
 
 def _asleep() -> float:
@@ -147,33 +150,53 @@ class Watch(threading.Thread):
         looks: Sequence[Look] = (),
     ) -> None:
         super().__init__(daemon=True)
-        self.process, self.log, self.timeout, self.looks = process, log, timeout, looks
+        self.process, self.log, self.timeout, self.looks = process, log, timeout, [*looks]
         self.outcome, self.reason, self.refused = "", "", ""
         self.stood_still = 0.0
+        self.warnings: list[str] = []
         self._over = threading.Event()
         self.start()
 
     def run(self) -> None:
         """Look twice a second, and more often at first: a program may be over soon."""
-        start = beat = time.monotonic()
-        wait = 0.05 if self.looks else _BEAT_SECONDS
-        while not self._over.wait(max(0.0, min(wait, start + self.timeout - beat))):
-            before, beat = beat, time.monotonic()
-            if beat - before > _LATE_SECONDS:
-                self.stood_still += beat - before
+        start, wait = time.monotonic(), 0.05 if self.looks else _BEAT_SECONDS
+        while not self._over_within(wait, start):
             wait = min(2 * wait, _BEAT_SECONDS)
-            if beat - start - self.stood_still >= self.timeout:
+            if self._left(start) <= 0:
                 self.outcome, self.reason = TIMED_OUT, f"ended after {self.timeout:g} s"
             elif os.fstat(self.log.fileno()).st_size > _MOST_OUTPUT:
                 self.outcome, self.reason = FAILED, f"it printed more than {_MOST_OUTPUT >> 20} MiB"
-            elif refused := next(filter(None, (look() for look in self.looks)), ""):
+            elif refused := self._refusal():
                 self.outcome, self.reason, self.refused = FAILED, refused, refused
             if self.outcome:
                 _signal_and_wait(self.process)
                 return
-        # The last beat may be the one that was late.
-        late = time.monotonic() - beat
-        self.stood_still += late if late > _LATE_SECONDS else 0.0
+
+    def _over_within(self, seconds: float, start: float) -> bool:
+        """Wait; what comes late stood still. What looks take is no sign of that."""
+        before = time.monotonic()
+        over = self._over.wait(max(0.0, min(seconds, self._left(start))))
+        waited = time.monotonic() - before
+        self.stood_still += waited if waited > _LATE_SECONDS else 0.0
+        return over
+
+    def _left(self, start: float) -> float:
+        return start + self.timeout + self.stood_still - time.monotonic()
+
+    def _refusal(self) -> str:
+        """Return why a look ends the run; empty if none does."""
+        for look in [*self.looks]:
+            try:
+                if refused := look():
+                    return refused
+            # Whatever it is, the time limit is still to be kept.
+            except Exception as error:
+                self.looks.remove(look)
+                self.warnings.append(
+                    "A look at a running program failed, and was not repeated in that run "
+                    f"({type(error).__name__}: {error})"
+                )
+        return ""
 
     def stop(self) -> None:
         """End the watch."""

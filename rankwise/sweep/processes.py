@@ -24,10 +24,12 @@ def environment(process: Path) -> dict[str, str]:
 def status(process: Path, file: str = "status") -> dict[str, str]:
     """Return what the kernel says of a process or thread in a file of lines ``name: value``.
 
-    Nothing if it has ended.
+    Nothing if it has ended. Of two lines of a name the first counts.
     """
     try:
-        lines = (process / file).read_text(errors="replace").splitlines()
+        # A process may have any other character in its name, such as those that splitlines takes.
+        lines = (process / file).read_bytes().decode(errors="replace").split("\n")
     except OSError:
         return {}
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    parts = (line.partition(":") for line in reversed(lines))
+    return {name: value.strip() for name, _, value in parts}

@@ -279,10 +279,15 @@ class Runner:
         timeout, file = self.plan["timeout"], folder / "output.txt"
         usage, look = Usage(env, self.launcher, ranks), self._look(ranks, mark)
         looks = (usage,) if look is None else (usage, look)
-        ended = execute(words, env, file, timeout, self.lock, cwd, looks)
+        try:
+            ended = execute(words, env, file, timeout, self.lock, cwd, looks)
+        finally:
+            # It also ends a question that Slurm has not answered.
+            facts: dict[str, Any] = usage.facts()
+        for text in ended.warnings:
+            self._warn(text)
         changed = inputs.changes(before, inputs.snapshot(shared, self.folder))
         self._tell_changes(changed)
-        facts: dict[str, Any] = usage.facts()
         facts |= {"changed": changed[:_MOST_NAMES]} if changed else {}
         printed = read_output(file)
         if line := output.first_line(printed):

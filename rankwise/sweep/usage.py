@@ -1,7 +1,8 @@
 """What the ranks of a running program use: memory, and what they read and write.
 
-The memory of a rank is what its processes had in memory at most (``VmHWM``), since their program
-began. Pages that ranks share, of libraries or of MPI's windows, count in each.
+The memory of a rank is what its processes had in memory at most (``VmHWM``), from where their
+program began to the last look. Pages that processes share, of libraries, of MPI's windows or of
+workers that were forked, count in each.
 
 What a rank reads and writes is ``/proc/PID/io`` of its processes and of the children that they have
 waited for. ``rchar`` and ``wchar`` count the bytes of system calls such as read and write: files,
@@ -52,7 +53,7 @@ class Usage:
     """Looks at what the ranks of a run use, on this node; Slurm is asked about others.
 
     To be made before the run begins. A rank is all processes that were told the same number. If
-    the program starts its ranks by itself, and tells none a number, all its processes are one.
+    the program starts its ranks by itself, and tells none a number, all its processes are together.
 
     Attributes
     ----------
@@ -71,6 +72,7 @@ class Usage:
         default_factory=lambda: dict.fromkeys(_processes())
     )
     _begun: float = field(default_factory=time.monotonic)
+    _seen: float = field(default_factory=time.monotonic)
     _before: set[_Process] = field(default_factory=set)
     _peaks: dict[_Number, dict[str, int]] = field(default_factory=dict)
     _looks: int = 0
@@ -96,19 +98,25 @@ class Usage:
     def facts(self) -> dict[str, Any]:
         """Return the figures under the name ``usage`` when the run is over; nothing if none is.
 
-        ``ranks`` that were seen on this node, and ``looks`` at which they were; the memory of the
-        largest rank, and that of all these ranks; what they read and wrote, as the kernel counts
-        system calls and as it counts storage [bytes]. Of each rank that is the most at any look.
-        Under ``sstat``, if there are ranks elsewhere, what Slurm says of all of them, see `Sstat`.
+        ``ranks`` that were seen on this node, and ``looks`` at which they were; 0 ranks if several
+        were to run and no process was told which it is. ``unseen_seconds``: from the last of these
+        looks until now. The memory of the largest rank, and that of all these ranks; what they read
+        and wrote, as the kernel counts system calls and as it counts storage [bytes]. Of each rank
+        that is the most at any look. Under ``sstat``, if there are ranks elsewhere, what Slurm says
+        of all of them, see `Sstat`.
         """
+        unseen = round(time.monotonic() - self._seen, 3)
         elsewhere = self._slurm.end() if self._slurm is not None else {}
         # A script that starts ranks has no number, and is none.
-        peaks = [peak for number, peak in self._peaks.items() if number] or [*self._peaks.values()]
-        usage: dict[str, Any] = {"ranks": len(peaks), "looks": self._looks}
+        numbered = [peak for number, peak in self._peaks.items() if number]
+        peaks = numbered or [*self._peaks.values()]
+        ranks = len(numbered) or (len(peaks) if self.ranks == 1 else 0)
+        usage: dict[str, Any] = {"ranks": ranks, "looks": self._looks, "unseen_seconds": unseen}
         total = _each(sum, peaks)
         if _MEMORY in total:
-            usage["largest_rank_bytes"] = _each(max, peaks)[_MEMORY]
             usage["all_ranks_bytes"] = total.pop(_MEMORY)
+            if ranks:
+                usage["largest_rank_bytes"] = _each(max, peaks)[_MEMORY]
         usage |= total
         if elsewhere:
             usage["sstat"] = elsewhere
@@ -116,13 +124,15 @@ class Usage:
 
     def _look(self) -> None:
         members: dict[_Number, list[_Process]] = {}
+        now = time.monotonic()
         for process in _processes():
             number = self._number(process)
             if number or (number is not None and not self.launcher.starts_ranks):
                 members.setdefault(number, []).append(process)
         for number, processes in members.items():
             self._peaks[number] = _each(max, [self._peaks.get(number, {}), self._use(processes)])
-        self._looks += bool(members)
+        if members:
+            self._looks, self._seen = self._looks + 1, now
         self._before = {process for processes in members.values() for process in processes}
 
     def _number(self, process: _Process) -> _Number | None:

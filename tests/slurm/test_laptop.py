@@ -96,10 +96,15 @@ if "status" in sys.argv:
 time.sleep(60)
 """,
     "scontrol": """\
-import sys
+import os, signal, sys
 if sys.argv[1] != "show":
     with open("asked", "a") as file:
         print(*sys.argv[1:], file=file)
+    # What Slurm does as soon as the job is to be put back: nobody has the answer yet.
+    os.killpg(os.getpgrp(), signal.SIGTERM)
+else:
+    for limit in (600, 60):
+        print("JobId=7", f"   StartTime=1000 EndTime={1000 + limit}", sep=chr(10))
 """,
 }
 
@@ -126,6 +131,7 @@ def scaling(clone):
             env=fresh(PATH=path, **variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )

@@ -112,7 +112,6 @@ def test_memory_of_ranks_on_another_node_is_what_slurm_says(cluster, clone):
     assert 3e7 <= here["written_bytes"] < 3.1e7
     elsewhere = here["sstat"]
     assert 150 < elsewhere["largest_rank_bytes"] / 2**20 < 180
-    assert 350 < elsewhere["all_ranks_bytes"] / 2**20 < 500
     assert 5e7 <= elsewhere["written_bytes"] < 5.1e7 and elsewhere["read_bytes"] > 0
 
 

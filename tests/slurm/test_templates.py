@@ -224,7 +224,6 @@ def test_usage_error_of_the_job_is_the_exit_code(submit):
         ("job.sh", "1", None, (60, 120)),
         ("job.sh", "2", None, (120, 120)),
         ("job.sh", "1-0", "86400", (86400, 86400)),
-        ("job.sh", "5", "5 m", (300, "5 m")),
         ("array.sh", "1", None, (60, 120)),
         ("scaling.sh", "1", None, (60, 120)),
         ("scaling.sh", "3", "180", (180, 180)),
@@ -245,6 +244,26 @@ def test_a_limit_that_leaves_no_time_is_refused(submit, clone, template, limit, 
         "told to stop (SIGNAL_LEAD): ask for more with sbatch --time\n".format(*seconds)
     )
     assert not (clone / "started").exists() and not (clone / "results").exists()
+
+
+@pytest.mark.parametrize("lead", ["abc", "-5", "5 m", "1.5", "it's\n5"])
+def test_a_lead_that_is_no_number_of_seconds_is_refused(submit, clone, lead):
+    words = ["slurm/job.sh", "touch", "started"]
+    tasks, (output,) = submit(*words, env={"SIGNAL_LEAD": lead})
+    assert (tasks[0]["JobState"], tasks[0]["ExitCode"]) == ("FAILED", "2:0")
+    assert output.startswith("error: SIGNAL_LEAD is ") and output.count("\n") == 1
+    assert output.endswith(", and must be a whole number of seconds\n")
+    assert not (clone / "started").exists()
+
+
+def test_a_job_of_two_parts_has_the_limit_of_the_first(cluster, clone):
+    words = ["--time=1", ":", "--time=5", "slurm/job.sh", "touch", "started"]
+    parts = cluster.wait(cluster.sbatch("--output=out.txt", *words, cwd=clone))
+    # The script runs in the first alone.
+    assert len(parts) == 2 and parts[0]["ExitCode"] == "2:0"
+    output = (clone / "out.txt").read_text()
+    assert output.startswith("error: the time limit of 60 s is not longer than the 120 s before")
+    assert output.count("\n") == 1
 
 
 @pytest.mark.parametrize(

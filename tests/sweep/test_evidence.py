@@ -585,6 +585,54 @@ def test_slurms_answer_takes_no_time_of_the_program(tmp_path, monkeypatch):
     assert asked[0] == 0 and asked[1] == 2
 
 
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), ValueError("x")])
+def test_a_look_that_fails_is_dropped_and_the_time_limit_holds(tmp_path, capfd, error):
+    looks = {"fails": 0, "goes on": 0}
+
+    def fails():
+        looks["fails"] += 1
+        raise error
+
+    def goes_on():
+        looks["goes on"] += 1
+        return ""
+
+    env, file = dict(os.environ), tmp_path / "o"
+    ended = execute.execute(["sleep", "60"], env, file, 1.0, looks=[fails, goes_on])
+    assert (ended.outcome, ended.reason) == ("timed out", "ended after 1 s")
+    assert looks["fails"] == 1 and looks["goes on"] > 1
+    assert len(ended.warnings) == 1 and str(error) in ended.warnings[0]
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_sweep_tells_of_a_look_that_failed(tmp_path):
+    program = (
+        "import sys; from rankwise.sweep import runner; from rankwise.__main__ import main\n"
+        "class Fails(runner.Usage):\n"
+        "    def __call__(self): raise OSError(24, 'Too many open files')\n"
+        "runner.Usage = Fails; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["sweep", "--ranks", "1", "--launches", "2", "--", "sleep", "0.3"]
+    command = [sys.executable, "-c", program, *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = "warning: A look at a running program failed, and was not repeated in that run"
+    assert done.stdout.count(told) == 1 and "Too many open files" in done.stdout
+    assert only(tmp_path).plan["warnings"][-1] in done.stdout
+
+
+def test_a_slow_look_is_no_machine_that_stood_still(tmp_path):
+    late = execute._LATE_SECONDS
+    slow = iter([late + 0.2])
+
+    def look():
+        time.sleep(next(slow, 0))
+        return ""
+
+    ended = execute.execute(["sleep", "1"], dict(os.environ), tmp_path / "o", 60, looks=[look])
+    assert (ended.outcome, ended.stood_still) == ("ok", 0)
+
+
 def test_sleep_of_the_machine_and_suspension_by_slurm(tmp_path, monkeypatch):
     """Neither can be had here: the clocks and Slurm's answer are made up."""
     slept = iter([0.0, 30.0])

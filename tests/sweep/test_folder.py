@@ -171,6 +171,12 @@ def test_phases_that_are_no_seconds_of_ranks(tmp_path, phases):
         ({"usage": SEEN | {"read_bytes": 2.5}}, "'usage' is not what ranks used"),
         ({"usage": SEEN | {"read_bytes": True}}, "'usage' is not what ranks used"),
         ({"usage": SEEN | {"read_bytes": 10**400}}, f"1{'0' * 19}... is too large a number"),
+        ({"usage": SEEN | {"unseen_seconds": -0.1}}, "'usage' is not what ranks used"),
+        ({"usage": SEEN | {"unseen_seconds": math.nan}}, "'usage' is not what ranks used"),
+        ({"usage": SEEN | {"unseen_seconds": math.inf}}, "'usage' is not what ranks used"),
+        ({"usage": SEEN | {"unseen_seconds": "0.1"}}, "'usage' is not what ranks used"),
+        ({"usage": SEEN | {"unseen_seconds": True}}, "'usage' is not what ranks used"),
+        ({"usage": SEEN | {"unseen_seconds": None}}, "'usage' is not what ranks used"),
         ({"usage": SEEN | {"sstat": None}}, "'usage' is not what ranks used"),
         ({"usage": SEEN | {"sstat": {"read_bytes": "5"}}}, "'usage' is not what ranks used"),
     ],
@@ -181,7 +187,11 @@ def test_damaged_facts(tmp_path, facts, words):
 
 
 def test_what_ranks_used_is_read_back(tmp_path):
-    seen = run(facts={"usage": SEEN | {"read_bytes": 0, "sstat": {"read_bytes": 7}}})
+    seen = run(
+        facts={
+            "usage": SEEN | {"read_bytes": 0, "unseen_seconds": 0.25, "sstat": {"read_bytes": 7}}
+        }
+    )
     write_sweep(tmp_path, plan([1], launches=1), [seen])
     assert load(tmp_path).runs == [seen]
 
