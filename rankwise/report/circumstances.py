@@ -130,21 +130,21 @@ def facts(comparison: Comparison) -> list[tuple[str, str, str]]:
 
 def _facts(side: Analysis) -> dict[str, str]:
     plan = side.plan
-    supplied = bool(plan.get("supplied"))
-    # Of a table nothing is known but when it was read.
-    days = [] if supplied else sorted({run.start[:10] for run in side.runs})
+    days = sorted({run.start[:10] for run in side.runs})
     sources = sorted({run.source for run in side.runs if run.outcome == OK})
-    given = plan.get("notes")
+    noted = {f"Note: {name}": str(text) for name, text in (plan.get("notes") or {}).items()}
+    if table := plan.get("supplied"):
+        # The day is that on which it was read.
+        return {"Table of times": table["file"], "SHA-256 of the table": table["sha256"], **noted}
     return {
-        "Command": "" if supplied else sentences.title(side),
+        "Command": sentences.title(side),
         "Commit": str(plan.get("git") or ""),
-        "Machine": "" if supplied else sentences.machine(side),
-        "Table of times": str(plan["supplied"]["file"]) if supplied else "",
+        "Machine": sentences.machine(side),
         "Launcher": _launcher(side),
         "MPI library": _mpi(side),
         "Days": " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "",
         "Seconds are those of": "; ".join(SOURCES.get(name, name) for name in sources),
-        **{f"Note: {name}": str(text) for name, text in (given or {}).items()},
+        **noted,
     }
 
 
