@@ -208,7 +208,7 @@ def no_check(comparison: Comparison) -> str:
     short = " and ".join(
         f"{name} ({folders[name]}) has {n}" for name, n in launches.items() if n < statistics.FEWEST
     )
-    return (
-        f"{_FEW}, so this check cannot fail: in {places([best])} {short} that succeeded; sweep "
-        f"again with --launches {statistics.FEWEST}, or more, into a new folder"
-    )
+    cure = f"sweep again with --launches {statistics.FEWEST}, or more, into a new folder"
+    if any(side.plan.get("supplied") for side in sides(comparison).values()):
+        cure = f"import tables with {statistics.FEWEST} rows, or more, of a rank count"
+    return f"{_FEW}, so this check cannot fail: in {places([best])} {short} that succeeded; {cure}"

@@ -364,6 +364,15 @@ def test_files_of_others_are_not_replaced(compared, tmp_path, name, content):
     assert [path.read_text() for path in tmp_path.glob("there.*")] == [content]
 
 
+def test_page_of_a_report_is_not_replaced_under_any_name(compared, tmp_path):
+    compared(launches(), launches())
+    assert main(["report", str(tmp_path / "a")]) == 0
+    report = (tmp_path / "a" / "report.html").rename(tmp_path / "there.html").read_bytes()
+    done = compared(None, None, "--output", str(tmp_path / "there.html"))
+    assert done.returncode == 2 and "there.html is no comparison" in done.stderr
+    assert (tmp_path / "there.html").read_bytes() == report
+
+
 @pytest.mark.parametrize("name", ["none/there.html", "file/there.html", "folder.html"])
 def test_page_that_cannot_be_written(compared, tmp_path, name):
     (tmp_path / "file").touch()
@@ -449,6 +458,8 @@ def test_tables_of_times_have_no_commands_and_no_days():
         ("Table of times", "old.csv", "new.csv"),
         ("SHA-256 of the table", "0" * 64, "0" * 64),
     ]
+    few = of(some[:5], some[:5], plans)
+    assert words.no_check(few).endswith("; import tables with 6 rows, or more, of a rank count")
     told = launches(source="supplied", work=5.0)
     assert circumstances.warnings(of(told, told, plans)) == []
 
