@@ -22,6 +22,8 @@ docs/reading-a-report.md says what every number means.
 """
 _PER_CENT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?%")
 _MOST = 1000
+# `report.html` and `scaling.csv` are files of `rankwise report`.
+_REPORT = ("report", "scaling")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +48,9 @@ def _slowdown(text: str) -> float:
 def _page(text: str) -> Path:
     if Path(text).suffix != ".html":
         raise argparse.ArgumentTypeError(f"{text!r} does not end in .html")
+    if Path(text).stem in _REPORT:
+        why = "would have the name of a file of a report"
+        raise argparse.ArgumentTypeError(f"{text!r}, or the .csv beside it, {why}")
     return Path(text)
 
 
@@ -54,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
     # Help needs none of these libraries.
     from rankwise.analysis.comparison import compare
     from rankwise.report import comparison as words
-    from rankwise.report import comparison_page, tables
+    from rankwise.report import comparison_page, comparison_tables, tables
     from rankwise.sweep.folder import FolderError, load
 
     slowdown = args.fail_above
@@ -68,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
     except (FolderError, OSError) as error:
         return _refuse(str(error))
     # Before anything is written: a folder may be read-only.
-    show(words.terminal(comparison, slowdown))
+    show(comparison_tables.terminal(comparison, slowdown))
     path = args.output or args.b / "comparison.html"
     try:
         written = comparison_page.write(comparison, slowdown, path)

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from rankwise.analysis.comparison import Comparison, Pair
 from rankwise.analysis.series import Series
 from rankwise.ranks.words import counted
+from rankwise.report import circumstances, comparison_tables, figures, tables
 from rankwise.report import comparison as words
-from rankwise.report import figures, tables
 from rankwise.report.numbers import chosen, interval, number
 from rankwise.report.page import render
 from rankwise.sweep.folder import write_text
@@ -42,21 +42,22 @@ def write(comparison: Comparison, slowdown: float | None, path: Path) -> list[Pa
     """
     contents = {
         path: page(comparison, slowdown),
-        path.with_suffix(".csv"): words.comma_separated(comparison, slowdown),
+        path.with_suffix(".csv"): comparison_tables.comma_separated(comparison, slowdown),
     }
     for each in contents:
-        if each.exists() and not _is_ours(each):
+        if each.exists() and not _is_ours(each, contents[each]):
             raise FileExistsError(0, f"{each.name} is no comparison, and is not replaced")
     for each, content in contents.items():
         write_text(each, content)
     return list(contents)
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a file is the page or the CSV of a comparison."""
+def _is_ours(path: Path, content: str) -> bool:
+    """Whether a file begins like what is to replace it: to its title, or with all its columns."""
+    last = _TITLE if path.suffix == ".html" else "\n"
+    start = content[: content.index(last) + len(last)].encode()
     with path.open("rb") as file:
-        start = file.read(1000)
-    return start.startswith(b"mode,ranks,") or f"<title>{_TITLE}".encode() in start
+        return file.read(len(start)) == start
 
 
 def page(comparison: Comparison, slowdown: float | None) -> str:
@@ -67,7 +68,8 @@ def page(comparison: Comparison, slowdown: float | None) -> str:
         title=_TITLE + " and ".join(words.names(comparison)),
         outcome=words.outcome(comparison),
         check=[] if slowdown is None else words.check(comparison, slowdown),
-        warnings=words.warnings(comparison),
+        disturbed=circumstances.disturbed(comparison),
+        warnings=circumstances.warnings(comparison),
         sections=[_section(comparison, mode, list(pairs), slowdown) for mode, pairs in modes],
         failures=[
             (f"{name}: {tables.failure(run)}", tables.clean(run.output_end))
@@ -75,7 +77,7 @@ def page(comparison: Comparison, slowdown: float | None) -> str:
             for run in side.failures
         ],
         method=words.METHOD,
-        facts=words.facts(comparison),
+        facts=circumstances.facts(comparison),
     )
 
 
@@ -87,10 +89,11 @@ def _section(
         {f"{name} seconds": interval(x.seconds) for name, x in (("A", p.a), ("B", p.b))}
         for p in pairs
     ]
-    rows = [words.cells(pair, slowdown) for pair in pairs]
+    rows = [comparison_tables.cells(pair, slowdown) for pair in pairs]
     return {
         "mode": mode,
         "titles": list(rows[0]),
+        "explanation": "" if slowdown is None else comparison_tables.explanation(slowdown),
         "rows": list(zip(rows, intervals, map(words.notes, pairs), strict=True)),
         "figures": _figures(comparison, mode, pairs, slowdown),
     }

@@ -50,11 +50,13 @@ def _supplied(plan: dict[str, Any], good: Sequence[Run]) -> list[str]:
     modes = " and ".join(sorted({run.mode for run in good}))
     file, digest = (plan["supplied"][name] for name in ("file", "sha256"))
     often = _launches(good)
-    what = ("that of " if often == "1 launch" else "the median over ") + often
+    what = f"the median over {often}, that is rows of this table"
+    if often == "1 launch":
+        what = "that of one launch, that is one row of this table"
     return [
         f"The times of {modes} scaling were supplied in {file} (SHA-256 {digest}), and not "
         "measured by rankwise: how they were taken, and what they include, is not known here.",
-        f"Each time is {what}, that is rows of this table. Each rank had {_threads(good)}.",
+        f"Each time is {what}. Each rank had {_threads(good)}.",
     ]
 
 

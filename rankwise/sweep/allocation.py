@@ -17,6 +17,7 @@ from rankwise.ranks.words import counted
 from rankwise.sweep import launchers, mpi
 from rankwise.sweep.launchers import Launcher, Resources, UsageError
 from rankwise.sweep.mpi import Linked
+from rankwise.sweep.options import whole
 
 
 def refuse_other_nodes(args: Namespace, linked: Linked) -> None:
@@ -30,16 +31,33 @@ def refuse_other_nodes(args: Namespace, linked: Linked) -> None:
     if "FLUX_URI" in os.environ:
         return _refuse_flux(args)
     system, slots = _slots()
-    if set(slots) <= {_short(os.uname().nodename)}:
+    here = _short(os.uname().nodename)
+    if set(slots) <= {here}:
         return
+    if len(slots) == 1:
+        raise UsageError(
+            f"this machine, {here}, is not in this allocation of {system}, whose only node is "
+            f"{next(iter(slots))}: start the sweep there, or name a launcher with --launcher"
+        )
     found, fewest = launchers.resources(), min(slots.values())
     (cores,), taken = found.cores, "each node is taken to have as many cores as this machine"
     if system == "LSF":
-        cores, taken = min(fewest, cores), "a slot is taken for a core"
+        _refuse_unequal(slots)
+        cores, taken = fewest, "a slot is taken for a core"
     node = Resources((cores,), found.gpus, slurm=False)
     most = max(1, sum(node.capacity(args.threads, args.gpus_per_rank)))
     template = _mpirun(launchers.choose(None, found, linked), most, fewest)
     raise UsageError(f"{_add(system, len(slots), cores, template)}; {taken}")
+
+
+def _refuse_unequal(slots: Counter[str]) -> None:
+    if len(set(slots.values())) > 1:
+        least, most = min(slots.values()), max(slots.values())
+        raise UsageError(
+            f"the {len(slots)} nodes of this allocation of LSF have unequal slots, {least} to "
+            f"{most}, and without --launcher a sweep uses this machine alone: add --launcher, "
+            "--cores and --cores-per-node with the numbers of those nodes that are to compute"
+        )
 
 
 def _refuse_flux(args: Namespace) -> None:
@@ -84,15 +102,21 @@ def _slots() -> tuple[str, Counter[str]]:
                 "--launcher"
             ) from None
         # Of a chunk as many lines as its mpiprocs, which is 1 if qsub was not told.
-        return "PBS", Counter(_short(line.split()[0]) for line in lines if line.strip())
+        slots.update(_short(line.split()[0]) for line in lines if line.strip())
+        if not slots:
+            raise UsageError(
+                f"PBS_NODEFILE is {path}, which names no node: name a launcher with --launcher"
+            )
+        return "PBS", slots
     words = os.environ.get("LSB_MCPU_HOSTS", "").split()
     for host, count in zip(words[::2], [*words[1::2], ""], strict=False):
-        if not count.isdecimal() or int(count) < 1:
+        try:
+            slots[_short(host)] += whole(count)
+        except ValueError:
             raise UsageError(
                 f"LSB_MCPU_HOSTS is {' '.join(words)!r}, and not hosts with their slots: name a "
                 "launcher with --launcher"
-            )
-        slots[_short(host)] += int(count)
+            ) from None
     return "LSF", slots
 
 

@@ -14,13 +14,16 @@ def parse(given: list[str]) -> dict[str, str]:
     Raises
     ------
     UsageError
-        One has no ``=`` or no key, or a key is given twice.
+        One has no ``=``, no key or no value, or characters that cannot be printed; or a key is
+        given twice.
     """
     notes: dict[str, str] = {}
     for text in given:
         key, sign, value = (part.strip() for part in text.partition("="))
-        if not (key and sign):
+        if not (key and sign and value):
             raise UsageError(f"--note {text!r} is not like compiler=gcc-12")
+        if not (key + value).isprintable():
+            raise UsageError(f"--note {text!r} has characters that cannot be printed")
         if key in notes:
             raise UsageError(f"--note gives {key!r} twice")
         notes[key] = value

@@ -31,7 +31,7 @@ from rankwise.sweep.folder import (
     write_run,
 )
 from rankwise.sweep.launchers import UsageError
-from rankwise.sweep.options import whole_number
+from rankwise.sweep.options import WHOLE, whole, whole_number
 
 DESCRIPTION = "Make a folder like that of a sweep from a table of times that exist already."
 EXAMPLES = """examples:
@@ -54,9 +54,15 @@ Commas, semicolons or tabs separate the cells; with the latter two a decimal com
 _NEEDED = ("ranks", "seconds")
 _COLUMNS = (*_NEEDED, "nodes", "cores", "threads", "mode", "launch", "work")
 _MODES = ("strong", "weak")
-_WHOLE = "a whole number from 1 on"
 # Each row becomes a folder; whatever is larger than this is something else than a table of times.
 _MOST_BYTES = 2**20
+# All that an import writes is in here until it is complete, and is known by it as half of one.
+_UNFINISHED = ".rankwise-import"
+# How .xlsx and .ods begin.
+_ZIP = b"PK\x03\x04"
+# Excel takes the separator from such a first line.
+_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?', re.IGNORECASE)
+_THOUSANDS = re.compile(r"[0-9]{1,3}([.,'\u2019\s][0-9]{3})+([.,][0-9]*)?")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,18 +119,31 @@ def _write(folder: Path, plan: dict[str, Any], runs: list[Run]) -> None:
     """Write the folder, complete or not at all."""
     if (folder / PLAN).exists():
         raise UsageError(f"{folder} holds a sweep: name a new folder, or an empty one")
+    _remove_unfinished(folder)
     new = make(folder)
+    unfinished = folder / _UNFINISHED
     try:
+        (unfinished / "runs").mkdir(parents=True)
         for run in runs:
-            inside = folder / "runs" / name_of(run.mode, run.ranks, run.launch)
-            inside.mkdir(parents=True)
+            inside = unfinished / "runs" / name_of(run.mode, run.ranks, run.launch)
+            inside.mkdir()
             write_run(inside, run)
-        # Last: without it this is no folder of a sweep.
-        write_json(folder / PLAN, plan)
+        write_json(unfinished / PLAN, plan)
+        # The plan last: without it this is no folder of a sweep.
+        for name in ("runs", PLAN):
+            (unfinished / name).rename(folder / name)
+        unfinished.rmdir()
     except BaseException:
-        shutil.rmtree(folder / "runs", ignore_errors=True)
+        _remove_unfinished(folder)
         remove_empty(new)
         raise
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what an import has written that was ended before it was complete."""
+    if (folder / _UNFINISHED).exists():
+        shutil.rmtree(folder / "runs", ignore_errors=True)
+        shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
 
 
 def read(path: Path) -> tuple[list[Run], str]:
@@ -147,6 +166,8 @@ def read(path: Path) -> tuple[list[Run], str]:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
+    if data.startswith(_ZIP):
+        raise UsageError(f"{path} is no text: save the table as CSV")
     if len(data) > _MOST_BYTES:
         raise UsageError(f"{path} has more than 1 MiB, and is no table of times")
     return _runs(_rows(_decoded(data, path), path)), hashlib.sha256(data).hexdigest()
@@ -187,9 +208,9 @@ class _Row:
         if default is not None and name not in self.cells:
             return default
         try:
-            return _whole(self.cells[name])
+            return whole(self.cells[name])
         except ValueError:
-            raise self.wrong(name, _WHOLE) from None
+            raise self.wrong(name, WHOLE) from None
 
     def number(self, name: str) -> float:
         """Return the number in a column."""
@@ -203,17 +224,13 @@ class _Row:
         which = ""
         if re.search("[.,]", text):
             which = " with a decimal " + ("comma" if self.decimal == "," else "point")
+        if _THOUSANDS.fullmatch(text):
+            which += f"{' and' if which else ''} without a thousands separator"
         raise self.wrong(name, f"a number above 0{which}")
 
     def wrong(self, name: str, what: str) -> UsageError:
         """Return what to say of a cell that is not what it should be."""
         return UsageError(f"{self.where}: {name} is {_quoted(self.cells[name])}, and not {what}")
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,7}", text) or not int(text):
-        raise ValueError(text)
-    return int(text)
 
 
 def _quoted(text: str) -> str:
@@ -223,7 +240,10 @@ def _quoted(text: str) -> str:
 def _rows(text: str, path: Path) -> list[_Row]:
     """Return the rows below the names of the columns, without those that are blank."""
     head = next((line for line in text.splitlines() if line.strip()), "")
-    separator = next((sign for sign in ";\t" if sign in head), ",")
+    if told := _SEPARATOR.fullmatch(head):
+        separator, text = told[1], text.replace(head, "", 1)
+    else:
+        separator = next((sign for sign in ";\t" if sign in head), ",")
     numbered = _cells(text, separator, path)
     if not numbered:
         raise UsageError(f"{path} is empty")
@@ -240,6 +260,8 @@ def _rows(text: str, path: Path) -> list[_Row]:
 
 def _cells(text: str, separator: str, path: Path) -> list[tuple[int, list[str]]]:
     """Return the number of each line that is not blank, and its cells."""
+    # A strict reader ignores spaces before a quoted cell, and not those after it.
+    text = re.sub(rf'"[^\S\r\n{separator}]+(?=[\r\n{separator}]|\Z)', '"', text)
     options: dict[str, Any] = {"delimiter": separator, "strict": True, "skipinitialspace": True}
     reader = csv.reader(io.StringIO(text, newline=""), **options)
     found = []
@@ -288,7 +310,8 @@ def _named(names: list[str], cells: list[str], where: str) -> dict[str, str]:
 def _decimal(rows: list[dict[str, str]]) -> str:
     """Return the first decimal sign in the table, so that a later one may be called wrong."""
     texts = (cells.get(name, "") for cells in rows for name in ("seconds", "work"))
-    return next((sign for text in texts for sign in text if sign in ".,"), ".")
+    # After thousands it is the last sign of a number.
+    return next((signs[-1] for text in texts if (signs := re.findall("[.,]", text))), ".")
 
 
 def _runs(rows: list[_Row]) -> list[Run]:

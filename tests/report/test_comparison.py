@@ -15,12 +15,23 @@ import pytest
 
 from rankwise.__main__ import main
 from rankwise.analysis.comparison import compare
+from rankwise.report import circumstances, comparison_page, comparison_tables, tables
 from rankwise.report import compare as command
 from rankwise.report import comparison as words
-from rankwise.report import comparison_page
 from rankwise.sweep.folder import Sweep, load
-from tests.analysis.examples import WIGGLE, failed, plan, run, runs, write_sweep
+from tests.analysis.examples import (
+    WIGGLE,
+    analysis,
+    failed,
+    plan,
+    run,
+    runs,
+    strong,
+    write_sweep,
+)
 from tests.report.test_report import ACTING, HOSTILE, VISIBLE, Page
+
+FEW = "no rank count has six launches that succeeded on both sides"
 
 
 def launches(factor=1.0, counts=(1, 2), launches=6, mode="strong", **changes):
@@ -108,7 +119,7 @@ def test_check_that_cannot_fail_is_none(compared):
     assert done.returncode == 2
     assert "cannot tell" in done.stdout and "The check" not in done.stdout
     (said,) = done.stderr.splitlines()
-    assert said.startswith("rankwise compare: error: no rank count has six launches on both sides")
+    assert said.startswith(f"rankwise compare: error: {FEW}, so this check cannot fail")
     assert re.search(r"A \(\S+/a\) has 3 and B \(\S+/b\) has 2 that succeeded; sweep again", said)
     assert said.endswith("with --launches 6, or more, into a new folder")
     assert compared().returncode == 0
@@ -120,8 +131,18 @@ def test_check_of_some_counts_says_which_it_left_out(compared):
     some = [*launches(counts=(1,)), *launches(counts=(2,), launches=5)]
     done = compared(launches(), some, "--fail-above", "5%")
     assert done.returncode == 0
-    left = "Not checked, with fewer than six launches on one side at least: strong scaling on 2"
-    assert left in flat(done.stdout)
+    few = "with fewer than six launches that succeeded on one side at least"
+    assert f"Not checked, {few}: strong scaling on 2 ranks." in flat(done.stdout)
+
+
+def test_check_says_which_counts_b_has_not_run(compared):
+    some = [*launches(counts=(1, 2, 4)), *failed(launches(counts=(8,)))]
+    done = compared(some, launches(counts=(1, 16)), "--fail-above", "5%")
+    assert done.returncode == 0
+    absent = "Not checked, because B has no launch there: strong scaling on 2 and 4 ranks."
+    assert absent in flat(done.stdout)
+    assert compared(some, launches(1.2, (1,)), "--fail-above", "5%").returncode == 1
+    assert "Not checked" not in compared().stdout
 
 
 def test_count_where_b_failed_fails_the_check(compared, tmp_path):
@@ -146,8 +167,12 @@ def test_count_where_a_failed_too_is_no_fault_of_b(compared):
     assert done.returncode == 0
     assert "2 ranks: A and B: 6 of 6 launches failed" in flat(done.stdout)
     assert compared(bad, launches(), "--fail-above", "5%").returncode == 0
+    assert words.outcome(of(bad, launches()))[1:] == [
+        "A has no launch that succeeded in strong scaling on 2 ranks: B is not compared there."
+    ]
     done = compared(failed(launches()), launches(), "--fail-above", "5%")
     assert done.returncode == 2 and "A (" in done.stderr
+    assert "six launches on both sides" not in done.stdout + done.stderr
 
 
 def test_sweeps_of_a_real_program(tmp_path, monkeypatch, capsys):
@@ -194,6 +219,11 @@ def test_both_kinds_of_scaling_and_counts_of_one_side():
         "A alone was measured in strong scaling on 1 rank: not compared.",
         "B alone was measured in strong scaling on 8 ranks: not compared.",
     ]
+    a = [*launches(), *failed(launches(counts=(4, 8)))]
+    assert words.outcome(of(a, launches(counts=(1,))))[1:] == [
+        "A alone was measured in strong scaling on 2 ranks: not compared.",
+        "A alone has launches in strong scaling on 4 and 8 ranks, where all failed: not compared.",
+    ]
 
 
 def test_notes_name_the_side():
@@ -211,7 +241,13 @@ def test_notes_name_the_side():
     ("a", "b", "told"),
     [
         ({"threads": 1}, {"threads": 2}, "on 1 rank A has 1 and B 2 threads per rank"),
-        ({"work": 1e6}, {"work": 2e6}, "on 1 rank A did a work of 1e+06 and B of 2e+06"),
+        ({"work": 1e6}, {"work": 2e6}, "on 1 rank A did a work of 1000000 and B of 2000000"),
+        (
+            {"work": 1234567.0},
+            {"work": 1234570.0},
+            "on 1 rank A did a work of 1234567 and B of 1234570",
+        ),
+        ({"source": "supplied"}, {"source": "json"}, "the seconds of A are those of a table of"),
         (
             {"source": "json"},
             {"source": "process"},
@@ -219,7 +255,7 @@ def test_notes_name_the_side():
         ),
         ({"source": "x"}, {"source": "json"}, "the seconds of A are those of x, and"),
     ],
-    ids=["threads", "work", "source", "another source"],
+    ids=["threads", "work", "nearly the same work", "table", "source", "another source"],
 )
 def test_what_has_no_ratio_is_refused(compared, tmp_path, a, b, told):
     done = compared(launches(**a), launches(**b), "--fail-above", "5%")
@@ -302,19 +338,39 @@ def test_page_elsewhere(compared, tmp_path):
     assert done.returncode == 0 and str(page) in done.stdout
     assert Page(page.read_text()) and page.with_suffix(".csv").exists()
     assert not list((tmp_path / "b").glob("comparison.*"))
-    # Its own files are replaced.
-    assert compared(None, None, "--output", str(page)).returncode == 0
+    # Its own files are replaced, with a check and without.
+    for check in ([], ["--fail-above", "50%"], []):
+        assert compared(None, None, "--output", str(page), *check).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["there.html", "there.csv"])
-def test_files_of_others_are_not_replaced(compared, tmp_path, name):
-    (tmp_path / name).write_text("mine")
+MINE = {
+    "page": ("there.html", "mine"),
+    "page of another comparison": ("there.html", "<title>Comparison of two compilers</title>"),
+    "text": ("there.csv", "mine"),
+    "table to import": ("there.csv", "mode,ranks,seconds\nstrong,1,9\n"),
+    "table to import, by its first columns": ("there.csv", "mode,ranks,threads\n"),
+    "table of a report": ("there.csv", tables.comma_separated(analysis(strong((1, 2))))),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), MINE.values(), ids=MINE)
+def test_files_of_others_are_not_replaced(compared, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
     done = compared(launches(), launches(), "--output", str(tmp_path / "there.html"))
     assert done.returncode == 2
     assert "cannot tell" in done.stdout
     said = f"{tmp_path / 'there.html'}: {name} is no comparison, and is not replaced"
     assert done.stderr == f"rankwise compare: error: cannot write {said}\n"
-    assert [path.read_text() for path in tmp_path.glob("there.*")] == ["mine"]
+    assert [path.read_text() for path in tmp_path.glob("there.*")] == [content]
+
+
+def test_page_of_a_report_is_not_replaced_under_any_name(compared, tmp_path):
+    compared(launches(), launches())
+    assert main(["report", str(tmp_path / "a")]) == 0
+    report = (tmp_path / "a" / "report.html").rename(tmp_path / "there.html").read_bytes()
+    done = compared(None, None, "--output", str(tmp_path / "there.html"))
+    assert done.returncode == 2 and "there.html is no comparison" in done.stderr
+    assert (tmp_path / "there.html").read_bytes() == report
 
 
 @pytest.mark.parametrize("name", ["none/there.html", "file/there.html", "folder.html"])
@@ -332,6 +388,16 @@ def test_page_of_another_kind_is_refused(compared, name):
     done = compared(None, None, f"--output={name}")
     assert (done.returncode, done.stdout) == (2, "")
     assert "does not end in .html" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["report.html", "scaling.html"])
+def test_page_does_not_take_a_name_of_a_report(compared, tmp_path, name):
+    write_sweep(tmp_path / "a", plan([1]), launches())
+    done = compared(None, launches(), "--output", str(tmp_path / "a" / name))
+    assert (done.returncode, done.stdout) == (2, "")
+    said = "or the .csv beside it, would have the name of a file of a report"
+    assert said in done.stderr.splitlines()[-1]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["runs", "sweep.json"]
 
 
 @pytest.mark.parametrize(
@@ -357,14 +423,14 @@ def test_page_of_another_kind_is_refused(compared, name):
 def test_what_may_make_a_difference_is_warned_of(changes, planned, told):
     base = {"measure": {"seconds": "a"}}
     a, b = launches(), launches(**changes)
-    (said,) = words.warnings(of(a, b, (base, {**base, **planned})))[:1]
+    (said,) = circumstances.warnings(of(a, b, (base, {**base, **planned})))[:1]
     assert told in said
-    assert words.warnings(of(a, a, (base, base))) == []
+    assert circumstances.warnings(of(a, a, (base, base))) == []
 
 
 def test_partitions():
     plans = [{"machine": {"partition": name}} for name in ("long", "short")]
-    (said,) = words.warnings(of(launches(), launches(), plans))
+    (said,) = circumstances.warnings(of(launches(), launches(), plans))
     assert said == "A and B ran with different partitions: long; short."
 
 
@@ -372,20 +438,66 @@ def test_days_and_unknown_circumstances_are_no_warning():
     later = launches(start="2026-03-04T00:00:00.000+00:00", cpu="")
     bare = dict.fromkeys(("machine", "launcher", "git", "files", "measure", "mpi"))
     found = of(launches(), later, ({}, bare))
-    assert words.warnings(found) == []
-    assert ("Days", "2026-01-02", "2026-03-04") in words.facts(found)
+    assert circumstances.warnings(found) == []
+    assert ("Days", "2026-01-02", "2026-03-04") in circumstances.facts(found)
+
+
+def supplied(file, **changes):
+    """Return what the plan of an imported table has."""
+    return {"supplied": {"file": file, "sha256": "0" * 64}, "command": [file], **changes}
+
+
+def test_tables_of_times_have_no_commands_and_no_days():
+    some = launches(source="supplied")
+    plans = [supplied("old.csv", machine={}), supplied("new.csv", machine={})]
+    found = of(some, some, plans)
+    (said,) = circumstances.warnings(found)
+    assert said == "The tables of A and B do not tell the work: make sure that it is the same."
+    assert circumstances.facts(found) == [
+        ("Folder", "a", "b"),
+        ("Table of times", "old.csv", "new.csv"),
+        ("SHA-256 of the table", "0" * 64, "0" * 64),
+    ]
+    few = of(some[:5], some[:5], plans)
+    assert words.no_check(few).endswith("; import tables with 6 rows, or more, of a rank count")
+    told = launches(source="supplied", work=5.0)
+    assert circumstances.warnings(of(told, told, plans)) == []
+
+
+@pytest.mark.parametrize("slowdown", [None, 0.05])
+def test_what_could_be_shown_is_explained_wherever_it_stands(slowdown):
+    # Also where the check fails.
+    found = of(launches(), launches(1.2))
+    text = flat(comparison_tables.terminal(found, slowdown))
+    for shown in (text, Page(comparison_page.page(found, slowdown)).words()):
+        explained = "could have been shown to exceed 5 %." in shown
+        assert explained == (slowdown is not None)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "told"),
+    [(0, 12, "B: Something"), (12, 12, "A and B: Something"), (12, 0, "A: Something"), (6, 6, "")],
+)
+def test_mostly_disturbed_launches_are_told_at_the_top_of_the_page(a, b, told):
+    sides = [
+        [replace(run, load=7.0 * (i < busy)) for i, run in enumerate(launches())] for busy in (a, b)
+    ]
+    page = comparison_page.page(of(*sides), None)
+    box = Page(re.search(r'<section class="summary".*?</section>', page, re.DOTALL)[0]).words()
+    assert f"{told} else kept the machine busy just before 12 of 12 launches" in box or not told
+    assert ("kept the machine busy" in box) == bool(told)
 
 
 def test_warnings_of_both_sides_are_said_once():
     found = of(launches(load=7.0), launches(load=7.0))
-    assert words.warnings(found) == [
+    assert circumstances.warnings(found) == [
         "A and B: Something else kept the machine busy just before 12 of 12 launches."
     ]
 
 
 def test_commands_of_one_known_work_may_differ():
     some = launches(work=5.0)
-    assert words.warnings(of(some, some, ({}, {"command": ["new/demo"]}))) == []
+    assert circumstances.warnings(of(some, some, ({}, {"command": ["new/demo"]}))) == []
 
 
 def test_files_that_differ():
@@ -393,26 +505,26 @@ def test_files_that_differ():
     new = {"new/app": "sha256 3", "in": "sha256 2", "library": "8 bytes"}
     found = of(launches(), launches(), ({"files": old}, {"files": new}))
     row = ("Files of the program that differ", "old/app, library", "new/app, library")
-    assert row in words.facts(found)
-    assert words.warnings(found) == []
+    assert row in circumstances.facts(found)
+    assert circumstances.warnings(found) == []
     # Of other names, as in two clones.
     same = {"new/app": "sha256 1", "in": "sha256 2", "library": "9 bytes"}
-    (said,) = words.warnings(of(launches(), launches(), ({"files": old}, {"files": same})))
+    (said,) = circumstances.warnings(of(launches(), launches(), ({"files": old}, {"files": same})))
     assert said.startswith("The files of the program are the same in A and B")
     many = {str(n): "sha256" for n in range(12)}
-    facts = words.facts(of(launches(), launches(), ({"files": many}, {"files": {}})))
+    facts = circumstances.facts(of(launches(), launches(), ({"files": many}, {"files": {}})))
     assert facts[-1][1:] == ("0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more", "none")
 
 
 def test_notes_of_the_plan_are_facts():
     found = of(launches(), launches(), ({"notes": {"compiler": "gcc 14"}}, {}))
-    assert ("Note: compiler", "gcc 14", "-") in words.facts(found)
+    assert ("Note: compiler", "gcc 14", "-") in circumstances.facts(found)
 
 
 def test_terminal_fits_a_batch_log():
     big = [replace(each, seconds=1e5 * each.seconds, ranks=10**6) for each in launches()[:6]]
     b = [*big[:5], *failed(big[5:]), *[replace(each, launch=9) for each in big]]
-    text = words.terminal(
+    text = comparison_tables.terminal(
         of(big, b, ({"command": ["x" * 40] * 9}, {"warnings": ["y " * 90]})), 0.05
     )
     assert max(map(len, text.splitlines())) <= 100
@@ -422,18 +534,21 @@ def test_terminal_fits_a_batch_log():
 
 def test_terminal_page_and_csv_have_the_same_figures():
     found = of(launches(), launches(1.2))
-    texts = flat(words.terminal(found, 0.05)), Page(comparison_page.page(found, 0.05)).words()
-    rows = list(csv.DictReader(io.StringIO(words.comma_separated(found, 0.05))))
+    texts = (
+        flat(comparison_tables.terminal(found, 0.05)),
+        Page(comparison_page.page(found, 0.05)).words(),
+    )
+    rows = list(csv.DictReader(io.StringIO(comparison_tables.comma_separated(found, 0.05))))
     for pair, row in zip(found.pairs, rows, strict=True):
         for text in texts:
-            assert all(cell in text for cell in words.cells(pair, 0.05).values())
+            assert all(cell in text for cell in comparison_tables.cells(pair, 0.05).values())
         assert (row["mode"], int(row["ranks"])) == (pair.mode, pair.ranks)
         assert [float(row[f"ratio{end}"]) for end in ("", "_low", "_high")] == [
             pair.ratio.value, pair.ratio.low, pair.ratio.high,
         ]  # fmt: skip
         assert float(row["b_seconds"]) == pair.b.seconds.value
         assert (row["verdict"], row["b_launches"], row["b_failed_launches"]) == ("slower", "6", "0")
-    plain = words.comma_separated(found, None)
+    plain = comparison_tables.comma_separated(found, None)
     assert {row["could_show"] for row in csv.DictReader(io.StringIO(plain))} == {""}
 
 
@@ -459,11 +574,15 @@ def test_hostile_text_does_nothing():
     found = hostile()
     text = comparison_page.page(found, 0.05)
     page = Page(text)
-    for shown in (text, words.terminal(found, 0.05), words.comma_separated(found, 0.05)):
+    for shown in (
+        text,
+        comparison_tables.terminal(found, 0.05),
+        comparison_tables.comma_separated(found, 0.05),
+    ):
         assert not ACTING.search(shown)
     assert "script" not in {tag for tag, _ in page.tags}
     assert page.words().count("<script>alert(1)</script>") >= 8
-    assert flat(VISIBLE) in flat(words.terminal(found, 0.05))
+    assert flat(VISIBLE) in flat(comparison_tables.terminal(found, 0.05))
 
 
 def test_page_is_one_file_that_runs_nothing_and_is_accessible():

@@ -2,10 +2,12 @@
 
 import html
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,10 @@ import pytest
 from PIL import Image
 
 from rankwise.__main__ import main
-from tests.analysis.examples import write_example
+from rankwise.analysis.usage import Usage
+from rankwise.report.page import write
+from rankwise.sweep.folder import Sweep
+from tests.analysis.examples import analysis, plan, strong, write_example
 from tests.report.command import make_report
 
 pytestmark = pytest.mark.chromium
@@ -24,7 +29,8 @@ WIDTHS = (400, 1200)
 # In a page around the report, which stays as it is and runs no script.
 MEASURE = """
 const [inner, wide] = [(e) => e.getBoundingClientRect(), (e) => e.closest(".wide")];
-const measured = [...document.querySelectorAll("iframe")].map((frame) => {
+const frames = [...document.querySelectorAll("iframe")];
+const measure = () => frames.map((frame) => {
   const page = frame.contentDocument;
   const all = [...page.body.querySelectorAll("*")];
   const drawings = [...page.querySelectorAll("figure svg")];
@@ -45,13 +51,27 @@ const measured = [...document.querySelectorAll("iframe")].map((frame) => {
     text: page.body.innerText,
     goesOn: [...page.querySelectorAll(".wide")].map((e) => [
       e.scrollWidth > e.clientWidth + 1,
-      e.previousElementSibling.matches(".more") && inner(e.previousElementSibling).height > 0]),
+      [...e.querySelectorAll(".more")].some((m) => inner(m).height > 0 && inner(m).left >= 0 &&
+        inner(m).right <= inner(e).right && getComputedStyle(m).visibility === "visible")]),
   };
 });
-const result = document.createElement("pre");
-result.id = "measured";
-result.textContent = JSON.stringify(measured);
-document.body.append(result);
+// The browser sees what scrolls when it has drawn it. A document that is open holds back the end of
+// loading, at which this one is read.
+const open = document.body.appendChild(document.createElement("iframe"));
+open.contentDocument.open();
+const loaded = ({contentDocument: page}) =>
+  page.URL !== "about:blank" && page.readyState === "complete";
+let drawn = 0;
+const look = () => {
+  drawn += frames.every(loaded);
+  if (drawn < 3) return requestAnimationFrame(look);
+  const result = document.createElement("pre");
+  result.id = "measured";
+  result.textContent = JSON.stringify(measure());
+  document.body.append(result);
+  open.contentDocument.close();
+};
+look();
 """
 
 
@@ -108,7 +128,7 @@ def measure(browse, tmp_path):
             for width in WIDTHS
         )
         around = tmp_path / "around.html"
-        around.write_text(f"<body>{frames}<script>onload = () => {{{MEASURE}}}</script></body>")
+        around.write_text(f"<body>{frames}<script>{MEASURE}</script></body>")
         dom = browse(around, "--dump-dom").stdout
         found = re.search(r'<pre id="measured">(.*?)</pre>', dom, re.DOTALL)
         return json.loads(html.unescape(found[1]))
@@ -131,11 +151,28 @@ def test_page_fits_a_phone_and_a_desk(measure, page):
         assert all("scaling, " in title for title in frame["titles"])
         for words in ("Strong scaling", "Weak scaling", "the end", "Method", "core-hours a run"):
             assert words in frame["text"]
-    # What goes on beyond the edge of a phone says so, and nothing does on a desk.
+    # What goes on beyond the edge of a phone says so, and nothing else does.
     phone, desk = (frame["goesOn"] for frame in measured)
-    assert all(told for goes_on, told in phone if goes_on)
+    assert all(told == goes_on for goes_on, told in phone + desk)
     assert [goes_on for goes_on, _ in phone].count(True) == 2
-    assert not any(goes_on or told for goes_on, told in desk)
+    assert not any(goes_on for goes_on, _ in desk)
+
+
+@pytest.mark.parametrize(
+    ("shown", "goes_on"),
+    [((), False), (("read", "written", "storage_read", "storage_written"), True)],
+)
+def test_table_of_usage_says_where_it_goes_on(measure, tmp_path, shown, goes_on):
+    used = Usage(2.0**20, 2.0**21, 1, *([math.nan] * 4))
+    used = replace(used, **dict.fromkeys(shown, 2.0**30))
+    plain = strong((1, 2))
+    points = tuple(replace(p, usage=replace(used, seen=p.ranks)) for p in plain.points)
+    found = analysis(replace(plain, points=points, baseline=points[0]))
+    write(found, Sweep(tmp_path, plan([1, 2]), [], []))
+    phone, desk = (frame["goesOn"] for frame in measure(tmp_path / "report.html"))
+    # Those of the points and of the laws have more columns than a phone shows.
+    assert phone == [[True, True], [True, True], [goes_on, goes_on]]
+    assert desk == [[False, False]] * 3
 
 
 def test_comparison_fits_a_phone_and_a_desk(measure, tmp_path):
@@ -145,6 +182,7 @@ def test_comparison_fits_a_phone_and_a_desk(measure, tmp_path):
     for frame in measure(tmp_path / "b" / "comparison.html"):
         assert frame["needed"] <= frame["width"]
         assert frame["outside"] == [] and frame["cut"] == []
+        assert all(told == goes_on for goes_on, told in frame["goesOn"])
         assert len(frame["drawings"]) == 4
         assert all(300 < width <= 600 for width, _ in frame["drawings"])
         assert len(frame["ids"]) == len(set(frame["ids"])) > 100

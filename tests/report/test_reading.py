@@ -7,7 +7,7 @@ import pytest
 
 from rankwise.analysis import laws
 from rankwise.analysis.comparison import compare
-from rankwise.report import comparison, numbers
+from rankwise.report import comparison_tables, numbers
 from rankwise.sweep.folder import Sweep
 from tests.analysis.examples import WIGGLE, plan, run
 
@@ -68,4 +68,4 @@ def test_table_of_two_versions_is_what_the_command_prints():
     old = sweep("old", {1: 1, 2: 1, 4: 1}, WIGGLE)
     new = sweep("new", {1: 1.08, 2: 1.01, 4: 0.94}, WIGGLE[::-1])
     (block,) = re.findall(r"```text\n( +A  .*?\n)```", PAGE.read_text(), re.DOTALL)
-    assert block in comparison.terminal(compare(old, new), None)
+    assert block in comparison_tables.terminal(compare(old, new), None)

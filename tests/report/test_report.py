@@ -513,7 +513,7 @@ def test_report_of_supplied_times_says_what_is_known_and_no_more(tmp_path, capsy
         assert "A run takes 3.550 s and costs 0.00394 core-hours." in page
         assert "Warnings" not in page
     else:
-        assert "Each time is that of 1 launch, that is rows of this table" in page
+        assert "Each time is that of one launch, that is one row of this table" in page
         assert "There are no intervals" in page
 
 

@@ -45,7 +45,7 @@ def goes_on():
 
 
 @pytest.mark.parametrize(
-    "text", [f"{HOST}\n", f"{HOST}.site.org\n{HOST.upper()}\n\n", f"{HOST}\n" * 64, "", "\n"]
+    "text", [f"{HOST}\n", f"{HOST}.site.org\n{HOST.upper()}\n\n", f"{HOST}\n" * 64]
 )
 def test_one_node_of_pbs_is_like_a_laptop(monkeypatch, tmp_path, text):
     pbs(monkeypatch, tmp_path, text)
@@ -59,11 +59,10 @@ def test_one_node_of_lsf_is_like_a_laptop(monkeypatch, text):
 
 
 def test_nodes_of_pbs(monkeypatch, tmp_path):
-    # Four nodes, however many slots of each; and the one, if it is not this machine.
+    # However many slots of each.
     for text, nodes in [
         (f"{HOST}\nn2\nn3\nn4\n", "4 nodes"),
         (f"{HOST}.site.org\n" * 3 + "n2.site.org\n" * 3, "2 nodes"),
-        ("elsewhere\n", "1 node"),
     ]:
         pbs(monkeypatch, tmp_path, text)
         cores = int(nodes[0]) * CORES
@@ -111,7 +110,8 @@ def test_launcher_is_of_the_mpi_of_the_program(monkeypatch, tmp_path):
 
 def test_slots_of_lsf_are_cores(monkeypatch):
     monkeypatch.setattr(launchers, "_local_cores", lambda: (8, 1))
-    for text, cores in [("{} 4 n2 4 n3 4", 4), ("{} 4 n2 2 n3 4", 2), ("{} 16 n2 16 n3 16", 8)]:
+    # Other nodes may have more cores than this machine.
+    for text, cores in [("{} 4 n2 4 n3 4", 4), ("{} 16 n2 16 n3 16", 16)]:
         monkeypatch.setenv("LSB_MCPU_HOSTS", text.format(HOST))
         said = refused()
         assert said.startswith("this allocation of LSF has 3 nodes, ")
@@ -121,7 +121,53 @@ def test_slots_of_lsf_are_cores(monkeypatch):
         )
 
 
-@pytest.mark.parametrize("text", ["n1", "n1 4 n2", "n1 four", "4 n1", "n1 0", "n1 -1", "n1 4.5"])
+@pytest.mark.parametrize("text", ["launch 1 n2 4 n3 4", f"{HOST} 1 n2 4 n3 2"])
+def test_unequal_slots_of_lsf_are_for_the_user(monkeypatch, text):
+    monkeypatch.setenv("LSB_MCPU_HOSTS", text)
+    said = refused()
+    assert said.startswith("the 3 nodes of this allocation of LSF have unequal slots, 1 to 4, and")
+    assert said.endswith("with the numbers of those nodes that are to compute")
+    assert "{ranks}" not in said
+
+
+def test_one_node_that_is_another_machine(monkeypatch, tmp_path):
+    def told(system):
+        return (
+            f"this machine, {HOST.partition('.')[0].lower()}, is not in this allocation of "
+            f"{system}, whose only node is elsewhere: start the sweep there, or name a launcher "
+            "with --launcher"
+        )
+
+    monkeypatch.setenv("LSB_MCPU_HOSTS", "elsewhere.site.org 8")
+    assert refused() == told("LSF")
+    pbs(monkeypatch, tmp_path, "elsewhere\n" * 8)
+    assert refused() == told("PBS")
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \n\n"])
+def test_no_node_of_pbs(monkeypatch, tmp_path, text):
+    pbs(monkeypatch, tmp_path, text)
+    assert refused() == (
+        f"PBS_NODEFILE is {tmp_path / 'nodefile'}, which names no node: name a launcher with "
+        "--launcher"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "n1",
+        "n1 4 n2",
+        "n1 four",
+        "4 n1",
+        "n1 0",
+        "n1 -1",
+        "n1 4.5",
+        "n1 \u0664",
+        "n1 99999999",
+        f"n1 {'9' * 5000}",
+    ],
+)
 def test_unreadable_hosts_of_lsf(monkeypatch, text):
     monkeypatch.setenv("LSB_MCPU_HOSTS", text)
     assert f"LSB_MCPU_HOSTS is '{text}', and not hosts with their slots" in refused()

@@ -48,10 +48,16 @@ def test_what_is_no_charge(text):
         Charge.parse(text)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", "10000000000", ""])
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "1.5", "many", "10000001", "1" * 5000, "\u0664", "1_0", " 1", ""]
+)
 def test_what_is_no_number_of_runs(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="not a whole number from 1 on"):
+    with pytest.raises(argparse.ArgumentTypeError, match="not a whole number from 1 to 10000000"):
         options.whole_number(text)
+
+
+def test_whole_numbers():
+    assert [options.whole_number(text) for text in ("1", "08", "10000000")] == [1, 8, 10**7]
 
 
 def test_nothing_is_known_outside_slurm(monkeypatch):

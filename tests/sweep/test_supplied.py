@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from rankwise.analysis.analysis import analyse
 from rankwise.sweep import notes
 from rankwise.sweep.folder import load
 from rankwise.sweep.launchers import UsageError
+from tests.analysis.examples import write_limit
 from tests.copies import ROOT
 
 SCHEMA = ROOT / "rankwise" / "sweep" / "run.schema.json"
@@ -105,6 +107,10 @@ SAVED = {
     "semicolons and points": b"ranks;seconds\n1;10.5\n1;11\n2;6.25\n",
     "old Macintosh": PLAIN.replace("\n", "\r").encode(),
     "quotes": b'"ranks", "seconds"\n"1", "10.5"\n"1","11"\n"2","6.25"\n',
+    "spaces after quotes": b'"ranks" , "seconds"\xa0\r\n"1" , "10.5" \r\n1,"11"\n"2" ,"6.25"\t',
+    "spaces after quotes and tabs": b'"ranks" \t"seconds" \n"1" \t"10,5"\n1\t"11"\n"2"\t6,25\n',
+    "Excel's separator": b"sep=;\r\nranks;seconds\r\n1;10,5\r\n1;11\r\n2;6,25\r\n",
+    "another of Excel's": b"\xef\xbb\xbf\nSEP=|\nranks|seconds\n1|10,5\n1|11\n2|6,25\n",
     "another order": b"sec_onds,-Ranks\n10.5,1\n11,1\n6.25,2\n",
     "blank rows and columns": b"\n,,,\nranks,,seconds,,\n1,,10.5,\n,,,,\n1,,11\n\n2,,6.25,,,\n\n",
     "launches": b"ranks,seconds,LAUNCH\n2,6.25,1\n1,11,2\n1,10.5,1\n",
@@ -206,14 +212,18 @@ MISTAKES = {
     "ranks,seconds\n1,\n": ", line 2: seconds is empty",
     "ranks,seconds\n1\n": ", line 2: seconds is empty",
     "ranks,seconds\n,1\n": ", line 2: ranks is empty",
-    "ranks,seconds\n0,1\n": ", line 2: ranks is '0', and not a whole number from 1 on",
-    "ranks,seconds\n4.0,1\n": ", line 2: ranks is '4.0', and not a whole number from 1 on",
-    "ranks,seconds\n\u0664,1\n": ", line 2: ranks is '\u0664', and not a whole number from 1 on",
+    "ranks,seconds\n0,1\n": ", line 2: ranks is '0', and not a whole number from 1 to",
+    "ranks,seconds\n4.0,1\n": ", line 2: ranks is '4.0', and not a whole number from 1 to",
+    "ranks,seconds\n\u0664,1\n": ", line 2: ranks is '\u0664', and not a whole number from 1 to",
+    "ranks,seconds\n99999999999999999999,1\n": ", line 2: ranks is '99999999999999999999', and not "
+    "a whole number from 1 to 10000000\n",
+    "sep=;\nranks;seconds\n1;x\n": ", line 3: seconds is 'x', and not a number above 0",
+    "sep=;\nranks,seconds\n1,2\n": ": unknown column 'ranks,seconds': ",
     f"ranks,seconds\n{'9' * 5000},1\n": f", line 2: ranks is '{'9' * 40}...', and not a whole",
-    "ranks,seconds,nodes\n2,1,-1\n": ", line 2: nodes is '-1', and not a whole number from 1 on",
-    "ranks,seconds,cores\n2,1,x\n": ", line 2: cores is 'x', and not a whole number from 1 on",
-    "ranks,seconds,threads\n2,1,0\n": ", line 2: threads is '0', and not a whole number from 1 on",
-    "ranks,seconds,launch\n2,1,0\n": ", line 2: launch is '0', and not a whole number from 1 on",
+    "ranks,seconds,nodes\n2,1,-1\n": ", line 2: nodes is '-1', and not a whole number from 1 to",
+    "ranks,seconds,cores\n2,1,x\n": ", line 2: cores is 'x', and not a whole number from 1 to",
+    "ranks,seconds,threads\n2,1,0\n": ", line 2: threads is '0', and not a whole number from 1 to",
+    "ranks,seconds,launch\n2,1,0\n": ", line 2: launch is '0', and not a whole number from 1 to",
     "ranks,seconds,work\n2,1,0\n": ", line 2: work is '0', and not a number above 0",
     "ranks,seconds,mode\n2,1,both\n": ", line 2: mode is 'both', and not strong or weak",
     "ranks,seconds,mode\n2,1,weak\n": f", line 2: {WEAK}",
@@ -232,12 +242,19 @@ MISTAKES = {
     "decimal point",
     "ranks;seconds\n1;10,5\n2;1.234,5\n": ", line 3: seconds is '1.234,5', and not a number above "
     "0 with a decimal comma",
+    "ranks;seconds\n1;1.000,95\n2;500\n": ", line 2: seconds is '1.000,95', and not a number above "
+    "0 with a decimal comma and without a thousands separator\n",
+    'ranks,seconds\n1,"1,000.95"\n': ", line 2: seconds is '1,000.95', and not a number above 0 "
+    "with a decimal point and without a thousands separator\n",
+    "ranks;seconds\n1;1 000\n": ", line 2: seconds is '1 000', and not a number above 0 without a "
+    "thousands separator\n",
     "ranks;seconds\n1;1.234\n2;12,5\n": ", line 3: seconds is '12,5', and not a number above 0 "
     "with a decimal point",
     "ranks;seconds\n1;12,5\n2;1.234\n": ", line 3: seconds is '1.234', and not a number above 0 "
     "with a decimal comma",
     "ranks,seconds,\n1,2,3\n": ", line 2: '3' is in no column",
     'ranks,seconds\n1,"2\n': ", line 2: no row of a CSV file: ",
+    'ranks,seconds\n1,"2" 3\n': ", line 2: no row of a CSV file: ",
     f"ranks,seconds\n1,{'1' * 200000}\n": ", line 2: no row of a CSV file: field larger than",
 }
 
@@ -258,9 +275,10 @@ def test_mistakes_in_a_table_are_one_sentence_and_leave_nothing(rankwise, tmp_pa
         ("ranks;größe\n".encode("cp1252"), "times.csv: unknown column 'größe': "),
         ("ranks;größe\n".encode(), "times.csv: unknown column 'größe': "),
         (b"PK\x03\x04\x14\x00\x06\x00", "times.csv is no text: save the table as CSV"),
+        (b"PK\x03\x04" + b"x" * 2**20, "times.csv is no text: save the table as CSV"),
         (b"ranks,seconds\n" + b"1,1.0\n" * 2**18, "times.csv has more than 1 MiB, and is no table"),
     ],
-    ids=["cp1252", "utf-8", "spreadsheet", "large"],
+    ids=["cp1252", "utf-8", "spreadsheet", "large spreadsheet", "large"],
 )
 def test_files_that_are_no_table(rankwise, tmp_path, data, message):
     (tmp_path / "times.csv").write_bytes(data)
@@ -299,7 +317,13 @@ def test_mistakes_on_the_command_line(rankwise, tmp_path, words, message):
         (["a"], "--note 'a' is not like compiler=gcc-12"),
         (["=a"], "--note '=a' is not like"),
         ([" = a"], "--note ' = a' is not like"),
+        (["a="], "--note 'a=' is not like"),
+        (["a= "], "--note 'a= ' is not like"),
         (["a=1", "a =2"], "--note gives 'a' twice"),
+        (["a=\udce9"], r"--note 'a=\\udce9' has characters that cannot be printed"),
+        (["a\udce9=b"], "has characters that cannot be printed"),
+        (["a=b\x1b[2J"], r"--note 'a=b\\x1b\[2J' has characters that cannot be printed"),
+        (["a=b\nc"], "has characters that cannot be printed"),
     ],
 )
 def test_notes_that_are_none(given, message):
@@ -342,6 +366,41 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, made):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "rankwise import: error: [Errno 27] File too large\n"
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("made", [False, True])
+def test_an_import_that_is_ended_can_be_made_again(imported, tmp_path, number, made):
+    rows = "".join(f"{1 + n},1\n" for n in range(20000))
+    (tmp_path / "times.csv").write_text(f"ranks,seconds\n{rows}")
+    if made:
+        (tmp_path / "t").mkdir()
+        write_limit(tmp_path / "t" / "preflight.h5")
+    command = [sys.executable, "-m", "rankwise", "import", "times.csv", "--folder", "t"]
+    process = subprocess.Popen(command, cwd=tmp_path)
+    while not list(tmp_path.glob("t/**/run.json")):
+        assert process.poll() is None
+    process.send_signal(number)
+    assert process.wait() == -number
+    left = {path.name for path in (tmp_path / "t").iterdir()} - {"preflight.h5"}
+    assert left == {".rankwise-import"}
+    # The same command, of a table that was cut short: nothing is left of the first.
+    assert times(imported(PLAIN)) == [(1, 1, 10.5), (1, 2, 11.0), (2, 1, 6.25)]
+    assert {path.name for path in (tmp_path / "t").iterdir()} - {"preflight.h5"} == {
+        "runs",
+        "sweep.json",
+    }
+
+
+@pytest.mark.parametrize("moved", [[], ["runs"]])
+def test_an_import_that_is_ended_at_its_last_steps_can_be_made_again(imported, tmp_path, moved):
+    imported(PLAIN)
+    (tmp_path / "t").rename(tmp_path / "whole")
+    (tmp_path / "t").mkdir()
+    for name in moved:
+        (tmp_path / "whole" / name).rename(tmp_path / "t" / name)
+    (tmp_path / "whole").rename(tmp_path / "t" / ".rankwise-import")
+    assert times(imported("ranks,seconds\n4,1\n")) == [(4, 1, 1.0)]
 
 
 def test_damaged_times_are_to_be_imported_again(imported, tmp_path):
