@@ -744,7 +744,7 @@ def test_job_that_does_not_grow_is_refused_before_anything_runs(rankwise, tmp_pa
     assert list(tmp_path.iterdir()) == [folder]
     # Without --mode it is swept in the one it has.
     done = rankwise("sweep", "--dry-run", "--ranks", "1", "--launches", "2", "--", program)
-    assert "2 runs" in done.stdout and "--weak" not in done.stdout
+    assert "2 launches" in done.stdout and "--weak" not in done.stdout
 
 
 def test_half_a_run_does_not_count(rankwise, tmp_path):
@@ -791,7 +791,7 @@ def test_dry_run(rankwise, tmp_path):
     ]
     assert lines[0].startswith("6 x ")
     # 2 modes x 6 launches x (1 + 3) ranks x 2 threads x 0.01 h
-    assert "24 runs" in lines[4]
+    assert "24 launches" in lines[4]
     assert "at most 0.96 core-hours" in lines[4]
     assert list(tmp_path.iterdir()) == []
 
