@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rankwise.analysis.cost import Billing
-from rankwise.report import costs, numbers
+from rankwise.report import costs, method, numbers
 from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.billing import Charge
 from rankwise.sweep.launchers import UsageError
@@ -308,3 +308,53 @@ def test_cheapest_is_no_count_that_takes_turns():
     some, billed = on_nodes({4: 10.0, 8: 7.0, 16: 5.0}, (4, 8, 16))
     crowded = [replace(one, nodes=1, cores=8) for one in some]
     assert by_ranks(analysed(crowded, billing=billed).series[0])[8].billed_efficiency.value == 1
+
+
+def test_nodes_of_different_kinds_are_not_billed_alike_by_the_core():
+    some = [
+        replace(one, cores=64 if one.ranks == 8 else 128)
+        for one in runs({8: 10.0, 16: 9.0}.get, counts=(8, 16), noise=0)
+    ]
+    facts = {**EXCLUSIVE, "cores_per_node": 64}
+    assert "the 2 counts on 1 node billed alike" in said(some, billing(facts))[1]
+    assert "billed alike" not in said(some, billing(facts, "1 EUR per core-hour"))[1]
+
+
+@pytest.mark.parametrize(
+    ("facts", "charge", "names"),
+    [
+        (EXCLUSIVE, None, ["node-hours", "core-hours"]),
+        (SLURM, None, ["core-hours"]),
+        (SLURM, "0.02 EUR per core-hour", ["core-hours", "EUR"]),
+        (SLURM, "600 CU per node-hour", ["node-hours", "core-hours", "CU"]),
+    ],
+)
+def test_node_hours_are_shown_where_they_are_billed(facts, charge, names):
+    found = sweep(billing=billing(facts, charge))
+    assert [unit.name for unit in costs.units(found)] == names
+    text = method.method(found)
+    share = "it is billed the share of the cores or GPUs that it asks for"
+    assert (share in text) == (facts is SLURM and "CU" in names)
+    assert ("A node has 128 cores." in text) == (facts is EXCLUSIVE and charge is not None)
+
+
+def test_request_is_what_a_reader_finds_who_multiplies():
+    """400 x 1.2449 would be 498, and beside a cost that is written as 1.24 look wrong."""
+    billed = Billing.of({"charge": "1 EUR per core-hour", "runs": 400})
+    found = analysed(
+        [run(ranks=p, launch=k, seconds=4481.6 / p - 1) for p in (1, 2) for k in range(6)],
+        billing=billed,
+    )
+    rows = request(found, found.series[0])[1:]
+    assert rows[0][1:] == ["1.24\u00a0core-hours", "496\u00a0core-hours"]
+    for runs_wanted, one, together in rows:
+        product = int(runs_wanted) * float(one.split("\u00a0")[0])
+        assert together.split("\u00a0")[0] == numbers.figure(product)
+
+
+def test_both_efficiencies_are_told_where_they_differ():
+    found = sweep(billing=billing({**EXCLUSIVE, "cores_per_node": 8}))
+    text = recommendation(found, found.series[0])
+    assert "an efficiency as billed of 88.9 %, and 22.2 % relative to the baseline" in text
+    some, billed = on_nodes({8: 8.0, 16: 9.0}, (8, 16))
+    assert "relative to the baseline" not in said(some, billed)[1]

@@ -128,6 +128,14 @@ def test_plan_with_a_wrong_value_inside(tmp_path, name, value):
         load(tmp_path / "a")
 
 
+@pytest.mark.parametrize("name", ["launches", "threads", "runs", "cores_given", "cores_per_node"])
+@pytest.mark.parametrize("value", [0, -5])
+def test_plan_with_a_count_below_one(tmp_path, name, value):
+    write_sweep(tmp_path / "a", {**plan([1]), name: value}, [run()])
+    with pytest.raises(FolderError, match=f"'{name}' is not above 0"):
+        load(tmp_path / "a")
+
+
 def test_numbers_beyond_all_measure_and_words_that_are_none(tmp_path):
     write_sweep(tmp_path / "a", plan([1], seed=-3), [run()])
     assert load(tmp_path / "a").damaged == []
