@@ -16,7 +16,8 @@ require_time() {
         sed --quiet '0,/StartTime=/ s/.*StartTime=\([0-9]*\) EndTime=\([0-9]*\).*/\2 - \1/p')))
     [ "$limit" -le 0 ] || [ "$limit" -gt "$1" ] 2> /dev/null || {
         echo "error: the time limit of $limit s is not longer than the $1 s before it at which" \
-            "the job is told to stop (SIGNAL_LEAD): ask for more with sbatch --time" >&2
+            "the job is told to stop (SIGNAL_LEAD, set together with --signal): ask for more with" \
+            "sbatch --time" >&2
         exit 2
     }
 }

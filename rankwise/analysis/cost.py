@@ -6,7 +6,7 @@ from typing import Any
 
 from rankwise.sweep import billing
 from rankwise.sweep.billing import Charge
-from rankwise.sweep.folder import Run
+from rankwise.sweep.folder import SUPPLIED, Run
 from rankwise.sweep.launchers import UsageError
 
 
@@ -101,7 +101,8 @@ class Billing:
             nodes = run.nodes if self.why else max(run.nodes, self._filled(run))
             cores = max(run.cores, nodes * self.cores_per_node)
             return nodes, cores, max(run.gpus, nodes * self.gpus_per_node)
-        cores = run.ranks * run.threads
+        # A table says what a run was given; of a sweep, `Run.cores` is what it could have used.
+        cores = run.cores if run.source == SUPPLIED else run.ranks * run.threads
         if not self.cores_per_node:
             return math.nan, cores, run.gpus
         gpus = run.gpus / self.gpus_per_node if self.gpus_per_node else 0.0

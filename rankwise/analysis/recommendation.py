@@ -36,6 +36,8 @@ def billed(points: Sequence[Point], medians: Medians, through: list[int]) -> lis
                 medians.fewest(i, cheapest),
             ),
         )
+        if i in sure
+        else point
         for i, point in enumerate(points)
     ]
 
@@ -49,8 +51,8 @@ def recommended(
     best = None
     for point in considered(series, oversubscribed, whole_nodes):
         # At a low target a count may be efficient enough and yet slower than a smaller one.
-        slower = series.mode == "strong" and best and point.speedup.value < best.speedup.value
-        if asked_for(point, whole_nodes).value >= target and not slower:
+        faster = series.mode != "strong" or not best or point.speedup.value > best.speedup.value
+        if asked_for(point, whole_nodes).value >= target and faster:
             best = point
     return best.ranks if best else None
 

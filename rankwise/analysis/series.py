@@ -36,7 +36,7 @@ class Point:
         Of one run, of the whole program.
     billed_efficiency : Estimate
         What the same work costs at the cheapest point, over what it costs here: of the seconds that
-        are compared, on what is billed. NaN where it is not known what is.
+        are compared, on what is billed. NaN for a point that may not be recommended.
     phases : dict of str to float
         Mean over ranks, median over launches [s]; empty without records.
     busiest : dict of str to float
@@ -206,7 +206,7 @@ class Series:
     fits : tuple of Fit
     recommended : int or None
         The largest measured rank count with the chosen efficiency, in strong scaling never one
-        that is slower than a smaller one, and never one that is superlinear without an interval.
+        that is no faster than a smaller one, and never one that is superlinear without an interval.
         Where whole nodes are billed, that is the efficiency of what is billed, and of counts on as
         many nodes the fastest is taken. None if there is no such count, or only one was measured.
     bottleneck : Bottleneck or None

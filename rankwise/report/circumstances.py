@@ -103,11 +103,14 @@ def _same_files(a: Analysis, b: Analysis) -> list[str]:
 
 def _other_command(comparison: Comparison) -> list[str]:
     """Say that the work may differ: the commands do, and the program does not tell."""
-    if not any(math.isnan(x.work) for pair in comparison.pairs for x in (pair.a, pair.b)):
+    points = {"A": [pair.a for pair in comparison.pairs], "B": [p.b for p in comparison.pairs]}
+    untold = [name for name in points if any(math.isnan(point.work) for point in points[name])]
+    if not untold:
         return []
     plans = [side.plan for side in sides(comparison).values()]
     if all(plan.get("supplied") for plan in plans):
-        return ["The tables of A and B do not tell the work: make sure that it is the same."]
+        tables = "tables of A and B do" if len(untold) > 1 else f"table of {untold[0]} does"
+        return [f"The {tables} not tell the work: make sure that it is the same."]
     a, b = ((plan.get("command"), plan.get("weak")) for plan in plans)
     if a == b:
         return []

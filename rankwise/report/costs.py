@@ -1,5 +1,6 @@
 """What runs cost, in the units that a reader asks for: node-, core- and GPU-hours, a charge."""
 
+import math
 from dataclasses import dataclass
 
 from rankwise.analysis.cost import Cost
@@ -53,5 +54,6 @@ def request(analysis: Analysis, series: Series) -> list[tuple[str, int, float, f
     if runs is None or not chosen:
         return []
     cost = chosen[0].cost
-    each = [(unit.name, float(figure(unit.of(cost)))) for unit in units(analysis)]
-    return [(name, runs, one, runs * one) for name, one in each]
+    costs = [(unit.name, unit.of(cost)) for unit in units(analysis)]
+    each = [(name, float(figure(value))) for name, value in costs if math.isfinite(value)]
+    return [(name, runs, one, runs * one) for name, one in each if math.isfinite(runs * one)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from rankwise.analysis import statistics
 from rankwise.analysis.analysis import beyond
+from rankwise.analysis.cost import Billing
 from rankwise.analysis.series import Analysis, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report.numbers import percent
@@ -37,7 +38,7 @@ def warnings(analysis: Analysis) -> tuple[str, ...]:
             "nodes, and laws fitted across them, mix their speeds."
         )
     for one in series:
-        found += _of_points(one)
+        found += _of_points(one) + _more_nodes(one, analysis.billing)
     found += _low_limit(analysis.limit, series)
     found += _other_limit(analysis.limit, runs)
     found += _of_program(runs)
@@ -182,6 +183,18 @@ def _of_points(series: Series) -> list[str]:
     if series.mode == "weak":
         found += _weak_work(measured)
     return found
+
+
+def _more_nodes(series: Series, billing: Billing) -> list[str]:
+    """Say where more nodes are billed than the launches are said to have had."""
+    more = [point.ranks for point in series.points if point.cost.nodes > point.nodes]
+    if not more or not billing.whole_nodes:
+        return []
+    return [
+        f"In {series.mode} scaling on {rank_list(more)}, more nodes are billed than the launches "
+        "are said to have had: these do not hold the ranks, with "
+        f"{billing.cores_per_node} cores each."
+    ]
 
 
 def _low_limit(measured: Limit | None, series: Sequence[Series]) -> list[str]:

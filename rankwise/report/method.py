@@ -234,7 +234,8 @@ def _cost_rule(billing: Billing, good: Sequence[Run]) -> list[str]:
     elif any(run.gpus for run in good):
         text.append(f"A run costs GPUs x seconds / 3600 GPU-hours{where}.")
     else:
-        text.append(f"A run costs ranks x threads x seconds / 3600 core-hours{where}.")
+        cores = "cores" if sources == {SUPPLIED} else "ranks x threads"
+        text.append(f"A run costs {cores} x seconds / 3600 core-hours{where}.")
     if billing.charge and billing.charge.per == NODE and not billing.whole_nodes:
         text.append(
             f"Of a node, which has {billing.cores_per_node} cores, it is billed the share of the "

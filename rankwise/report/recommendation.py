@@ -24,7 +24,8 @@ def recommendation(analysis: Analysis, series: Series) -> str:
     best = next((point for point in fair if point.ranks == series.recommended), None)
     doubts = _doubts(analysis, fair)
     if best is None:
-        return " ".join((f"{none} no measured count has {_wanted(analysis, series)}.", *doubts))
+        text = [f"{none} no measured count has {_wanted(analysis, series)}.", *doubts]
+        return " ".join((*text, *["So there is no request."] * bool(analysis.billing.runs)))
     chosen_from = _on_whole_nodes if analysis.billing.whole_nodes else _by_what_is_asked_for
     text = [chosen_from(analysis, series, best), *_uncertain(analysis, best), *doubts]
     return " ".join((*text, cost(analysis, series, best)))
@@ -41,7 +42,7 @@ def _by_what_is_asked_for(analysis: Analysis, series: Series, best: Point) -> st
     kind = "considered" if any(map(doubtful, beyond)) else "measured"
     larger = [p for p in considered(series, analysis.oversubscribed, False) if p in beyond]
     if any(point.efficiency.value >= analysis.target for point in larger):
-        return f"{here}: larger counts have {wanted} too, and are slower."
+        return f"{here}: larger counts have {wanted} too, and are no faster."
     if larger and best is series.measured[0]:
         return f"{here}: no larger {kind} count has {wanted}."
     has = f"it has {percent(best.efficiency.value)}"
@@ -55,10 +56,16 @@ def _on_whole_nodes(analysis: Analysis, series: Series, best: Point) -> str:
     has = f"an efficiency as billed of {percent(best.billed_efficiency.value)}{of_what(series)}"
     if best is not series.baseline:
         has += f", and {percent(best.efficiency.value)} relative to the baseline"
+    out = [
+        point for point in alike(series.points, best) if math.isnan(point.billed_efficiency.value)
+    ]
     text = f"We recommend {place(best)}{_of_alike(analysis, series, best)}: it has {has}."
+    if out:
+        counts = rank_list([point.ranks for point in out])
+        text += f" For an hour of the same price, {counts} {_left_out(analysis, out)}."
     wanted = f"at least {chosen(analysis.target)} as billed"
     if any(point.billed_efficiency.value >= analysis.target for point in larger):
-        return f"{text} Counts on more nodes have {wanted} too, and are slower."
+        return f"{text} Counts on more nodes have {wanted} too, and are no faster."
     if larger:
         kind = "considered" if any(map(doubtful, beyond)) else "measured"
         return f"{text} No {kind} count on more nodes has {wanted}."
@@ -70,7 +77,10 @@ def _of_alike(analysis: Analysis, series: Series, best: Point) -> str:
     others = alike(considered(series, analysis.oversubscribed, False), best)
     if len(others) == 1:
         return ""
-    of = f"of the {len(others)} counts on {counted(int(best.cost.nodes), 'node')} billed alike"
+    kind = "" if len(others) == len(alike(series.points, best)) else "considered "
+    of = (
+        f"of the {len(others)} {kind}counts on {counted(int(best.cost.nodes), 'node')} billed alike"
+    )
     return f", the fastest {of}" if series.mode == "strong" else f", which does most {of}"
 
 

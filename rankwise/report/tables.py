@@ -19,7 +19,7 @@ from rankwise.ranks.words import counted
 from rankwise.report import costs, doubts, method, sentences, usage
 from rankwise.report.numbers import NOTHING, bound, figure, interval, number, percent
 from rankwise.report.recommendation import recommendation, request
-from rankwise.sweep.folder import Run
+from rankwise.sweep.folder import SUPPLIED, Run
 
 WIDTH = 100
 # In the terminal; the page has all of it.
@@ -73,12 +73,17 @@ def columns(analysis: Analysis, series: Series) -> list[Column]:
     points = series.points
     speedup = "speedup" if series.mode == "strong" else "scaled speedup"
     table = [_exact(series, "ranks", lambda p: str(p.ranks))]
-    if any(point.nodes > 1 for point in points):
-        table.append(_exact(series, "nodes", lambda p: str(p.nodes)))
+    # Where nodes are billed, those that are.
+    nodes = [int(p.cost.nodes) if analysis.billing.whole_nodes else p.nodes for p in points]
+    if max(nodes, default=1) > 1:
+        table.append(Column("nodes", list(map(str, nodes)), []))
     if any(point.gpus for point in points):
         table.append(_exact(series, "GPUs", lambda p: str(p.gpus)))
     else:
-        table.append(_exact(series, "cores", lambda p: str(p.ranks * p.threads)))
+        given = series.sources == (SUPPLIED,)
+        table.append(
+            _exact(series, "cores", lambda p: str(p.cores if given else p.ranks * p.threads))
+        )
     table += [
         _exact(series, "launches", _launches),
         _estimated(series, "seconds", "seconds", number),

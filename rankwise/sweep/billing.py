@@ -1,7 +1,6 @@
 """What is billed for a run: whole nodes or what it asked for, and at which rate."""
 
 import argparse
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ _RATE = re.compile(
 )
 _PER = {"node": NODE, "core": CORE, "gpu": GPU}
 _LONGEST_UNIT = 16
+_MOST = 1e12
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Charge:
             It is something else.
         """
         match = _RATE.fullmatch(text.strip())
-        if match is None or not 0 < float(match[1]) < math.inf:
+        if match is None or not 0 < float(match[1]) <= _MOST:
             raise ValueError(
                 f"{text!r} is not 'NUMBER [UNIT] per node-hour', core-hour or GPU-hour, such as "
                 "'0.02 EUR per core-hour'"

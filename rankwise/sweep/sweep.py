@@ -188,8 +188,8 @@ def _prepare_and_run(
     found, launcher = _means(args, linked)
     ranks = plan.rank_counts(args, found)
     made = plan.make(args, command, ranks, found, launcher, linked, measure)
-    each, gpus = args.cores_per_node, args.gpus_per_rank
-    billing.refuse_unknown(args.charge, made["billing"], each, gpus)
+    each = args.cores_per_node or _kept(args.folder).get("cores_per_node")
+    billing.refuse_unknown(args.charge, made["billing"], each, args.gpus_per_rank)
     absent = command.program is None and not command.python
     if absent and args.launcher is None and not found.slurm and not args.dry_run:
         raise UsageError(_no_program(words[0]))
@@ -228,6 +228,11 @@ def _means(args: argparse.Namespace, linked: Linked) -> tuple[Resources, Launche
     if not args.copies and (wrong := mpi.mismatch(linked, launcher.path, launcher.family)):
         raise UsageError(wrong)
     return found, launcher
+
+
+def _kept(folder: Path | None) -> dict[str, Any]:
+    """Return the plan in the folder that the user names; nothing if there is none."""
+    return read_plan(folder) if folder and (folder / PLAN).is_file() else {}
 
 
 def _no_program(word: str) -> str:

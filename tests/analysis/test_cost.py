@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rankwise.analysis.cost import Billing
-from rankwise.report import costs, method, numbers
+from rankwise.report import costs, doubts, method, numbers, tables
 from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.billing import Charge
 from rankwise.sweep.launchers import UsageError
@@ -211,7 +211,7 @@ def test_more_nodes_that_are_slower_are_not_recommended():
     billed = billing({**EXCLUSIVE, "cores_per_node": 8})
     found = analysed(some, billing=billed, efficiency=0.4)
     assert found.series[0].recommended == 8
-    words = "Counts on more nodes have at least 40 % as billed too, and are slower."
+    words = "Counts on more nodes have at least 40 % as billed too, and are no faster."
     assert words in recommendation(found, found.series[0])
 
 
@@ -261,7 +261,12 @@ def test_fastest_is_said_of_those_that_were_considered():
     some, billed = on_nodes({4: 10.0, 8: 7.0, 16: 5.0}, (4, 8, 16))
     crowded = [replace(one, nodes=1, cores=8) for one in some]
     chosen, text = said(crowded, billed)
-    assert chosen == 8 and "8 ranks, the fastest of the 2 counts on 1 node billed alike" in text
+    assert chosen == 8
+    assert "8 ranks, the fastest of the 2 considered counts on 1 node billed alike" in text
+    why = "For an hour of the same price, 16 ranks had more ranks x threads than cores."
+    assert why in text and "183" not in text
+    bad = [replace(o, outcome="failed", seconds=None) if o.ranks == 16 else o for o in crowded]
+    assert "For an hour of the same price, 16 ranks failed." in said(bad, billed)[1]
     chosen, text = said(crowded, billed, oversubscribed=True)
     assert chosen == 16 and "the fastest of the 3 counts on 1 node billed alike" in text
 
@@ -359,3 +364,37 @@ def test_both_efficiencies_are_told_where_they_differ():
     assert "an efficiency as billed of 88.9 %, and 22.2 % relative to the baseline" in text
     some, billed = on_nodes({8: 8.0, 16: 9.0}, (8, 16))
     assert "relative to the baseline" not in said(some, billed)[1]
+
+
+def test_equal_times_are_no_reason_for_more_ranks():
+    some = runs({1: 10.0, 2: 7.2, 4: 7.2}.get, counts=(1, 2, 4), noise=0)
+    chosen, text = said(some, Billing(), efficiency=0.3)
+    assert (
+        chosen == 2 and "larger counts have an efficiency of at least 30 % too, and are no" in text
+    )
+
+
+def test_more_nodes_than_a_table_says_are_shown_and_told():
+    some = [replace(o, nodes=1, cores=o.ranks) for o in runs(counts=(4, 8, 16))]
+    billed = billing(charge="1 CU per node-hour", cores_per_node=8)
+    found = analysed(some, billing=billed)
+    (table,) = [c for c in tables.columns(found, found.series[0]) if c.title == "nodes"]
+    assert table.cells == ["1", "1", "2"]
+    told = "In strong scaling on 16 ranks, more nodes are billed than the launches are said to"
+    assert any(text.startswith(told) for text in doubts.warnings(found))
+    assert not any("more nodes" in text for text in doubts.warnings(analysed(some)))
+
+
+def test_cores_that_a_table_says_a_run_was_given_are_billed():
+    one = run(ranks=8, cores=16, source="supplied")
+    assert billing().cost(one, 3600.0).core_hours == 16
+    assert billing().cost(replace(one, source="json"), 3600.0).core_hours == 8
+
+
+def test_no_request_where_nothing_is_recommended_or_counts_for_more_than_there_is():
+    billed = Billing.of({"charge": "1 CU per core-hour", "runs": 5})
+    assert said(runs(lambda p: 10.0), billed, efficiency=1.0)[1].count("no request") == 0
+    bad = runs(lambda p: 10.0 * p, counts=(2, 4))
+    assert said(bad, billed, efficiency=1.0)[0] == 2
+    huge = analysed(runs(lambda p: 1e300 / p, counts=(1, 2), noise=0), billing=billed)
+    assert costs.request(huge, huge.series[0])[0][0] == "core-hours"

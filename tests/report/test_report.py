@@ -507,7 +507,7 @@ def test_report_of_supplied_times_says_what_is_known_and_no_more(tmp_path, capsy
     page = " ".join(texts[2].split())
     assert all(supplied in " ".join(text.split()) for text in texts[1:])
     assert f"Where the times are from {again} SHA-256 of the table" in page
-    assert "A run costs ranks x threads x seconds / 3600 core-hours." in page
+    assert "A run costs cores x seconds / 3600 core-hours." in page
     if table == "both":
         assert "Each time is the median over 7 launches, that is rows of this table" in page
         assert "A run takes 3.550 s and costs 0.00394 core-hours." in page

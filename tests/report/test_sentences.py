@@ -308,7 +308,7 @@ def test_recommended_count_is_not_slower_than_a_smaller_one():
     seconds = {1: 10.0, 2: 6.0, 4: 8.0}
     found = only(runs(lambda p: seconds[p], counts=(1, 2, 4), noise=0), efficiency=0.3)
     assert found.recommended == 2
-    words = "2 ranks: larger counts have an efficiency of at least 30 % too, and are slower."
+    words = "2 ranks: larger counts have an efficiency of at least 30 % too, and are no faster."
     assert words in advice(found, 0.3)
 
 

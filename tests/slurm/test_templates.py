@@ -241,7 +241,8 @@ def test_a_limit_that_leaves_no_time_is_refused(submit, clone, template, limit, 
     assert (tasks[0]["JobState"], tasks[0]["ExitCode"]) == ("FAILED", "2:0")
     assert output == (
         "error: the time limit of {} s is not longer than the {} s before it at which the job is "
-        "told to stop (SIGNAL_LEAD): ask for more with sbatch --time\n".format(*seconds)
+        "told to stop (SIGNAL_LEAD, set together with --signal): ask for more with "
+        "sbatch --time\n".format(*seconds)
     )
     assert not (clone / "started").exists() and not (clone / "results").exists()
 
