@@ -19,6 +19,15 @@ def billed(points: Sequence[Point], medians: Medians, through: list[int]) -> lis
     launches, log-normal noise of 5 % and 1500 sweeps each: where one count is clearly the cheapest,
     96 to 97 % of the intervals hold the true value; where three, five or eight counts cost the
     same, 94 to 95, 94 and 91 to 92 %, since the cheapest is then so by luck.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        With a successful launch.
+    medians : Medians
+        Of these points.
+    through : list of int
+        Places of those without oversubscription, or of all; the cheapest is one of them.
     """
     each = np.array([point.cost.hour for point in points])
     sure = [i for i in through or range(len(points)) if not doubtful(points[i])]
@@ -69,7 +78,16 @@ def asked_for(point: Point, whole_nodes: bool) -> Estimate:
 
 
 def considered(series: Series, oversubscribed: bool, whole_nodes: bool) -> list[Point]:
-    """Return the points that may be recommended; of those billed alike the fastest."""
+    """Return the points that may be recommended.
+
+    Parameters
+    ----------
+    series : Series
+    oversubscribed : bool
+        Whether those with more ranks x threads than cores may be.
+    whole_nodes : bool
+        Return only the fastest of those of which an hour costs the same.
+    """
     sure = [p for p in series.measured if oversubscribed or not p.oversubscribed]
     sure = [point for point in sure if not doubtful(point)]
     if not whole_nodes:

@@ -16,11 +16,12 @@ FASTER, SLOWER, UNKNOWN, FAILED = "faster", "slower", "cannot tell", "B failed"
 SIDES = ("A", "B")
 METHOD = (
     "Each ratio is the median seconds of B over that of A, for the same work: above 1, B is "
-    "slower. Intervals are 95 %: of seconds, exact nonparametric ones of the median; of ratios, "
-    f"percentiles of {statistics.RESAMPLES} bootstrap resamples of the launches of both sides. B "
-    "is faster or slower where the whole interval lies on one side of 1, and it takes six launches "
-    "of each to say so. Otherwise the launches cannot tell: that does not mean that A and B are "
-    "equally fast. Of 25 comparisons of a program with itself about one says faster or slower."
+    "slower. Intervals are 95 % intervals. Those of seconds are exact nonparametric intervals of "
+    f"the median; those of ratios are percentiles of {statistics.RESAMPLES} bootstrap resamples of "
+    "the launches of both sides. B is faster or slower where the whole interval lies on one side "
+    "of 1, and it takes six launches of each to say so. Otherwise the launches cannot tell: that "
+    "does not mean that A and B are equally fast. Of 25 comparisons of a program with itself about "
+    "one says faster or slower."
 )
 _FEW = "no rank count has six launches that succeeded on both sides"
 # As in `rankwise.sweep.folder.Run`.

@@ -81,7 +81,8 @@ def _of_alike(analysis: Analysis, series: Series, best: Point) -> str:
     of = (
         f"of the {len(others)} {kind}counts on {counted(int(best.cost.nodes), 'node')} billed alike"
     )
-    return f", the fastest {of}" if series.mode == "strong" else f", which does most {of}"
+    best_of = "the fastest" if series.mode == "strong" else "with the most work per second"
+    return f", {best_of} {of}"
 
 
 def _left_out(analysis: Analysis, points: list[Point]) -> str:

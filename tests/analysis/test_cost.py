@@ -275,7 +275,10 @@ def test_weak_scaling_does_most_on_a_node():
     some = runs(lambda p: 3.0 + 0.05 * p, counts=(1, 2, 4, 8), noise=0, mode="weak")
     billed = billing({**EXCLUSIVE, "cores_per_node": 8})
     chosen, text = said([replace(one, cores=8) for one in some], billed)
-    assert chosen == 8 and "which does most of the 4 counts on 1 node billed alike" in text
+    assert (
+        chosen == 8
+        and "8 ranks, with the most work per second of the 4 counts on 1 node billed alike" in text
+    )
     assert "fastest" not in text
 
 
