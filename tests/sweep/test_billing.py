@@ -132,6 +132,10 @@ def test_what_is_not_said_again_stays_as_it_was(rankwise, tmp_path):
     assert (plan["charge"], plan["cores_per_node"], plan["runs"]) == ("2 EUR per node-hour", 64, 7)
     assert plan["notes"] == {"a": "1", "b": "2"}
     assert "EUR" in done.stdout
+    # A new rate by the node, of nodes whose size was said before.
+    done = rankwise(*words, "--charge", "3 CU per node-hour", "--", "true")
+    assert done.returncode == 0, done.stderr
+    assert load(tmp_path / "s").plan["charge"] == "3 CU per node-hour"
 
 
 def test_dry_run_says_what_is_charged_at_most(rankwise, tmp_path):

@@ -108,6 +108,21 @@ def test_a_time_that_is_longer_than_the_run_is_warned_of(rankwise, tmp_path):
     done = rankwise("sweep", *ONE, "--seconds", "(.*) ms", "--", "echo", "300", "ms")
     assert "warning: The program says 300 s of a run that took 0.0" in done.stdout
     assert "in another unit" in only(tmp_path).plan["warnings"][0]
+    # Once, and not once a launch with its own figures.
+    words = [
+        "--ranks",
+        "1,2",
+        "--launches",
+        "3",
+        "--copies",
+        "--folder",
+        "s",
+        "--seconds",
+        "(.*) ms",
+    ]
+    done = rankwise("sweep", *words, "--", "sh", "-c", "echo 3$$ ms")
+    assert done.returncode == 0 and done.stdout.count("The program says") == 1
+    assert len(load(tmp_path / "s").plan["warnings"]) == 1
 
 
 def test_figures_beside_the_record_of_a_job(rankwise, tmp_path):
