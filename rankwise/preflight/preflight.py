@@ -17,7 +17,7 @@ from rankwise.preflight import device_buffers, measure
 from rankwise.preflight.findings import Findings
 from rankwise.ranks.agreement import Stop, sleep_until_all
 from rankwise.ranks.mpi import mpi_library
-from rankwise.ranks.words import ranges
+from rankwise.ranks.words import ranges, short
 from rankwise.run.run import Run
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Preflight:
                 problems.append(
                     "too high, since arrays that leave the caches need more memory (--mem)"
                 )
-            text = f"all ranks of a node read {read:.3g} GB/s and copy {copied:.3g} GB/s"
+            text = f"all ranks of a node read {short(read)} GB/s and copy {short(copied)} GB/s"
             self.findings.add("memory", text, *problems)
         self.octets = sum(comm.allgather(memory.octets)) * measure.SAMPLES
         self.wrong += sum(comm.allgather(memory.wrong()))
@@ -170,7 +170,7 @@ class Preflight:
                     "slow; do ranks share a core? does this MPI know the network (another module; "
                     "UCX_TLS, FI_PROVIDER)?"
                 )
-            text = f"{where}: {1e6 * latency.max():.3g} us, {bandwidth.min():.3g} GB/s"
+            text = f"{where}: {short(1e6 * latency.max())} us, {short(bandwidth.min())} GB/s"
             self.findings.add("messages", text, *problems)
         self.wrong += sum(each.wrong for each in connections)
         self.results |= {
@@ -182,7 +182,7 @@ class Preflight:
         """Say how long Python and its libraries took to load."""
         imports = max(self.comm.allgather(self.run.clock.total("import")))
         problem = "slow; keep the environment on a local disk, or in a container image"
-        text = f"{imports:.3g} s, the slowest rank"
+        text = f"{short(imports)} s, the slowest rank"
         self.findings.add("imports", text, problem if imports > SLOW_IMPORT else None)
         self.results["import_seconds"] = (imports, "s", "of the slowest rank")
 
@@ -204,8 +204,8 @@ class Preflight:
             problems.append("nearly full")
         if not locks:
             problems.append("no file locks; export HDF5_USE_FILE_LOCKING=FALSE")
-        text = f"HDF5 written at {speed:.3g} GB/s, renamed in {1e3 * rename:.2g} ms"
-        findings.add("files", f"{folder}/: {text}, {free / 1e9:.3g} GB free", *problems)
+        text = f"HDF5 written at {short(speed)} GB/s, renamed in {short(1e3 * rename)} ms"
+        findings.add("files", f"{folder}/: {text}, {short(free / 1e9)} GB free", *problems)
         self.wrong += wrong
         self.results |= {
             "write_bandwidth": (speed, "GB/s", "of an HDF5 file of 64 MiB"),
@@ -248,5 +248,5 @@ def out_of_step(values: np.ndarray, names: Sequence[str]) -> list[str]:
     worst = int(np.argmin(values))
     if values[worst] >= OUT_OF_STEP * np.median(values):
         return []
-    behind = f"{names[worst]} has {values[worst]:.3g} GB/s, the fastest {np.max(values):.3g}"
+    behind = f"{names[worst]} has {short(values[worst])} GB/s, the fastest {short(np.max(values))}"
     return [f"{behind}; if it does so again, report it, or leave it out (sbatch --exclude)"]

@@ -13,6 +13,11 @@ def counted(n: int, thing: str) -> str:
     return f"{n} {thing}es" if thing.endswith(("ch", "ss")) else f"{n} {thing}s"
 
 
+def short(number: float) -> str:
+    """Return a number with three digits, or all of a larger one: ``0.0226``, ``83.1``, ``1370``."""
+    return f"{number:.0f}" if abs(number) >= 999.5 else f"{number:.3g}"
+
+
 def duration(seconds: float) -> str:
     """Return seconds as people say them: ``89 s``, ``2 min``, ``2.0 h``."""
     if seconds < 90:

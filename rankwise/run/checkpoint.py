@@ -24,6 +24,7 @@ from rankwise.disk.record import SNAPSHOT, Result
 from rankwise.node.slurm import slurm_ids
 from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop, agreement
+from rankwise.ranks.words import short
 from rankwise.run.begin import Begun
 from rankwise.run.options import CHECKPOINT_SECONDS
 
@@ -429,6 +430,6 @@ def _require_space(path: Path, octets: int) -> None:
     need, free = (3 - have) * octets, shutil.disk_usage(path.parent).free
     if need > free:
         raise Stop(
-            f"checkpoints need {need / 1e9:.3g} GB more in {path.parent}, which has "
-            f"{free / 1e9:.3g} GB left"
+            f"checkpoints need {short(need / 1e9)} GB more in {path.parent}, which has "
+            f"{short(free / 1e9)} GB left"
         )

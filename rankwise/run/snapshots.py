@@ -24,7 +24,7 @@ import numpy as np
 from rankwise.disk import files, hdf5
 from rankwise.disk.record import SNAPSHOT, Result, digest
 from rankwise.ranks.agreement import Stop, agreement
-from rankwise.ranks.words import printable
+from rankwise.ranks.words import printable, short
 from rankwise.run.begin import Begun
 from rankwise.run.checkpoint import Checkpoint
 from rankwise.run.provenance import plain
@@ -95,8 +95,8 @@ class Snapshots:
                 need, free = len(self.steps) * octets, shutil.disk_usage(run.path.parent).free
                 if need > free:
                     raise Stop(
-                        f"{len(self.steps)} snapshots need {need / 1e9:.3g} GB in "
-                        f"{run.path.parent}, which has {free / 1e9:.3g} GB left"
+                        f"{len(self.steps)} snapshots need {short(need / 1e9)} GB in "
+                        f"{run.path.parent}, which has {short(free / 1e9)} GB left"
                     )
             if comm.rank == 0:
                 self._warn_of_missing()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from rankwise.ranks.words import short
 from rankwise.sweep.launchers import UsageError
 
 # From linux/fs.h: share the blocks of a file until one of the two is written to.
@@ -97,8 +98,8 @@ class Case:
         free = shutil.disk_usage(where).free
         if self.octets * copies > free:
             raise UsageError(
-                f"{copies} copies of {self.folder} take {self.octets * copies / 1e9:.3g} GB and "
-                f"{where} has {free / 1e9:.3g} GB free: --link large inputs, or name another "
+                f"{copies} copies of {self.folder} take {short(self.octets * copies / 1e9)} GB and "
+                f"{where} has {short(free / 1e9)} GB free: --link large inputs, or name another "
                 "place with --folder"
             )
 

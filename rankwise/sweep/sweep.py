@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rankwise.ranks.words import short
 from rankwise.sweep import allocation, billing, interrupts, launchers, mpi, plan
 from rankwise.sweep.case import Case
 from rankwise.sweep.command import PLACES, Command
@@ -342,8 +343,8 @@ def _show_dry_run(runner: Runner) -> None:
     held = cores * launches * hours
     print(
         f"{launches} launches, each ended after {todo['timeout']:g} s at the latest: at most "
-        f"{used:.3g} {unit} of the ranks, and {held:.3g} core-hours of the {cores} cores that are "
-        f"held meanwhile{_most_charged(runner, launches * hours)}"
+        f"{short(used)} {unit} of the ranks, and {short(held)} core-hours of the {cores} cores "
+        f"that are held meanwhile{_most_charged(runner, launches * hours)}"
     )
 
 
@@ -354,7 +355,7 @@ def _most_charged(runner: Runner, hours: float) -> str:
     charge, nodes = billing.Charge.parse(runner.plan["charge"]), len(runner.found.cores)
     each = runner.plan["cores_per_node"] or 0
     cores, gpus = max(sum(runner.found.cores), nodes * each), nodes * runner.found.gpus
-    return f", charged as at most {charge.of(nodes, cores, gpus) * hours:.3g} {charge.unit}"
+    return f", charged as at most {short(charge.of(nodes, cores, gpus) * hours)} {charge.unit}"
 
 
 _NO_PROGRESS = (

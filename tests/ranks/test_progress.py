@@ -11,7 +11,7 @@ import pytest
 
 from rankwise.ranks import progress
 from rankwise.ranks.progress import Progress
-from rankwise.ranks.words import counted, duration
+from rankwise.ranks.words import counted, duration, short
 
 JOB = """
 import os, time
@@ -156,3 +156,12 @@ def test_what_an_earlier_run_has_done_counts_as_done_but_took_no_time():
     assert lines[0].startswith("step 97 of 100, 97 %, ") and len(lines) == 3
     # Three more, not a twenty-fourth of what is done.
     assert re.fullmatch(r"step 97 of 100, 97 %, [1-9] s left", lines[0])
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0.02264, "0.0226"), (83.14, "83.1"), (999.4, "999"), (999.7, "1000"), (1370.2, "1370"),
+     (12345.6, "12346"), (-1370.2, "-1370"), (0.0, "0")],
+)  # fmt: skip
+def test_numbers_have_no_exponent_from_a_thousand_on(number, text):
+    assert short(number) == text

@@ -531,7 +531,7 @@ def test_its_seconds_are_a_phase(comm, tmp_path):
         # As by an empty variable of the shell.
         ({"checkpoint": Path("")}, "--checkpoint . is a folder"),
         ({"checkpoint": Path("/")}, "--checkpoint / is a folder"),
-        ({"octets": 10**16}, r"checkpoints need 3e\+07 GB more in .*, which has .* GB left"),
+        ({"octets": 10**16}, r"checkpoints need 30000000 GB more in .*, which has .* GB left"),
     ],
 )
 def test_mistakes(comm, tmp_path, options, message):
