@@ -17,6 +17,8 @@ from rankwise.sweep.folder import FAILED, KILLED, OK, TIMED_OUT
 # Of standard output and standard error together, in bytes.
 _MOST_OUTPUT = 2**28
 _KILL_SECONDS = 10.0
+# How often a command is started in which something else than the program fails.
+TRIES = 3
 # A thread that sleeps for a beat wakes 0.504 s later at worst beside eight busy processes. One that
 # comes as late as this stood still, and so, as a rule, did all that ran here.
 _BEAT_SECONDS, _LATE_SECONDS = 0.5, 2.0
@@ -40,6 +42,8 @@ class Ended:
         Why it was ended, if that makes the whole sweep useless; else empty.
     warnings : tuple of str
         Which looks failed.
+    launcher_failed : bool
+        The launcher itself was killed by SIGPIPE, which says nothing of the program.
     """
 
     outcome: str
@@ -48,6 +52,14 @@ class Ended:
     stood_still: float = 0.0
     refused: str = ""
     warnings: tuple[str, ...] = ()
+    launcher_failed: bool = False
+
+    @property
+    def disturbed(self) -> str:
+        """What happened to it that is not the program's doing; empty if nothing did."""
+        if self.stood_still:
+            return f"this machine stood still for {self.stood_still:.1f} s"
+        return self.reason if self.launcher_failed else ""
 
 
 def execute(
@@ -109,8 +121,11 @@ def execute(
     stood_still = max(watch.stood_still, _asleep() - asleep)
     if _suspended_by_slurm() != suspensions:
         stood_still = max(stood_still, _LATE_SECONDS)
-    how = (watch.outcome, watch.reason) if watch.outcome else _judged(status)
-    return Ended(*how, seconds, stood_still, watch.refused, tuple(watch.warnings))
+    how = (watch.outcome, watch.reason) if watch.outcome else _judged(status, words[0])
+    # MPICH's launcher hands standard input on. Where ranks have ended before it comes to that, as
+    # short ones do on a busy machine, SIGPIPE kills it (seen with 5.0.2).
+    failed = not watch.outcome and status == -signal.SIGPIPE
+    return Ended(*how, seconds, stood_still, watch.refused, tuple(watch.warnings), failed)
 
 
 def _asleep() -> float:
@@ -128,14 +143,13 @@ def _suspended_by_slurm() -> str:
     return " ".join(job.get(name, "") for name in ("SuspendTime", "SecsPreSuspend"))
 
 
-def _judged(status: int) -> tuple[str, str]:
+def _judged(status: int, started: str) -> tuple[str, str]:
     # A launcher tells of a killed rank the way a shell does: 128 + signal.
     number = -status if status < 0 else status - 128
     if number > 0:
-        try:
-            return KILLED, f"killed by {signal.Signals(number).name}"
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            who = f"{Path(started).name} was " if status < 0 else ""
+            return KILLED, f"{who}killed by {signal.Signals(number).name}"
     return (FAILED, f"exit status {status}") if status else (OK, "")
 
 

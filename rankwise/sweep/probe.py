@@ -14,7 +14,7 @@ from typing import Any
 from rankwise.node.cores import hardware_threads
 from rankwise.ranks.words import counted, numbers, ranges
 from rankwise.sweep import mpi
-from rankwise.sweep.execute import execute
+from rankwise.sweep.execute import TRIES, execute
 from rankwise.sweep.folder import OK
 from rankwise.sweep.launchers import Launcher, Resources
 from rankwise.sweep.measure import read_output
@@ -118,7 +118,10 @@ def start(
     """
     script, output = folder.resolve() / SCRIPT, folder / f"probe-{ranks}.txt"
     shutil.copyfile(Path(__file__).with_name(SCRIPT), script)
-    ended = execute([*words, "sh", str(script)], env, output, _SECONDS)
+    for _ in range(TRIES):
+        ended = execute([*words, "sh", str(script)], env, output, _SECONDS)
+        if not ended.disturbed:
+            break
     text = read_output(output)
     places = read(text)
     if ended.outcome == OK and places:

@@ -15,7 +15,7 @@ from rankwise.ranks.words import counted, duration
 from rankwise.sweep import inputs, launchers, mpi, outcome, output, plan, probe
 from rankwise.sweep.case import Case
 from rankwise.sweep.command import Command
-from rankwise.sweep.execute import Ended, execute
+from rankwise.sweep.execute import TRIES, Ended, execute
 from rankwise.sweep.folder import (
     FAILED,
     OK,
@@ -44,8 +44,6 @@ from rankwise.sweep.usage import Usage
 _GRACE_SECONDS = 5.0
 # If none of so many runs succeeds, nor any of a whole round, hardly one will.
 _FIRST_FAILURES = 3
-# Of a run that was suspended, the first one included.
-_TRIES = 3
 _MOST_NAMES = 10
 _TOO_LONG = "The program says"
 
@@ -228,21 +226,20 @@ class Runner:
         return run
 
     def _steady(self, mode: str, ranks: int, launch: int, folder: Path) -> Made:
-        """Start the program, and again if the machine was suspended meanwhile."""
-        for tried in range(1, _TRIES + 1):
+        """Start the program, and again if the machine stood still or the launcher failed."""
+        for tried in range(1, TRIES + 1):
             self._refuse_changes()
             _clear(folder)
             made = self._execute(mode, ranks, launch, folder)
             if made.ended.refused:
                 raise UsageError(f"{made.ended.refused} (its output: {folder / 'output.txt'})")
-            if not made.ended.stood_still:
+            if not made.ended.disturbed:
                 if made.look is not None and made.run.outcome == OK:
                     self._judge(made.look, made.printed)
                 return made
-            still = f"this machine stood still for {made.ended.stood_still:.1f} s"
-            if tried < _TRIES:
-                self._say(f"{folder.name}: {still}: once more")
-        reason = f"suspended, {_TRIES} times: {still}"
+            if tried < TRIES:
+                self._say(f"{folder.name}: {made.ended.disturbed}: once more")
+        reason = f"disturbed, {TRIES} times: {made.ended.disturbed}"
         return replace(made, run=replace(made.run, outcome=FAILED, reason=reason))
 
     def _refuse_changes(self) -> None:

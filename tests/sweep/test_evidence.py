@@ -575,7 +575,7 @@ def test_a_run_in_which_the_machine_stood_still_is_repeated(tmp_path, times, out
     # What is kept is of the run in which nothing happened.
     assert len(list(tmp_path.glob("started*"))) == min(times + 1, 3)
     if outcome != "ok":
-        assert run.reason.startswith("suspended, 3 times: this machine stood still for")
+        assert run.reason.startswith("disturbed, 3 times: this machine stood still for")
 
 
 def test_slurms_answer_takes_no_time_of_the_program(tmp_path, monkeypatch):

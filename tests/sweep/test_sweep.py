@@ -295,7 +295,30 @@ def test_failed_timed_out_and_killed_runs_are_recorded(rankwise, tmp_path):
 def test_direct_kill_is_told_by_name(tmp_path):
     words = ["sh", "-c", "kill -KILL $$"]
     ended = execute.execute(words, dict(os.environ), tmp_path / "o.txt", 10)
-    assert (ended.outcome, ended.reason) == ("killed", "killed by SIGKILL")
+    assert (ended.outcome, ended.reason) == ("killed", "sh was killed by SIGKILL")
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_launcher_that_fails_itself_is_started_again(rankwise, tmp_path, failures):
+    # The probe counts as one start for each that fails, as the program does.
+    launcher = tmp_path / "l.sh"
+    launcher.write_text(
+        'n=$(echo "$@" | grep -c probe); echo $n >> starts\n'
+        f'[ $(grep -c $n starts) -gt {failures} ] || kill -PIPE $$\nexec "$@"\n'
+    )
+    words = ["--ranks", "1", "--launches", "1", "--launcher", f"sh {launcher} env N={{ranks}}"]
+    done = rankwise("sweep", *words, "--", "sh", "-c", "echo here")
+    (run,) = load(only_folder(tmp_path)).runs
+    assert done.stdout.count("strong-1-1: sh was killed by SIGPIPE: once more") == 2
+    # Three of the program, and as many of the probe, which a warning is about where it never ran.
+    assert (tmp_path / "starts").read_text().split().count("0") == 3
+    assert (tmp_path / "starts").read_text().split().count("1") == 3
+    assert ("did not start a small script" in done.stdout + done.stderr) == (failures == 3)
+    if failures == 2:
+        assert (done.returncode, run.outcome, run.facts["first_line"]) == (0, "ok", "here")
+    else:
+        assert (done.returncode, run.outcome) == (1, "failed")
+        assert run.reason == "disturbed, 3 times: sh was killed by SIGPIPE"
 
 
 def alive(mark):
