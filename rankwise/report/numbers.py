@@ -42,6 +42,14 @@ def percent(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{figure(100 * value)} %"
 
 
+def against(target: float, value: float) -> str:
+    """Write a fraction as per cent, with digits enough to see whether it is below the target."""
+    digits = 3
+    while value < target <= float(number(100 * value, digits)) / 100:
+        digits += 1
+    return NOTHING if math.isnan(value) else f"{number(100 * value, digits)} %"
+
+
 def interval(estimate: Estimate, write: Callable[[float], str] = number) -> str:
     """Write a 95 % interval, or that there is none."""
     if math.isnan(estimate.value):

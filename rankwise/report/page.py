@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from rankwise.analysis.series import Analysis, Fit, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report import doubts, figures, method, sentences, tables, usage
-from rankwise.report.numbers import NOTHING, bound, chosen, figure, interval, number, percent
+from rankwise.report.numbers import NOTHING, against, bound, chosen, figure, interval, number
 from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.folder import PROCESS, SUPPLIED, Run, Sweep, write_text
 
@@ -232,7 +232,11 @@ def _alternative(analysis: Analysis, name: str) -> str:
     """Say in words what a figure shows, for those who do not see it."""
     mode, _, kind = name.partition("-")
     series = next(one for one in analysis.series if one.mode == mode)
-    tell = {"speedup": _tell_speedup, "efficiency": _tell_efficiency, "phases": _tell_phases}
+    tell = {
+        "speedup": _tell_speedup,
+        "efficiency": lambda point: against(analysis.target, point.efficiency.value),
+        "phases": _tell_phases,
+    }
     values = "; ".join(
         f"{counted(point.ranks, 'rank')} {tell.get(kind, _tell_imbalance)(point)}"
         for point in series.points
@@ -243,10 +247,6 @@ def _alternative(analysis: Analysis, name: str) -> str:
 def _tell_speedup(point: Point) -> str:
     allowed = f" (memory allows {figure(point.bound)})" if point.bound > 0 else ""
     return figure(point.speedup.value) + allowed
-
-
-def _tell_efficiency(point: Point) -> str:
-    return percent(point.efficiency.value)
 
 
 def _tell_phases(point: Point) -> str:

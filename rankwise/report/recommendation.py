@@ -6,7 +6,7 @@ from rankwise.analysis.recommendation import alike, asked_for, considered, doubt
 from rankwise.analysis.series import Analysis, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report import costs
-from rankwise.report.numbers import chosen, figure, number, percent
+from rankwise.report.numbers import against, chosen, figure, number, percent
 from rankwise.report.sentences import failures, of_what, place, rank_list
 from rankwise.sweep.folder import SUPPLIED
 
@@ -45,7 +45,7 @@ def _by_what_is_asked_for(analysis: Analysis, series: Series, best: Point) -> st
         return f"{here}: larger counts have {wanted} too, and are no faster."
     if larger and best is series.measured[0]:
         return f"{here}: no larger {kind} count has {wanted}."
-    has = f"it has {percent(best.efficiency.value)}"
+    has = f"it has {against(analysis.target, best.efficiency.value)}"
     text = f"{here}, the largest {kind} count with {wanted}: {has}."
     return text if larger else f"{text} Larger counts {_left_out(analysis, beyond)}."
 
@@ -53,7 +53,8 @@ def _by_what_is_asked_for(analysis: Analysis, series: Series, best: Point) -> st
 def _on_whole_nodes(analysis: Analysis, series: Series, best: Point) -> str:
     beyond = [point for point in series.points if point.cost.nodes > best.cost.nodes]
     larger = [p for p in considered(series, analysis.oversubscribed, True) if p in beyond]
-    has = f"an efficiency as billed of {percent(best.billed_efficiency.value)}{of_what(series)}"
+    billed = against(analysis.target, best.billed_efficiency.value)
+    has = f"an efficiency as billed of {billed}{of_what(series)}"
     if best is not series.baseline:
         has += f", and {percent(best.efficiency.value)} relative to the baseline"
     out = [
@@ -105,7 +106,9 @@ def _uncertain(analysis: Analysis, best: Point) -> list[str]:
     if math.isnan(efficiency.low):
         text.append("There is no interval, because there are fewer than six launches.")
     elif efficiency.low < analysis.target:
-        text.append(f"Its 95 % interval reaches down to {percent(efficiency.low)}.")
+        text.append(
+            f"Its 95 % interval reaches down to {against(analysis.target, efficiency.low)}."
+        )
     return text
 
 

@@ -15,6 +15,7 @@ from rankwise.sweep.folder import OK, Run
 
 # Above this, one rank's kernel over the mean is called the load's and not the machine's.
 _IMBALANCE = 1.1
+_MOST_LISTED = 12
 _NOT = "Its parameters are not identifiable from these data"
 _NO_INTERVAL = "there is no interval, because there are fewer than six launches"
 # What the figures of a fit are called: its parameters, and what follows from them.
@@ -130,7 +131,9 @@ def notes(point: Point) -> tuple[str, ...]:
     """Say what a referee would ask about a point, each in a few words."""
     found = []
     if point.oversubscribed:
-        found.append(f"oversubscribed: {point.ranks * point.threads} on {point.cores} cores")
+        found.append(
+            f"oversubscribed: {point.ranks * point.threads} on {counted(point.cores, 'core')}"
+        )
     found += failures(point)
     if 0 < point.launches < statistics.FEWEST:
         found.append(f"{counted(point.launches, 'launch')}, so no interval")
@@ -267,8 +270,11 @@ def devices(runs: Sequence[Run]) -> list[str]:
 
 
 def rank_list(counts: Sequence[int]) -> str:
-    """Return rank counts as "1, 2 and 4 ranks"."""
+    """Return rank counts as "1, 2 and 4 ranks"; of many, the first ones and how many more."""
     *others, last = counts
+    if len(others) > _MOST_LISTED:
+        listed = ", ".join(map(str, others[:3]))
+        return f"{listed} and {len(counts) - 3} more counts up to {counted(last, 'rank')}"
     first = f"{', '.join(map(str, others))} and " if others else ""
     return first + counted(last, "rank")
 

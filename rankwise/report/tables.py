@@ -11,13 +11,14 @@ import textwrap
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from io import StringIO
 
 from rankwise.analysis.recommendation import cheapest
 from rankwise.analysis.series import Analysis, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report import costs, doubts, method, sentences, usage
-from rankwise.report.numbers import NOTHING, bound, figure, interval, number, percent
+from rankwise.report.numbers import NOTHING, against, bound, figure, interval, number, percent
 from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.folder import SUPPLIED, Run
 
@@ -70,7 +71,7 @@ class Column:
 
 def columns(analysis: Analysis, series: Series) -> list[Column]:
     """Return the table of a series, without columns that would say nothing."""
-    points = series.points
+    points, efficiency = series.points, partial(against, analysis.target)
     speedup = "speedup" if series.mode == "strong" else "scaled speedup"
     table = [_exact(series, "ranks", lambda p: str(p.ranks))]
     # Where nodes are billed, those that are.
@@ -88,7 +89,7 @@ def columns(analysis: Analysis, series: Series) -> list[Column]:
         _exact(series, "launches", _launches),
         _estimated(series, "seconds", "seconds", number),
         _estimated(series, speedup, "speedup", figure),
-        _estimated(series, "efficiency", "efficiency", percent),
+        _estimated(series, "efficiency", "efficiency", efficiency),
     ]
     if any(math.isfinite(point.rate) for point in points):
         table.insert(-2, _exact(series, "rate", lambda p: number(p.rate)))
@@ -101,7 +102,7 @@ def columns(analysis: Analysis, series: Series) -> list[Column]:
     if any(math.isfinite(point.limit_share) for point in points):
         table.append(_exact(series, "of limit", lambda p: percent(p.limit_share)))
     if analysis.billing.whole_nodes:
-        table.append(_estimated(series, "efficiency as billed", "billed_efficiency", percent))
+        table.append(_estimated(series, "efficiency as billed", "billed_efficiency", efficiency))
     for unit in costs.units(analysis):
         cells = [figure(unit.of(point.cost)) for point in points]
         table.append(Column(f"{unit.name} a run", cells, []))

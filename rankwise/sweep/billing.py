@@ -18,6 +18,8 @@ _RATE = re.compile(
 )
 _PER = {"node": NODE, "core": CORE, "gpu": GPU}
 _LONGEST_UNIT = 16
+# What a report counts by the same words.
+_COUNTED = {"core", "gpu", "hour", "launch", "launche", "node", "rank", "run", "thread"}
 _MOST = 1e12
 
 
@@ -59,7 +61,8 @@ class Charge:
             )
         if len(match[2]) > _LONGEST_UNIT or not match[2].isprintable():
             raise ValueError(f"{text!r}: a unit has at most {_LONGEST_UNIT} characters")
-        if match[2].lower().removesuffix("s") in map(str.lower, (NODE, CORE, GPU)):
+        one = match[2].lower().removesuffix("s")
+        if one in _COUNTED or one in map(str.lower, (NODE, CORE, GPU)):
             raise ValueError(f"{text!r}: {match[2]} are no unit of a charge")
         return cls(float(match[1]), match[2] or "units", _PER[match[3].lower()], text.strip())
 

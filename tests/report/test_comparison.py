@@ -229,7 +229,7 @@ def test_both_kinds_of_scaling_and_counts_of_one_side():
 def test_notes_name_the_side():
     b = [*launches(cores=1)[:10], *failed(launches(cores=1)[10:])]
     found = of(launches(cores=1), b)
-    both = "A and B: oversubscribed: 2 on 1 cores"
+    both = "A and B: oversubscribed: 2 on 1 core"
     assert words.notes(found.pairs[1])[:2] == [both, "B: 2 of 6 launches failed"]
     assert words.notes(found.pairs[0]) == []
     # Superlinear beside its own baseline is nothing to A.

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rankwise.ranks import clock
-from rankwise.report import doubts, method, numbers, sentences
+from rankwise.report import doubts, method, numbers, sentences, tables
 from tests.analysis import examples
 from tests.analysis.examples import (
     COUNTS,
@@ -124,7 +124,7 @@ def test_notes_of_a_point():
     marked = replace(point, superlinear=True, cache_resident=True)
     assert sentences.notes(point) == ("5 launches, so no interval",)
     assert sentences.notes(replace(marked, oversubscribed=True, cores=1, failed=failures)) == (
-        "oversubscribed: 2 on 1 cores",
+        "oversubscribed: 2 on 1 core",
         "1 of 8 launches failed",
         "2 of 8 launches timed out",
         "5 launches, so no interval",
@@ -139,6 +139,35 @@ def test_notes_of_a_point():
 )
 def test_percent(fraction, words):
     assert numbers.percent(fraction) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.6997, "69.97 %"), (0.699999, "69.9999 %"), (0.7, "70.0 %"), (0.69, "69.0 %"),
+     (0.7004, "70.0 %"), (math.nan, "-")],
+)  # fmt: skip
+def test_an_efficiency_below_the_target_is_not_written_like_it(value, words):
+    assert numbers.against(0.7, value) == words
+
+
+def test_an_efficiency_just_below_the_target_is_written_so_in_table_and_words():
+    efficiency = by_ranks(only(runs()))[8].efficiency.value
+    made = analysed(runs(), efficiency=efficiency + 1e-6)
+    assert efficiency < made.target
+    column = next(c for c in tables.columns(made, made.series[0]) if c.title == "efficiency")
+    at = [point.ranks for point in made.series[0].points].index(8)
+    assert column.cells[at] == numbers.against(made.target, efficiency)
+    assert float(column.cells[at].rstrip(" %")) < 100 * made.target
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [([1], "1 rank"), ([1, 2, 4], "1, 2 and 4 ranks"),
+     (range(1, 14), "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 13 ranks"),
+     (range(1, 65), "1, 2, 3 and 61 more counts up to 64 ranks")],
+)  # fmt: skip
+def test_lists_of_ranks(counts, words):
+    assert sentences.rank_list(list(counts)) == words
 
 
 def test_method_tells_what_answers_were_checked_against():

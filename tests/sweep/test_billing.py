@@ -39,7 +39,8 @@ def test_charge(text, number, unit, per):
         "1,5 EUR per core-hour", "12,000 CU per node-hour", "2 500 EUR per core-hour",
         "1.5.2 x per core-hour", "10^3 CU per node-hour", "3' x per node-hour",
         "\uff13 CU per node-hour",
-        "3 core-hours per core-hour", "3 Node-hour per core-hour",
+        "3 core-hours per core-hour", "3 runs per core-hour", "3 launches per core-hour",
+        "3 Node-hour per core-hour",
         "1 seventeen letters per node-hour", "6 00 per node-hours per core-hour s",
     ],
 )  # fmt: skip
