@@ -7,6 +7,8 @@ from collections.abc import Callable
 from rankwise.analysis.statistics import Estimate
 
 NOTHING = "-"
+# As many as every double has.
+_MOST_DIGITS = 15
 
 
 # A line must not end between a number and what it counts. Other words after a number may belong to
@@ -45,7 +47,7 @@ def percent(value: float) -> str:
 def against(target: float, value: float) -> str:
     """Write a fraction as per cent, with digits enough to see whether it is below the target."""
     digits = 3
-    while value < target <= float(number(100 * value, digits)) / 100:
+    while digits < _MOST_DIGITS and value < target <= float(number(100 * value, digits)) / 100:
         digits += 1
     return NOTHING if math.isnan(value) else f"{number(100 * value, digits)} %"
 

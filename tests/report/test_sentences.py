@@ -47,6 +47,11 @@ def test_recommendation_says_when_the_interval_reaches_below_the_target():
     series = only(noisy, efficiency=target)
     assert series.recommended == 8
     assert f"reaches down to {numbers.percent(efficiency.low)}." in advice(series, target)
+    # However little it does.
+    target = efficiency.low + 1e-7
+    told = numbers.against(target, efficiency.low)
+    assert told != numbers.percent(efficiency.low)
+    assert f"reaches down to {told}." in advice(only(noisy, efficiency=target), target)
 
 
 def test_bottleneck_is_the_phase_that_loses_most():
@@ -144,7 +149,7 @@ def test_percent(fraction, words):
 @pytest.mark.parametrize(
     ("value", "words"),
     [(0.6997, "69.97 %"), (0.699999, "69.9999 %"), (0.7, "70.0 %"), (0.69, "69.0 %"),
-     (0.7004, "70.0 %"), (math.nan, "-")],
+     (0.7004, "70.0 %"), (math.nextafter(0.7, 0), "70.0000000000000 %"), (math.nan, "-")],
 )  # fmt: skip
 def test_an_efficiency_below_the_target_is_not_written_like_it(value, words):
     assert numbers.against(0.7, value) == words

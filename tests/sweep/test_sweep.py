@@ -321,6 +321,15 @@ def test_a_launcher_that_fails_itself_is_started_again(rankwise, tmp_path, failu
         assert run.reason == "disturbed, 3 times: sh was killed by SIGPIPE"
 
 
+def test_a_launcher_that_is_killed_is_not_started_again(rankwise, tmp_path):
+    # Perhaps because the program takes more memory than there is.
+    words = ["--ranks", "1", "--launches", "1", "--launcher", "env N={ranks}"]
+    done = rankwise("sweep", *words, "--", "sh", "-c", "echo x >> starts; kill -KILL $$")
+    (run,) = load(only_folder(tmp_path)).runs
+    assert (done.returncode, run.outcome) == (1, "killed")
+    assert (tmp_path / "starts").read_text() == "x\n"
+
+
 def alive(mark):
     """Tell whether a process with these words in its command line lives, zombies aside."""
     return subprocess.run(["pgrep", "-f", str(mark)], stdout=subprocess.DEVNULL).returncode == 0
