@@ -77,7 +77,8 @@ class Billing:
             See `rankwise.sweep.billing.refuse_unknown`.
         """
         facts = plan.get("billing") or {}
-        each = cores_per_node or plan.get("cores_per_node")
+        # Slurm knows better than a plan, but what is said now is not to be passed over.
+        each = cores_per_node or facts.get("cores_per_node") or plan.get("cores_per_node")
         if charge is None and plan.get("charge"):
             try:
                 charge = Charge.parse(plan["charge"])
@@ -89,7 +90,7 @@ class Billing:
         return cls(
             bool(facts.get("whole_nodes")) or by_node,
             facts.get("whole_nodes") or "",
-            each or facts.get("cores_per_node") or 0,
+            each or 0,
             facts.get("gpus_per_node") or 0,
             charge,
             runs or plan.get("runs"),
@@ -101,16 +102,15 @@ class Billing:
             nodes = run.nodes if self.why else max(run.nodes, self._filled(run))
             cores = max(run.cores, nodes * self.cores_per_node)
             return nodes, cores, max(run.gpus, nodes * self.gpus_per_node)
-        # A table says what a run was given; of a sweep, `Run.cores` is what it could have used.
-        cores = run.cores if run.source == SUPPLIED else run.ranks * run.threads
+        cores = _asked_for(run)
         if not self.cores_per_node:
             return math.nan, cores, run.gpus
         gpus = run.gpus / self.gpus_per_node if self.gpus_per_node else 0.0
         return max(cores / self.cores_per_node, gpus), cores, run.gpus
 
     def _filled(self, run: Run) -> int:
-        """Return how many nodes the ranks of a run fill, which nobody but the user can know."""
-        used = min(run.ranks * run.threads, run.cores)
+        """Return how many nodes the cores of a run fill, which nobody but the user can know."""
+        used = min(_asked_for(run), run.cores)
         return math.ceil(used / self.cores_per_node) if self.cores_per_node else 0
 
     def cost(self, run: Run, seconds: float) -> Cost:
@@ -123,3 +123,9 @@ class Billing:
             hour = self.charge.of(nodes, cores, gpus)
             charge = hour * hours
         return Cost(nodes, node_hours, cores * hours, gpus * hours, charge, hour)
+
+
+def _asked_for(run: Run) -> int:
+    """Return the cores that a run asked for."""
+    # A table says what a run was given; of a sweep, `Run.cores` is what it could have used.
+    return run.cores if run.source == SUPPLIED else run.ranks * run.threads

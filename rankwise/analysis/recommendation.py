@@ -61,7 +61,7 @@ def recommended(
     for point in considered(series, oversubscribed, whole_nodes):
         # At a low target a count may be efficient enough and yet slower than a smaller one.
         faster = series.mode != "strong" or not best or point.speedup.value > best.speedup.value
-        if asked_for(point, whole_nodes).value >= target and faster:
+        if reaches(asked_for(point, whole_nodes).value, target) and faster:
             best = point
     return best.ranks if best else None
 
@@ -70,6 +70,11 @@ def cheapest(series: Series) -> Point | None:
     """Return the point that efficiency as billed is relative to; None if nothing was measured."""
     known = [p for p in series.measured if p.billed_efficiency.value == 1]
     return known[0] if known else None
+
+
+def reaches(efficiency: float, target: float) -> bool:
+    """Whether an efficiency is at least the target, but for the rounding of its arithmetic."""
+    return efficiency >= target * (1 - 1e-12)
 
 
 def asked_for(point: Point, whole_nodes: bool) -> Estimate:
@@ -92,12 +97,10 @@ def considered(series: Series, oversubscribed: bool, whole_nodes: bool) -> list[
     sure = [point for point in sure if not doubtful(point)]
     if not whole_nodes:
         return sure
-    return [max(alike(sure, point), key=lambda p: p.speedup.value) for point in firsts(sure)]
-
-
-def firsts(points: Sequence[Point]) -> list[Point]:
-    """Return the first of all points of which an hour costs the same."""
-    return [point for i, point in enumerate(points) if not alike(points[:i], point)]
+    fastest: dict[float, Point] = {}
+    for point in sorted(sure, key=lambda point: -point.speedup.value):
+        fastest.setdefault(point.cost.hour, point)
+    return [point for point in sure if fastest[point.cost.hour] is point]
 
 
 def alike(points: Sequence[Point], point: Point) -> list[Point]:

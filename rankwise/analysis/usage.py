@@ -77,7 +77,7 @@ def _unseen(run: Run, here: dict[str, float]) -> float | None:
     """Return the share of a run after the last look; None if it is not known."""
     if not here.get("looks") or "unseen_seconds" not in here:
         return None
-    # The run was over a little before that was noticed.
+    # Two clocks, read one after the other.
     unseen = here["unseen_seconds"]
     return unseen / max(unseen, run.process_seconds) if unseen else 0.0
 

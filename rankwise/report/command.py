@@ -52,7 +52,9 @@ def _efficiency(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number above 0 and at most 1, such as 0.7"
+        )
     return value
 
 

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from rankwise.analysis.comparison import Comparison, Pair
 from rankwise.analysis.series import Series
 from rankwise.ranks.words import counted
-from rankwise.report import circumstances, comparison_tables, figures, tables
 from rankwise.report import comparison as words
+from rankwise.report import comparison_circumstances, comparison_tables, figures, tables
 from rankwise.report.numbers import chosen, interval, number
 from rankwise.report.page import render
 from rankwise.sweep.folder import write_text
@@ -68,8 +68,8 @@ def page(comparison: Comparison, slowdown: float | None) -> str:
         title=_TITLE + " and ".join(words.names(comparison)),
         outcome=words.outcome(comparison),
         check=[] if slowdown is None else words.check(comparison, slowdown),
-        disturbed=circumstances.disturbed(comparison),
-        warnings=circumstances.warnings(comparison),
+        disturbed=comparison_circumstances.disturbed(comparison),
+        warnings=comparison_circumstances.warnings(comparison),
         sections=[_section(comparison, mode, list(pairs), slowdown) for mode, pairs in modes],
         failures=[
             (f"{name}: {tables.failure(run)}", tables.clean(run.output_end))
@@ -77,7 +77,7 @@ def page(comparison: Comparison, slowdown: float | None) -> str:
             for run in side.failures
         ],
         method=words.METHOD,
-        facts=circumstances.facts(comparison),
+        facts=comparison_circumstances.facts(comparison),
     )
 
 

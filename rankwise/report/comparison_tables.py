@@ -10,7 +10,7 @@ from typing import Any
 from rankwise.analysis.comparison import Comparison, Pair
 from rankwise.analysis.statistics import Estimate
 from rankwise.ranks.words import counted
-from rankwise.report import circumstances, sentences
+from rankwise.report import comparison_circumstances, sentences
 from rankwise.report.comparison import SIDES, check, names, notes, outcome, sides, verdict
 from rankwise.report.numbers import chosen, interval, number, percent
 from rankwise.report.tables import aligned, line, wrapped
@@ -60,7 +60,7 @@ def terminal(comparison: Comparison, slowdown: float | None) -> str:
         parts += ["", wrapped(explanation(slowdown))]
     said = outcome(comparison) + ([] if slowdown is None else check(comparison, slowdown))
     parts += ["", *(wrapped(text) for text in said)]
-    if warned := circumstances.warnings(comparison):
+    if warned := comparison_circumstances.warnings(comparison):
         parts += ["", "Warnings", *(wrapped(f"- {line(text)}", "  ") for text in warned)]
     return "\n".join(parts)
 

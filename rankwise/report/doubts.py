@@ -162,7 +162,7 @@ def _of_points(series: Series) -> list[str]:
         found.append(f"In {mode} scaling no launch on {lost} succeeded: the baseline is {base}.")
     if len(measured) == 1:
         only = counted(measured[0].ranks, "rank")
-        text = f"In {mode} scaling {only} is the only count measured"
+        text = f"In {mode} scaling {only} is the only count with a launch that succeeded"
         found.append(f"{text}, so there is no scaling to show.")
     if not measured and series.points:
         found.append(f"In {mode} scaling no launch succeeded.")
@@ -192,7 +192,7 @@ def _more_nodes(series: Series, billing: Billing) -> list[str]:
         return []
     return [
         f"In {series.mode} scaling on {rank_list(more)}, more nodes are billed than the launches "
-        "are said to have had: these do not hold the ranks, with "
+        "are said to have had: these do not hold their cores, with "
         f"{billing.cores_per_node} cores each."
     ]
 

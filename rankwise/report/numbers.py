@@ -4,11 +4,10 @@ import math
 import re
 from collections.abc import Callable
 
+from rankwise.analysis.recommendation import reaches
 from rankwise.analysis.statistics import Estimate
 
 NOTHING = "-"
-# As many as every double has.
-_MOST_DIGITS = 15
 
 
 # A line must not end between a number and what it counts. Other words after a number may belong to
@@ -39,17 +38,18 @@ def figure(value: float) -> str:
     return number(value, 3)
 
 
-def percent(value: float) -> str:
-    """Write a fraction as per cent, and a dash if there is none."""
-    return NOTHING if math.isnan(value) else f"{figure(100 * value)} %"
+def percent(value: float, target: float = math.nan) -> str:
+    """Write a fraction as per cent, with digits enough to see that it is below a target.
 
-
-def against(target: float, value: float) -> str:
-    """Write a fraction as per cent, with digits enough to see whether it is below the target."""
+    A dash if there is none.
+    """
+    if math.isnan(value):
+        return NOTHING
     digits = 3
-    while digits < _MOST_DIGITS and value < target <= float(number(100 * value, digits)) / 100:
+    # It ends: what does not reach the target differs from it in one of the first digits.
+    while not reaches(value, target) and float(number(100 * value, digits)) / 100 >= target:
         digits += 1
-    return NOTHING if math.isnan(value) else f"{number(100 * value, digits)} %"
+    return f"{number(100 * value, digits)} %"
 
 
 def interval(estimate: Estimate, write: Callable[[float], str] = number) -> str:

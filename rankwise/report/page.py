@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from rankwise.analysis.series import Analysis, Fit, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report import doubts, figures, method, sentences, tables, usage
-from rankwise.report.numbers import NOTHING, against, bound, chosen, figure, interval, number
+from rankwise.report.numbers import NOTHING, bound, chosen, figure, interval, number, percent
 from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.folder import PROCESS, SUPPLIED, Run, Sweep, write_text
 
@@ -234,7 +234,7 @@ def _alternative(analysis: Analysis, name: str) -> str:
     series = next(one for one in analysis.series if one.mode == mode)
     tell = {
         "speedup": _tell_speedup,
-        "efficiency": lambda point: against(analysis.target, point.efficiency.value),
+        "efficiency": lambda point: percent(point.efficiency.value, analysis.target),
         "phases": _tell_phases,
     }
     values = "; ".join(

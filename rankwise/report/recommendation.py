@@ -1,12 +1,13 @@
 """What to ask for, and what it costs: the recommended rank count in words, and the request."""
 
 import math
+from dataclasses import replace
 
-from rankwise.analysis.recommendation import alike, asked_for, considered, doubtful
+from rankwise.analysis.recommendation import alike, asked_for, considered, doubtful, reaches
 from rankwise.analysis.series import Analysis, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report import costs
-from rankwise.report.numbers import against, chosen, figure, number, percent
+from rankwise.report.numbers import chosen, figure, number, percent
 from rankwise.report.sentences import failures, of_what, place, rank_list
 from rankwise.sweep.folder import SUPPLIED
 
@@ -17,7 +18,7 @@ def recommendation(analysis: Analysis, series: Series) -> str:
     if not measured:
         return f"{none} no launch succeeded."
     if len(measured) == 1:
-        return f"{none} {place(measured[0])} is the only count measured."
+        return f"{none} {place(measured[0])} is the only count with a launch that succeeded."
     fair = [point for point in measured if analysis.oversubscribed or not point.oversubscribed]
     if not fair:
         return f"{none} every count has more ranks x threads than cores."
@@ -41,11 +42,11 @@ def _by_what_is_asked_for(analysis: Analysis, series: Series, best: Point) -> st
     beyond = [point for point in series.points if point.ranks > best.ranks]
     kind = "considered" if any(map(doubtful, beyond)) else "measured"
     larger = [p for p in considered(series, analysis.oversubscribed, False) if p in beyond]
-    if any(point.efficiency.value >= analysis.target for point in larger):
+    if any(reaches(point.efficiency.value, analysis.target) for point in larger):
         return f"{here}: larger counts have {wanted} too, and are no faster."
     if larger and best is series.measured[0]:
         return f"{here}: no larger {kind} count has {wanted}."
-    has = f"it has {against(analysis.target, best.efficiency.value)}"
+    has = f"it has {percent(best.efficiency.value, analysis.target)}"
     text = f"{here}, the largest {kind} count with {wanted}: {has}."
     return text if larger else f"{text} Larger counts {_left_out(analysis, beyond)}."
 
@@ -53,19 +54,22 @@ def _by_what_is_asked_for(analysis: Analysis, series: Series, best: Point) -> st
 def _on_whole_nodes(analysis: Analysis, series: Series, best: Point) -> str:
     beyond = [point for point in series.points if point.cost.nodes > best.cost.nodes]
     larger = [p for p in considered(series, analysis.oversubscribed, True) if p in beyond]
-    billed = against(analysis.target, best.billed_efficiency.value)
+    billed = percent(best.billed_efficiency.value, analysis.target)
     has = f"an efficiency as billed of {billed}{of_what(series)}"
     if best is not series.baseline:
         has += f", and {percent(best.efficiency.value)} relative to the baseline"
     out = [
         point for point in alike(series.points, best) if math.isnan(point.billed_efficiency.value)
     ]
-    text = f"We recommend {place(best)}{_of_alike(analysis, series, best)}: it has {has}."
+    # Of a table, only the user knows which nodes hold so many ranks.
+    where = place(replace(best, nodes=int(best.cost.nodes)))
+    text = f"We recommend {where}{_of_alike(analysis, series, best)}: it has {has}."
     if out:
         counts = rank_list([point.ranks for point in out])
-        text += f" For an hour of the same price, {counts} {_left_out(analysis, out)}."
+        text += f" Billed alike, but left out: {counts}, which {_left_out(analysis, out)}."
+    text += _not_told_from(analysis, series, best)
     wanted = f"at least {chosen(analysis.target)} as billed"
-    if any(point.billed_efficiency.value >= analysis.target for point in larger):
+    if any(reaches(point.billed_efficiency.value, analysis.target) for point in larger):
         return f"{text} Counts on more nodes have {wanted} too, and are no faster."
     if larger:
         kind = "considered" if any(map(doubtful, beyond)) else "measured"
@@ -86,6 +90,15 @@ def _of_alike(analysis: Analysis, series: Series, best: Point) -> str:
     return f", {best_of} {of}"
 
 
+def _not_told_from(analysis: Analysis, series: Series, best: Point) -> str:
+    """Say of which counts billed alike the launches do not show that they are worse."""
+    others = alike(considered(series, analysis.oversubscribed, False), best)
+    close = [p.ranks for p in others if p is not best and p.speedup.high >= best.speedup.low]
+    if not close:
+        return ""
+    return f" The launches cannot tell it from {rank_list(close)}: the intervals overlap."
+
+
 def _left_out(analysis: Analysis, points: list[Point]) -> str:
     """Say why none of the points was considered."""
     if not points:
@@ -94,7 +107,7 @@ def _left_out(analysis: Analysis, points: list[Point]) -> str:
         "failed": any(not point.launches for point in points),
         "had more ranks x threads than cores": not analysis.oversubscribed
         and any(point.oversubscribed for point in points),
-        "were too fast to be considered": any(map(doubtful, points)),
+        "were above 100 % without an interval": any(map(doubtful, points)),
     }
     return " or ".join(reason for reason, given in reasons.items() if given)
 
@@ -105,16 +118,16 @@ def _uncertain(analysis: Analysis, best: Point) -> list[str]:
     text = [f"There, {'; '.join(failures(best))}."] if best.failed else []
     if math.isnan(efficiency.low):
         text.append("There is no interval, because there are fewer than six launches.")
-    elif efficiency.low < analysis.target:
+    elif not reaches(efficiency.low, analysis.target):
         text.append(
-            f"Its 95 % interval reaches down to {against(analysis.target, efficiency.low)}."
+            f"Its 95 % interval reaches down to {percent(efficiency.low, analysis.target)}."
         )
     return text
 
 
 def _doubts(analysis: Analysis, fair: list[Point]) -> list[str]:
     """Say which counts were left out, although they seem efficient enough."""
-    doubts = [p.ranks for p in fair if doubtful(p) and p.efficiency.value >= analysis.target]
+    doubts = [p.ranks for p in fair if doubtful(p) and reaches(p.efficiency.value, analysis.target)]
     if not doubts:
         return []
     return [

@@ -18,7 +18,7 @@ from rankwise.analysis.recommendation import cheapest
 from rankwise.analysis.series import Analysis, Point, Series
 from rankwise.ranks.words import counted
 from rankwise.report import costs, doubts, method, sentences, usage
-from rankwise.report.numbers import NOTHING, against, bound, figure, interval, number, percent
+from rankwise.report.numbers import NOTHING, bound, figure, interval, number, percent
 from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.folder import SUPPLIED, Run
 
@@ -71,7 +71,7 @@ class Column:
 
 def columns(analysis: Analysis, series: Series) -> list[Column]:
     """Return the table of a series, without columns that would say nothing."""
-    points, efficiency = series.points, partial(against, analysis.target)
+    points, efficiency = series.points, partial(percent, target=analysis.target)
     speedup = "speedup" if series.mode == "strong" else "scaled speedup"
     table = [_exact(series, "ranks", lambda p: str(p.ranks))]
     # Where nodes are billed, those that are.

@@ -231,7 +231,7 @@ def _refuse_options_of_the_sweep(words: list[str]) -> None:
     if options & {"--threads", "--weak"}:
         raise UsageError("--threads and --weak go to the sweep, before --, not to the job")
     if "--output" in options and not _any(words, "output"):
-        raise UsageError("leave out the job's --output: each run has a record of its own")
+        raise UsageError("leave out the job's --output: each launch has a record of its own")
 
 
 def _is_file(path: Path) -> bool:

@@ -17,7 +17,7 @@ from rankwise.sweep.folder import FAILED, KILLED, OK, TIMED_OUT
 # Of standard output and standard error together, in bytes.
 _MOST_OUTPUT = 2**28
 _KILL_SECONDS = 10.0
-# How often a command is started in which something else than the program fails.
+# How often a command is started, if it is not the program that fails.
 TRIES = 3
 # A thread that sleeps for a beat wakes 0.504 s later at worst beside eight busy processes. One that
 # comes as late as this stood still, and so, as a rule, did all that ran here.
@@ -44,6 +44,8 @@ class Ended:
         Which looks failed.
     launcher_failed : bool
         The launcher itself was killed by SIGPIPE, which says nothing of the program.
+    over : float
+        When it ended, by `time.monotonic` [s].
     """
 
     outcome: str
@@ -53,10 +55,11 @@ class Ended:
     refused: str = ""
     warnings: tuple[str, ...] = ()
     launcher_failed: bool = False
+    over: float = 0.0
 
     @property
-    def disturbed(self) -> str:
-        """What happened to it that is not the program's doing; empty if nothing did."""
+    def not_its_own(self) -> str:
+        """Which fault was not the program's own; empty if there was none."""
         if self.stood_still:
             return f"this machine stood still for {self.stood_still:.1f} s"
         return self.reason if self.launcher_failed else ""
@@ -114,6 +117,7 @@ def execute(
             # Not wait(timeout): it polls, and would round the seconds up to the next look.
             status = process.wait()
             seconds = time.perf_counter() - start
+            over = time.monotonic()
         finally:
             if watch is not None:
                 watch.stop()
@@ -125,7 +129,8 @@ def execute(
     # MPICH's launcher hands standard input on. Where ranks have ended before it comes to that, as
     # short ones do on a busy machine, SIGPIPE kills it (seen with 5.0.2).
     failed = not watch.outcome and status == -signal.SIGPIPE
-    return Ended(*how, seconds, stood_still, watch.refused, tuple(watch.warnings), failed)
+    told = watch.refused, tuple(watch.warnings)
+    return Ended(*how, seconds, stood_still, *told, failed, over)
 
 
 def _asleep() -> float:
@@ -198,7 +203,7 @@ class Watch(threading.Thread):
         return start + self.timeout + self.stood_still - time.monotonic()
 
     def _refusal(self) -> str:
-        """Return why a look ends the run; empty if none does."""
+        """Return why a look ends the launch; empty if none does."""
         for look in [*self.looks]:
             try:
                 if refused := look():
@@ -207,7 +212,7 @@ class Watch(threading.Thread):
             except Exception as error:
                 self.looks.remove(look)
                 self.warnings.append(
-                    "A look at a running program failed, and was not repeated in that run "
+                    "A look at a running program failed, and was not repeated in that launch "
                     f"({type(error).__name__}: {error})"
                 )
         return ""

@@ -276,7 +276,7 @@ def _load_one(folder: Path) -> Sweep:
         try:
             runs.append(read_run(path.parent))
         except (FolderError, OSError) as error:
-            cure = "the command of the sweep, given again, repeats that run"
+            cure = "the command of the sweep, given again, repeats that launch"
             cure = "import the table again" if plan.get("supplied") else cure
             # What failed before is kept, and never repeated.
             cure = "remove that folder" if ".failed" in path.parent.name else cure
@@ -394,7 +394,7 @@ def _not_run(path: Path, order: list[Any], runs: list[Run]) -> list[str]:
     try:
         planned = [(str(mode), int(ranks), int(launch)) for mode, ranks, launch in order]
     except (TypeError, ValueError):
-        raise FolderError(f"{path} is damaged: 'order' is not a list of runs") from None
+        raise FolderError(f"{path} is damaged: 'order' is not a list of launches") from None
     ran = {(run.mode, run.ranks, run.launch) for run in runs}
     lines = []
     for mode, ranks in sorted({key[:2] for key in planned}):

@@ -136,7 +136,7 @@ def _written(old: Written, folder: Path) -> str | None:
     new = Written.of(old.path)
     beside = old.path.parent == folder
     if new.status in (None, old.status):
-        cure = " (give each run a folder with --case, or name {folder}/... in the command)"
+        cure = " (give each launch a folder with --case, or name {folder}/... in the command)"
         what = f"it did not write {old.path}, which --time-file names"
         raise MeasureError(what + cure * beside)
     if not beside:

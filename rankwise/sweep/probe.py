@@ -120,7 +120,7 @@ def start(
     shutil.copyfile(Path(__file__).with_name(SCRIPT), script)
     for _ in range(TRIES):
         ended = execute([*words, "sh", str(script)], env, output, _SECONDS)
-        if not ended.disturbed:
+        if not ended.not_its_own:
             break
     text = read_output(output)
     places = read(text)

@@ -45,7 +45,7 @@ _GRACE_SECONDS = 5.0
 # If none of so many runs succeeds, nor any of a whole round, hardly one will.
 _FIRST_FAILURES = 3
 _MOST_NAMES = 10
-_TOO_LONG = "The program says"
+_TOO_LONG = "The program says that it took longer than its launch"
 
 
 @dataclass
@@ -169,13 +169,13 @@ class Runner:
         Parameters
         ----------
         retry_failed : bool
-            Repeat the runs that failed as well.
+            Repeat the launches that failed as well.
         """
         order = [tuple(point) for point in self.plan["order"]]
         outcomes, rest = self._outcomes(), self.rest(retry_failed)
         round_of_all = max(_FIRST_FAILURES, len({point[:2] for point in order}))
-        # A log gets a line for each run, see `_tell`.
-        with Progress(len(order), "run", on_terminal(), len(order) - len(rest)) as progress:
+        # A log gets a line for each launch, see `_tell`.
+        with Progress(len(order), "launch", on_terminal(), len(order) - len(rest)) as progress:
             self._progress = progress
             _begin(progress)
             for tried, point in enumerate(rest, 1):
@@ -184,19 +184,20 @@ class Runner:
                     self.finished.append(run)
                 outcomes[point] = run.outcome
                 _tell(progress, run)
-                # Status 2: a job has refused its command line, which is the same in all runs.
+                # Status 2: a job has refused its command line, which is the same in all launches.
                 refused = self.command.job and run.reason == "exit status 2"
                 enough = refused or tried == round_of_all
                 if OK not in outcomes.values() and enough and tried < len(rest):
-                    what = "the first run was" if tried == 1 else f"none of the first {tried} runs"
-                    how = " refused" if tried == 1 else " succeeded"
-                    progress.say(f"{what}{how}; the rest is not tried")
+                    what = "the first launch was refused"
+                    if tried > 1:
+                        what = f"none of the first {tried} launches succeeded"
+                    progress.say(f"{what}; the rest is not tried")
                     progress.say(run.output_end)
                     break
         return int(any(outcome != OK for outcome in self._outcomes().values()))
 
     def rest(self, retry_failed: bool) -> list[tuple[str, int, int]]:
-        """Return what is still to be run: mode, ranks and launch of each run."""
+        """Return what is still to be started: mode, ranks and launch of each."""
         outcomes, order = self._outcomes(), [tuple(point) for point in self.plan["order"]]
         return [p for p in order if outcomes.get(p) != OK and (retry_failed or p not in outcomes)]
 
@@ -233,22 +234,22 @@ class Runner:
             made = self._execute(mode, ranks, launch, folder)
             if made.ended.refused:
                 raise UsageError(f"{made.ended.refused} (its output: {folder / 'output.txt'})")
-            if not made.ended.disturbed:
+            if not made.ended.not_its_own:
                 if made.look is not None and made.run.outcome == OK:
                     self._judge(made.look, made.printed)
                 return made
             if tried < TRIES:
-                self._say(f"{folder.name}: {made.ended.disturbed}: once more")
-        reason = f"disturbed, {TRIES} times: {made.ended.disturbed}"
+                self._say(f"{folder.name}: {made.ended.not_its_own}: once more")
+        reason = f"given up after {TRIES} starts: {made.ended.not_its_own}"
         return replace(made, run=replace(made.run, outcome=FAILED, reason=reason))
 
     def _refuse_changes(self) -> None:
         """Raise `UsageError` if a file that decides what is computed is not what it was."""
         if names := self.inputs.changed():
-            cure = " (if a run itself writes it, give each run a folder of its own with --case)"
+            cure = " (if a launch itself writes it, give each a folder of its own with --case)"
             raise UsageError(
-                f"{_listed(names)} changed since the sweep began, so that further runs would be "
-                "of another program or input: restore it, or begin a new sweep"
+                f"{_listed(names)} changed since the sweep began, so that further launches would "
+                "be of another program or input: restore it, or begin a new sweep"
                 + cure
                 * (self.case is None)
             )
@@ -259,8 +260,8 @@ class Runner:
         written = [str(p) for p in originals if inputs.stat(p) != self.inputs.stats.get(p)]
         if written:
             raise UsageError(
-                f"the run wrote into {_listed(written)}, which --link gives to every run: leave "
-                "it out of --link, so that each gets a copy"
+                f"the launch wrote into {_listed(written)}, which --link gives to every launch: "
+                "leave it out of --link, so that each gets a copy"
             )
 
     def _execute(self, mode: str, ranks: int, launch: int, folder: Path) -> Made:
@@ -280,12 +281,15 @@ class Runner:
         try:
             ended = execute(words, env, file, timeout, self.lock, cwd, looks)
         finally:
-            # It also ends a question that Slurm has not answered.
-            facts: dict[str, Any] = usage.facts()
+            usage.end()
+        if not self.launcher.starts_ranks:
+            # What was started is the program.
+            ended = replace(ended, launcher_failed=False)
         for text in ended.warnings:
             self._warn(text)
         changed = inputs.changes(before, inputs.snapshot(shared, self.folder))
         self._tell_changes(changed)
+        facts: dict[str, Any] = usage.facts(ended.over)
         facts |= {"changed": changed[:_MOST_NAMES]} if changed else {}
         printed = read_output(file)
         if line := output.first_line(printed):
@@ -323,11 +327,11 @@ class Runner:
         if not changed or self._told_changes:
             return
         self._told_changes = True
-        where, cure = "the working folder", ": --case gives each run a folder of its own"
+        where, cure = "the working folder", ": --case gives each launch a folder of its own"
         if self.case is not None:
             where, cure = f"{self.case.folder}, and not in its copy", ""
         self._say(
-            f"warning: a run changed {_listed(changed)} in {where}, and the next may go on from "
+            f"warning: a launch changed {_listed(changed)} in {where}, and the next may go on from "
             f"there{cure}"
         )
 
@@ -392,9 +396,8 @@ class Runner:
         said = any(text.startswith(_TOO_LONG) for text in self.plan["warnings"])
         if run.seconds and run.seconds > 1.05 * run.process_seconds + 1 and not said:
             self._warn(
-                f"{_TOO_LONG} {run.seconds:g} s of a run that took "
-                f"{run.process_seconds:.3g} s as a whole: the figure is of something else, or in "
-                "another unit"
+                f"{_TOO_LONG}, {run.seconds:g} s and not {run.process_seconds:.3g} s: the figure "
+                "is of something else, or in another unit"
             )
         return run
 
@@ -426,7 +429,7 @@ def _begin(progress: Progress) -> None:
     if progress.terminal:
         progress.show()
     elif progress.done:
-        progress.say(f"{progress.done} of {counted(progress.total, 'run')} are done already")
+        progress.say(f"{progress.done} of {counted(progress.total, 'launch')} are done already")
 
 
 def _tell(progress: Progress, run: Run) -> None:

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO
 
-# After so many seconds of a run, and after twice as many again and again: each question goes to all
-# nodes of the step, and sites ask for few.
+# After so many seconds of a launch, then after as long again each time, a minute at most. Each
+# question goes to all nodes of the step, and sites ask for few.
 _FIRST_SECONDS = 2.0
 _LONGEST_SECONDS = 60.0
 # srun may still wait for its step at the first.

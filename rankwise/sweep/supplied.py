@@ -38,7 +38,7 @@ EXAMPLES = """examples:
   rankwise import times.csv --folder old && rankwise report old
   rankwise import times.csv --note machine=cluster7 --note 'compiler=gcc 12'
 
-The first row of the table names its columns, and each further row is one run:
+The first row of the table names its columns, and each further row is one launch:
 
   ranks,seconds,nodes
   1,102.4,1
@@ -142,6 +142,7 @@ def _write(folder: Path, plan: dict[str, Any], runs: list[Run]) -> None:
 def _remove_unfinished(folder: Path) -> None:
     """Remove what an import has written that was ended before it was complete."""
     if (folder / _UNFINISHED).exists():
+        (folder / PLAN).unlink(missing_ok=True)
         shutil.rmtree(folder / "runs", ignore_errors=True)
         shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
 

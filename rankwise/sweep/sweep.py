@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -49,7 +50,7 @@ EXAMPLES = """examples:
   rankwise sweep --seconds 'Loop time of (\\S+)' --case lj --report -- lmp -in in.lj
 
 In the command {ranks}, {threads}, {output} and {folder} are replaced by the rank count, the threads
-per rank, a file for a record and the folder of the run. PATTERN is a regular expression with one
+per rank, a file for a record and the folder of the launch. PATTERN is a regular expression with one
 group, whose last match in the output counts, or json:KEY. The same command goes on with a sweep
 that was interrupted. docs/your-own-program.md leads from a program to the page.
 """
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add("--launches", type=whole_number, default=6, metavar="L", help=meaning)
     add("--threads", type=whole_number, default=1, metavar="T", help="threads per rank (1)")
     add("--gpus-per-rank", type=whole_number, default=0, metavar="G", help="GPUs per rank (none)")
-    meaning = "end a run after so many seconds (600)"
+    meaning = "end a launch after so many seconds (600)"
     add("--timeout", type=_seconds, default=600.0, metavar="S", help=meaning)
     meaning = "what starts the ranks (srun inside a Slurm allocation, else mpirun)"
     add("--launcher", metavar="TEMPLATE", help=meaning)
@@ -76,16 +77,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add("--cores", type=whole_number, metavar="C", help=meaning)
     meaning = "cores of a node, for --cores over several nodes, and for what is billed by the node"
     add("--cores-per-node", type=whole_number, metavar="N", help=meaning)
-    add("--seed", type=int, metavar="S", help="of the order of the runs (a random one)")
+    add("--seed", type=int, metavar="S", help="of the order of the launches (a random one)")
     meaning = "of this sweep (results/<program>-scaling-<UTC>)"
     add("--folder", type=Path, metavar="DIR", help=meaning)
-    meaning = "repeat the runs that failed; they stay in the report"
+    meaning = "repeat the launches that failed; they stay in the report"
     add("--retry-failed", action="store_true", help=meaning)
-    meaning = "what a reader must know: problem, compiler, build, version; may be repeated"
+    meaning = (
+        "what a reader must know: problem, compiler, build, version; may be given several times"
+    )
     add("--note", metavar="KEY=VALUE", action="append", default=[], help=meaning)
     add("--dry-run", action="store_true", help="print the commands and what they may cost")
     _add_measure(parser.add_argument_group("what is measured"))
-    _add_place(parser.add_argument_group("where a run works"))
+    _add_place(parser.add_argument_group("where a launch works"))
     billing.add_options(parser.add_argument_group("what it costs"))
     meaning = "make it when the sweep is over (no)"
     report = parser.add_argument_group("the report")
@@ -106,19 +109,20 @@ def _add_measure(group: argparse._ArgumentGroup) -> None:
     add("--phase", metavar="NAME=PATTERN", help=meaning, **many)
     meaning = "look there and not in the output; in its copy of the case, else in {folder}"
     add("--time-file", metavar="FILE", help=meaning)
-    meaning = "without it in the output, or in the time file, a run has failed; may be repeated"
+    again = "may be given several times"
+    meaning = f"without it in the output, or in the time file, a launch has failed; {again}"
     add("--require", metavar="REGEX", help=meaning, **many)
-    meaning = "with it a run has failed, such as 'Error in routine'; may be repeated"
+    meaning = f"with it a launch has failed, such as 'Error in routine'; {again}"
     add("--refuse", metavar="REGEX", help=meaning, **many)
 
 
 def _add_place(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    meaning = "give each run a copy of this folder to work in (all work in the present one)"
+    meaning = "give each launch a copy of this folder to work in (all work in the present one)"
     add("--case", type=Path, metavar="FOLDER", help=meaning)
-    meaning = "files of the case that runs get links to, not copies; may be given several times"
+    meaning = "files of the case that launches get links to, not copies; may be given several times"
     add("--link", metavar="GLOB", help=meaning, action="append", default=[])
-    add("--keep", action="store_true", help="keep the copies of runs that succeeded")
+    add("--keep", action="store_true", help="keep the copies of launches that succeeded")
     meaning = "every rank is meant to run the program by itself: do not ask which MPI it has"
     add("--copies", action="store_true", help=meaning)
 
@@ -232,8 +236,9 @@ def _means(args: argparse.Namespace, linked: Linked) -> tuple[Resources, Launche
 
 
 def _kept(folder: Path | None) -> dict[str, Any]:
-    """Return the plan in the folder that the user names; nothing if there is none."""
-    return read_plan(folder) if folder and (folder / PLAN).is_file() else {}
+    """Return the plan with which a sweep goes on in the folder that the user names, if one does."""
+    earlier = read_plan(folder) if folder and (folder / PLAN).is_file() else {}
+    return {} if earlier.get("refused") else earlier
 
 
 def _no_program(word: str) -> str:
@@ -310,6 +315,11 @@ def _remark(runner: Runner) -> None:
     elif not runner.found.slurm or launcher.own:
         which = f"launcher: {launcher.path}" + (f" ({launcher.family})" if launcher.family else "")
         print(which + (f", as {linked.program} is linked to it" if linked.family else ""))
+    if _input_is_a_file():
+        print(
+            "warning: standard input is a file, and the program does not get it: name the file in "
+            "the command, as in sh -c 'program < FILE'"
+        )
     for name in re.findall(r"(?:^| |=)\{([a-z]\w*)\}(?= |$)", " ".join(command.words)):
         if name not in PLACES and command.growth is None:
             print(f"warning: {{{name}}} stays as it is: --weak '{name}=...' gives it a value")
@@ -317,9 +327,16 @@ def _remark(runner: Runner) -> None:
         if _only_here(word, runner.case, command):
             print(
                 f"warning: {word} is a file here, and not one of the case, in whose copies the "
-                "runs work: name it as it is called there, or with its whole path"
+                "launches work: name it as it is called there, or with its whole path"
             )
     sys.stdout.flush()
+
+
+def _input_is_a_file() -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(0).st_mode)
+    except OSError:
+        return False
 
 
 def _only_here(word: str, case: Case | None, command: Command) -> bool:
@@ -353,13 +370,16 @@ def _most_charged(runner: Runner, hours: float) -> str:
     if not runner.plan["charge"]:
         return ""
     charge, nodes = billing.Charge.parse(runner.plan["charge"]), len(runner.found.cores)
-    each = runner.plan["cores_per_node"] or 0
-    cores, gpus = max(sum(runner.found.cores), nodes * each), nodes * runner.found.gpus
+    # Of nodes that are billed as a whole, Slurm may have given the job a part.
+    whole = runner.plan["billing"] if runner.plan["billing"].get("whole_nodes") else {}
+    each = runner.plan["cores_per_node"] or whole.get("cores_per_node", 0)
+    cores = max(sum(runner.found.cores), nodes * each)
+    gpus = nodes * max(runner.found.gpus, whole.get("gpus_per_node", 0))
     return f", charged as at most {short(charge.of(nodes, cores, gpus) * hours)} {charge.unit}"
 
 
 _NO_PROGRESS = (
-    "rankwise sweep: error: no run was finished since the restart, so the next would not "
+    "rankwise sweep: error: no launch was finished since the restart, so the next would not "
     "get further: ask for more time (sbatch --time)"
 )
 

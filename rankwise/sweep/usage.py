@@ -95,18 +95,27 @@ class Usage:
                 self._slurm(passed)
         return ""
 
-    def facts(self) -> dict[str, Any]:
+    def end(self) -> dict[str, int]:
+        """Return what Slurm has said; what it has not answered yet is not waited for."""
+        return self._slurm.end() if self._slurm is not None else {}
+
+    def facts(self, over: float) -> dict[str, Any]:
         """Return the figures under the name ``usage`` when the run is over; nothing if none is.
 
         ``ranks`` that were seen on this node, and ``looks`` at which they were; 0 ranks if several
         were to run and no process was told which it is. ``unseen_seconds``: from the last of these
-        looks until now. The memory of the largest rank, and that of all these ranks; what they read
-        and wrote, as the kernel counts system calls and as it counts storage [bytes]. Of each rank
-        that is the most at any look. Under ``sstat``, if there are ranks elsewhere, what Slurm says
-        of all of them, see `Sstat`.
+        looks to the end. The memory of the largest rank, and that of all these ranks; what they
+        read and wrote, as the kernel counts system calls and as it counts storage [bytes]. Of each
+        rank that is the most at any look. Under ``sstat``, if there are ranks elsewhere, what Slurm
+        says of all of them, see `Sstat`.
+
+        Parameters
+        ----------
+        over : float
+            When the run ended, by `time.monotonic` [s]: what was asked of Slurm since takes time.
         """
-        unseen = round(time.monotonic() - self._seen, 3)
-        elsewhere = self._slurm.end() if self._slurm is not None else {}
+        unseen = round(max(0.0, over - self._seen), 3)
+        elsewhere = self.end()
         # A script that starts ranks has no number, and is none.
         numbered = [peak for number, peak in self._peaks.items() if number]
         peaks = numbered or [*self._peaks.values()]

@@ -325,8 +325,11 @@ def test_one_point_shows_no_scaling():
     found = analysed(runs(counts=(4,)))
     series = found.series[0]
     assert (series.recommended, sentences.bottleneck(series)) == (None, "")
-    assert "4 ranks is the only count measured" in advice(series)
-    assert any("4 ranks is the only count measured" in each for each in doubts.warnings(found))
+    assert "4 ranks is the only count with a launch that succeeded" in advice(series)
+    assert any(
+        "4 ranks is the only count with a launch that succeeded" in each
+        for each in doubts.warnings(found)
+    )
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf, None])

@@ -242,7 +242,7 @@ def test_why_counts_on_more_nodes_were_left_out():
     single = [replace(one, seconds=one.seconds / 9**(one.ranks == 16)) for one in some
               if one.launch == 1]  # fmt: skip
     text = said(single, billed)[1]
-    assert "Counts on more nodes were too fast to be considered." in text
+    assert "Counts on more nodes were above 100 % without an interval." in text
     assert "were not measured" not in text
 
 
@@ -253,7 +253,7 @@ def test_why_larger_counts_were_left_out():
     single = [replace(o, seconds=o.seconds / 9 ** (o.ranks == 4)) for o in some if o.launch == 1]
     text = said(single, Billing())[1]
     assert "the largest considered count with an efficiency of at least 70 %" in text
-    assert "Larger counts were too fast to be considered." in text
+    assert "Larger counts were above 100 % without an interval." in text
 
 
 def test_fastest_is_said_of_those_that_were_considered():
@@ -263,10 +263,10 @@ def test_fastest_is_said_of_those_that_were_considered():
     chosen, text = said(crowded, billed)
     assert chosen == 8
     assert "8 ranks, the fastest of the 2 considered counts on 1 node billed alike" in text
-    why = "For an hour of the same price, 16 ranks had more ranks x threads than cores."
+    why = "Billed alike, but left out: 16 ranks, which had more ranks x threads than cores."
     assert why in text and "183" not in text
     bad = [replace(o, outcome="failed", seconds=None) if o.ranks == 16 else o for o in crowded]
-    assert "For an hour of the same price, 16 ranks failed or had" in said(bad, billed)[1]
+    assert "Billed alike, but left out: 16 ranks, which failed or had" in said(bad, billed)[1]
     chosen, text = said(crowded, billed, oversubscribed=True)
     assert chosen == 16 and "the fastest of the 3 counts on 1 node billed alike" in text
 
@@ -401,3 +401,61 @@ def test_no_request_where_nothing_is_recommended_or_counts_for_more_than_there_i
     assert "request" not in said(runs(), Billing(), efficiency=1.1)[1]
     huge = analysed(runs(lambda p: 1e300 / p, counts=(1, 2), noise=0), billing=billed)
     assert costs.request(huge, huge.series[0])[0][0] == "core-hours"
+
+
+def test_slurm_knows_the_size_of_a_node_better_than_an_older_plan():
+    facts = {"whole_nodes": "", "cores_per_node": 64, "gpus_per_node": 0}
+    stored = {"billing": facts, "cores_per_node": 32}
+    assert Billing.of(stored, Charge.parse("1 CU per node-hour")).cores_per_node == 64
+    with pytest.raises(UsageError, match="Slurm says that a node has 64 cores"):
+        Billing.of(stored, cores_per_node=32)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "ranks", "target"), [(11.2, 7.0, 2, 0.8), (14.7, 7.0, 3, 0.7)]
+)
+def test_an_efficiency_of_exactly_the_target_is_enough(one, other, ranks, target):
+    some = [
+        run(ranks=p, launch=k, seconds=s) for p, s in ((1, one), (ranks, other)) for k in range(6)
+    ]
+    found = analysed(some, efficiency=target)
+    point = by_ranks(found.series[0])[ranks]
+    # One rounding below it.
+    assert point.efficiency.value < target
+    assert found.series[0].recommended == ranks
+    column = next(c for c in tables.columns(found, found.series[0]) if c.title == "efficiency")
+    assert column.cells[-1] == f"{100 * target:.1f} %"
+    assert f"the largest measured count with an efficiency of at least {100 * target:.0f} %" in (
+        recommendation(found, found.series[0])
+    )
+
+
+def test_the_nodes_of_the_recommended_count_are_those_that_are_billed():
+    # A table says one node; of 64 cores it takes two for 128 ranks, or for the cores that it gives.
+    times = [(64, 10.0, 64, 1), (128, 5.1, 128, 2)] * 6
+    some = [
+        run(ranks=p, launch=k, seconds=each, cores=cores, nodes=1, source="supplied")
+        for k, (p, each, cores, _) in enumerate(times)
+    ]
+    billed = Billing.of({}, Charge.parse("600 CU per node-hour"), None, 64)
+    found = analysed(some, billing=billed)
+    assert [int(point.cost.nodes) for point in found.series[0].points] == [1, 2]
+    assert "We recommend 128 ranks on 2 nodes" in recommendation(found, found.series[0])
+    few = [replace(each, ranks=each.ranks // 64) for each in some]
+    found = analysed(few, billing=billed)
+    assert [int(point.cost.nodes) for point in found.series[0].points] == [1, 2]
+    assert any("do not hold their cores" in text for text in doubts.warnings(found))
+
+
+@pytest.mark.parametrize(("two", "told"), [(9.99, True), (9.0, False)])
+def test_a_count_billed_alike_that_may_be_as_fast_is_named(two, told):
+    times = [(1, 10.0), (2, two)]
+    some = [
+        run(ranks=p, launch=k, seconds=each * (1 + 0.01 * (k - 3)), cores=4)
+        for p, each in times
+        for k in range(7)
+    ]
+    found = analysed(some, billing=Billing.of({}, Charge.parse("6 CU per node-hour"), None, 4))
+    text = recommendation(found, found.series[0])
+    assert "We recommend 2 ranks, the fastest of the 2 counts" in text
+    assert ("The launches cannot tell it from 1 rank: the intervals overlap." in text) == told

@@ -15,9 +15,10 @@ import pytest
 
 from rankwise.__main__ import main
 from rankwise.analysis.comparison import compare
-from rankwise.report import circumstances, comparison_page, comparison_tables, tables
 from rankwise.report import compare as command
 from rankwise.report import comparison as words
+from rankwise.report import comparison_circumstances as circumstances
+from rankwise.report import comparison_page, comparison_tables, tables
 from rankwise.sweep.folder import Sweep, load
 from tests.analysis.examples import (
     WIGGLE,

@@ -596,7 +596,9 @@ def test_efficiency_out_of_range(tmp_path, capsys, value):
     with pytest.raises(SystemExit) as ended:
         make_report(tmp_path, f"--efficiency={value}")
     assert ended.value.code == 2
-    assert f"{value} is not above 0 and at most 1" in capsys.readouterr().err
+    assert (
+        f"{value!r} is not a number above 0 and at most 1, such as 0.7" in capsys.readouterr().err
+    )
 
 
 def test_terminal_without_unicode_prints_escapes(tmp_path):

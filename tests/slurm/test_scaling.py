@@ -290,7 +290,7 @@ def test_put_back_without_progress_it_fails(cluster, clone):
     (task,) = cluster.show(job)
     assert (task["ExitCode"], task["Restarts"]) == ("1:0", "1")
     assert output.count("out of time; the same command goes on with this sweep") == 1
-    assert output.count("no run was finished since the restart") == 1
+    assert output.count("no launch was finished since the restart") == 1
     assert sweep_of(clone).runs == []
 
 
@@ -310,7 +310,7 @@ def test_time_limit(cluster, limited):
         "[1/4] strong, 1 rank, launch 1: S",
         "out of time; the same command goes on with this sweep",
         f"going on with {folder}",
-        "1 of 4 runs are done already",
+        "1 of 4 launches are done already",
         "[2/4] strong, 1 rank, launch 2: S",
         "[3/4] strong, 1 rank, launch 3: S",
         "[4/4] strong, 1 rank, launch 4: S",

@@ -1,13 +1,14 @@
 """What is billed: the rate as it is given, and what Slurm says of an allocation."""
 
 import argparse
+from types import SimpleNamespace
 
 import pytest
 
-from rankwise.sweep import billing, options
+from rankwise.sweep import billing, options, sweep
 from rankwise.sweep.billing import Charge
 from rankwise.sweep.folder import FolderError, load
-from rankwise.sweep.launchers import UsageError
+from rankwise.sweep.launchers import Resources, UsageError
 from tests.analysis.examples import plan, run, write_sweep
 
 
@@ -145,6 +146,24 @@ def test_dry_run_says_what_is_charged_at_most(rankwise, tmp_path):
     assert "3 launches, each ended after 1200 s at the latest" in done.stdout
     assert done.stdout.rstrip().endswith("charged as at most 60 CU")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_charged_at_most_is_of_whole_nodes_where_slurm_bills_them():
+    # Of two nodes of 128 cores and 4 GPUs the job has 16 cores, and no GPU that it knows of.
+    facts = {"whole_nodes": "OverSubscribe=NO", "cores_per_node": 128, "gpus_per_node": 4}
+    found = Resources((8, 8), 0, slurm=True)
+    for bill, cores, gpus in ((facts, 256, 8), ({**facts, "whole_nodes": ""}, 16, 0), ({}, 16, 0)):
+        for per, most in (("core-hour", cores), ("GPU-hour", gpus)):
+            made = {"charge": f"1 EUR per {per}", "billing": bill, "cores_per_node": None}
+            told = sweep._most_charged(SimpleNamespace(plan=made, found=found), 1.0)
+            assert told == f", charged as at most {most} EUR"
+
+
+def test_the_size_of_a_node_is_not_taken_from_a_plan_that_is_not_kept(tmp_path):
+    write_sweep(tmp_path / "s", plan([1], launches=1, cores_per_node=64), [])
+    assert sweep._kept(tmp_path / "s")["cores_per_node"] == 64
+    write_sweep(tmp_path / "r", plan([1], launches=1, cores_per_node=64, refused=True), [])
+    assert sweep._kept(tmp_path / "r") == {} == sweep._kept(tmp_path / "none")
 
 
 def test_cores_that_slurm_knows_better_are_refused():

@@ -106,7 +106,10 @@ def test_figures_that_are_added_to_a_file_are_those_of_the_run(rankwise, tmp_pat
 
 def test_a_time_that_is_longer_than_the_run_is_warned_of(rankwise, tmp_path):
     done = rankwise("sweep", *ONE, "--seconds", "(.*) ms", "--", "echo", "300", "ms")
-    assert "warning: The program says 300 s of a run that took 0.0" in done.stdout
+    assert (
+        "warning: The program says that it took longer than its launch, 300 s and not 0.0"
+        in done.stdout
+    )
     assert "in another unit" in only(tmp_path).plan["warnings"][0]
     # Once, and not once a launch with its own figures.
     words = [
@@ -192,7 +195,7 @@ def test_every_run_meets_its_schema(rankwise, tmp_path):
 def test_a_second_run_that_goes_on_from_the_first(rankwise, tmp_path):
     words = script(tmp_path, "[ -e restart ] || { sleep 0.3; touch restart; }\n")
     done = rankwise("sweep", "--ranks", "1", "--launches", "2", "--report", "--", *words)
-    assert "warning: a run changed restart in the working folder" in done.stdout
+    assert "warning: a launch changed restart in the working folder" in done.stdout
     said = " ".join(done.stdout.split())
     assert "Files in the working folder changed during launches: restart." in said
     assert sum("restart" in (run.facts.get("changed") or ()) for run in only(tmp_path).runs) == 1
@@ -249,7 +252,7 @@ def test_what_a_run_writes_beside_its_copy_is_named(rankwise, tmp_path):
     (tmp_path / "case" / "in").touch()
     words = ["--case", "case", "--", "sh", "-c", f"echo > {tmp_path}/case/left"]
     done = rankwise("sweep", *ONE, "--report", *words)
-    assert f"warning: a run changed left in {tmp_path}/case, and not in its copy" in done.stdout
+    assert f"warning: a launch changed left in {tmp_path}/case, and not in its copy" in done.stdout
     said = " ".join(done.stdout.split())
     assert "Files in case, of which each launch had a copy, changed" in said
 
@@ -575,7 +578,7 @@ def test_a_run_in_which_the_machine_stood_still_is_repeated(tmp_path, times, out
     # What is kept is of the run in which nothing happened.
     assert len(list(tmp_path.glob("started*"))) == min(times + 1, 3)
     if outcome != "ok":
-        assert run.reason.startswith("disturbed, 3 times: this machine stood still for")
+        assert run.reason.startswith("given up after 3 starts: this machine stood still for")
 
 
 def test_slurms_answer_takes_no_time_of_the_program(tmp_path, monkeypatch):
@@ -631,9 +634,15 @@ def test_a_sweep_tells_of_a_look_that_failed(tmp_path):
     command = [sys.executable, "-c", program, *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
     assert (done.returncode, done.stderr) == (0, "")
-    told = "warning: A look at a running program failed, and was not repeated in that run"
+    told = "warning: A look at a running program failed, and was not repeated in that launch"
     assert done.stdout.count(told) == 1 and "Too many open files" in done.stdout
     assert only(tmp_path).plan["warnings"][-1] in done.stdout
+
+
+def test_slurms_answer_comes_after_the_end_of_the_program(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "_suspended_by_slurm", lambda: time.sleep(0.5) or "")
+    ended = execute.execute(["true"], dict(os.environ), tmp_path / "o", 60)
+    assert 0.5 <= time.monotonic() - ended.over
 
 
 def test_a_slow_look_is_no_machine_that_stood_still(tmp_path):

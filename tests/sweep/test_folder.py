@@ -306,7 +306,7 @@ def test_not_a_sweep(tmp_path, make, words):
         (b'{"schema": 1}', "no list 'command'"),
         (b'{"schema": 1, "command": ["a"]}', "no list 'order'"),
         (b'{"schema": 1, "command": [1], "order": []}', "'command' has a value of the wrong type"),
-        (b'{"schema": 1, "command": ["a"], "order": [1]}', "not a list of runs"),
+        (b'{"schema": 1, "command": ["a"], "order": [1]}', "not a list of launches"),
     ],
 )
 def test_damaged_plan(tmp_path, content, words):
@@ -354,7 +354,7 @@ def test_damage_costs_its_run_alone(tmp_path):
     assert whole.missing == ["strong scaling on 2 ranks: 1 of 1 launch did not take place"]
     (damaged,) = whole.damaged
     assert "runs/strong-2-1/run.json is damaged" in damaged
-    assert "the command of the sweep, given again, repeats that run" in damaged
+    assert "the command of the sweep, given again, repeats that launch" in damaged
     # What failed before it was repeated is kept, and never repeated.
     (tmp_path / "runs" / "strong-2-1").rename(tmp_path / "runs" / "strong-2-1.failed1")
     assert load(tmp_path).damaged[0].endswith("remove that folder")

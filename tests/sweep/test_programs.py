@@ -166,7 +166,7 @@ def test_a_link_that_is_written_through_ends_the_sweep(rankwise, tmp_path):
     words = ["--ranks", "1", "--launches", "2", "--case", "lj", "--link", "log.*"]
     done = rankwise("sweep", *words, "--", "lmp", "-in", "in.lj")
     assert done.returncode == 2
-    assert "the run wrote into" in done.stderr and "lj/log.lammps" in done.stderr
+    assert "the launch wrote into" in done.stderr and "lj/log.lammps" in done.stderr
     assert len(only(tmp_path).runs) == 1
 
 

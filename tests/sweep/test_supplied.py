@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from rankwise.analysis.analysis import analyse
-from rankwise.sweep import notes
+from rankwise.sweep import notes, supplied
 from rankwise.sweep.folder import load
 from rankwise.sweep.launchers import UsageError
+from tests.analysis import examples
 from tests.analysis.examples import write_limit
 from tests.copies import ROOT
 
@@ -390,6 +391,16 @@ def test_an_import_that_is_ended_can_be_made_again(imported, tmp_path, number, m
         "runs",
         "sweep.json",
     }
+
+
+def test_an_import_that_is_ended_at_its_very_end_leaves_nothing(tmp_path, monkeypatch):
+    def ended(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(supplied.Path, "rmdir", ended)
+    with pytest.raises(KeyboardInterrupt):
+        supplied._write(tmp_path / "t", {"schema": 1}, [examples.run()])
+    assert [path.name for path in tmp_path.rglob("*")] in ([], ["t"])
 
 
 @pytest.mark.parametrize("moved", [[], ["runs"]])

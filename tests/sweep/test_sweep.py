@@ -197,8 +197,8 @@ def test_bar_on_a_terminal(tmp_path):
     lines = shown.decode().replace("\r\n", "\n").split("\n")
     assert lines[0].startswith("time: ") and lines[1].startswith("launcher: ")
     bar = [part.strip() for part in lines[2].split("\r") if part.strip()]
-    assert bar[0] == "run 0 of 2, 0 %"
-    assert re.fullmatch(r"run 1 of 2, 50 %, \d s left", bar[1])
+    assert bar[0] == "launch 0 of 2, 0 %"
+    assert re.fullmatch(r"launch 1 of 2, 50 %, \d s left", bar[1])
     # The line goes, for what is said at the end.
     assert len(bar) == 3 and bar[2].startswith("sweep: results/true-scaling-")
 
@@ -215,7 +215,7 @@ def test_failures_are_told_above_the_bar(tmp_path):
     os.close(parent)
     assert len(re.findall(r"^strong, \d ranks?, launch 1: failed, exit status 3$", said, re.M)) == 2
     # Taken off before each failure, and shown again.
-    assert len(re.findall(r"\rrun 1 of 2, 50 %, \d s left", shown)) == 2
+    assert len(re.findall(r"\rlaunch 1 of 2, 50 %, \d s left", shown)) == 2
     assert shown.endswith("\r")
 
 
@@ -298,6 +298,19 @@ def test_direct_kill_is_told_by_name(tmp_path):
     assert (ended.outcome, ended.reason) == ("killed", "sh was killed by SIGKILL")
 
 
+@pytest.mark.parametrize("given", ["file", "none"])
+def test_an_input_that_no_launch_gets_is_warned_of(tmp_path, given):
+    (tmp_path / "in").write_text("3\n")
+    command = [sys.executable, "-m", "rankwise", "sweep", "--ranks", "1", "--launches", "1"]
+    command += ["--launcher", "env N={ranks}", "--cores", "1", "--", "cat"]
+    with (tmp_path / "in").open() as file:
+        source = file if given == "file" else subprocess.DEVNULL
+        options = {"capture_output": True, "text": True, "timeout": 60, "cwd": tmp_path}
+        done = subprocess.run(command, stdin=source, **options)
+    assert done.returncode == 0, done.stderr
+    assert ("warning: standard input is a file" in done.stdout) == (given == "file")
+
+
 @pytest.mark.parametrize("failures", [2, 3])
 def test_a_launcher_that_fails_itself_is_started_again(rankwise, tmp_path, failures):
     # The probe counts as one start for each that fails, as the program does.
@@ -318,13 +331,21 @@ def test_a_launcher_that_fails_itself_is_started_again(rankwise, tmp_path, failu
         assert (done.returncode, run.outcome, run.facts["first_line"]) == (0, "ok", "here")
     else:
         assert (done.returncode, run.outcome) == (1, "failed")
-        assert run.reason == "disturbed, 3 times: sh was killed by SIGPIPE"
+        assert run.reason == "given up after 3 starts: sh was killed by SIGPIPE"
 
 
 def test_a_launcher_that_is_killed_is_not_started_again(rankwise, tmp_path):
     # Perhaps because the program takes more memory than there is.
     words = ["--ranks", "1", "--launches", "1", "--launcher", "env N={ranks}"]
     done = rankwise("sweep", *words, "--", "sh", "-c", "echo x >> starts; kill -KILL $$")
+    (run,) = load(only_folder(tmp_path)).runs
+    assert (done.returncode, run.outcome) == (1, "killed")
+    assert (tmp_path / "starts").read_text() == "x\n"
+
+
+def test_a_script_that_starts_its_ranks_itself_is_no_launcher_that_fails(rankwise, tmp_path):
+    words = ["--ranks", "1", "--launches", "1", "--launcher", "env N={ranks}"]
+    done = rankwise("sweep", *words, "--", "sh", "-c", "echo x >> starts; kill -PIPE $$")
     (run,) = load(only_folder(tmp_path)).runs
     assert (done.returncode, run.outcome) == (1, "killed")
     assert (tmp_path / "starts").read_text() == "x\n"
@@ -523,14 +544,14 @@ def test_output_that_nobody_reads_any_more(tmp_path):
 def test_gives_up_when_nothing_works(rankwise, tmp_path):
     done = rankwise("sweep", "--ranks", "1,2", "--launches", "4", "--", "sh", "-c", "exit 1 # none")
     assert done.returncode == 1
-    assert "none of the first 3 runs succeeded" in done.stdout
+    assert "none of the first 3 launches succeeded" in done.stdout
     assert len(load(only_folder(tmp_path)).runs) == 3
 
 
 def test_a_command_that_a_job_refuses_is_tried_once(rankwise, tmp_path):
     done = rankwise("sweep", "--ranks", "1,2", "--launches", "2", "--", JOB, "--m", "5")
     assert done.returncode == 1
-    assert "the first run was refused; the rest is not tried" in done.stdout
+    assert "the first launch was refused; the rest is not tried" in done.stdout
     assert "unrecognized arguments: --m 5" in done.stdout
     assert len(list(only_folder(tmp_path).glob("runs/*"))) == 1
 
@@ -612,7 +633,7 @@ def test_interrupted_sweep_goes_on(rankwise, tmp_path, number, status, said):
     order = load(folder).plan["order"]
     done = rankwise(*words)
     assert f"going on with {folder.relative_to(tmp_path)}\n{SAID}launcher: " in done.stdout
-    assert "\n2 of 4 runs are done already\n" in done.stdout
+    assert "\n2 of 4 launches are done already\n" in done.stdout
     assert done.returncode == 0
     assert points(folder) == grid(["strong"], (1, 2), 2)
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
@@ -693,7 +714,7 @@ def test_a_restart_that_finished_no_run(tmp_path, done, status, restart):
         tmp_path, words, lambda: count_lines(started) > done, SLURM_RESTART_COUNT=restart
     )
     assert found == (status if restart == "1" else 75)
-    assert ("no run was finished since the restart" in said) == (found == 1)
+    assert ("no launch was finished since the restart" in said) == (found == 1)
 
 
 @pytest.mark.parametrize(("again", "status"), [(1, 1), (0, 75)])

@@ -52,7 +52,7 @@ def used(tmp_path, monkeypatch):
 
         def over():
             if len(list(tmp_path.glob("ready-*[0-9]"))) == (ready or ranks):
-                seen.append(looks.facts().get("usage", {}).get("looks", 0))
+                seen.append(looks.facts(time.monotonic()).get("usage", {}).get("looks", 0))
                 if seen[-1] >= seen[0] + more:
                     (tmp_path / "over").touch()
             return ""
@@ -60,7 +60,7 @@ def used(tmp_path, monkeypatch):
         words = [*launcher.words(ranks, 1, 0, 1), *words]
         ended = execute(words, env, tmp_path / "output.txt", 60, looks=[looks, over])
         assert ended.outcome == "ok", (tmp_path / "output.txt").read_text()
-        return looks.facts().get("usage", {})
+        return looks.facts(time.monotonic()).get("usage", {})
 
     return run
 
@@ -138,7 +138,11 @@ def test_a_child_that_has_not_begun_its_program_has_no_memory_of_its_own(tmp_pat
         assert int(held) > 100 * 1024
         looks()
         (tmp_path / "pipe").open("w").close()
-    assert 100 * MIB < looks.facts()["usage"]["largest_rank_bytes"] < 100 * MIB + PYTHON
+    assert (
+        100 * MIB
+        < looks.facts(time.monotonic())["usage"]["largest_rank_bytes"]
+        < 100 * MIB + PYTHON
+    )
 
 
 READS = f"""
@@ -171,7 +175,7 @@ def test_a_program_that_is_over_before_it_is_looked_at():
     looks = Usage(env, SCRIPT, 1)
     subprocess.run(["true"], env=env, check=True)
     looks()
-    assert looks.facts() == {}
+    assert looks.facts(time.monotonic()) == {}
 
 
 def test_launchers_are_no_ranks():
@@ -181,7 +185,7 @@ def test_launchers_are_no_ranks():
         with subprocess.Popen(["sleep", "60"], env=env) as process:
             looks()
             process.kill()
-        assert bool(looks.facts()) is seen
+        assert bool(looks.facts(time.monotonic())) is seen
 
 
 THREADS = f"""
@@ -256,7 +260,7 @@ def test_ranks_of_srun(tmp_path, monkeypatch, ranks):
             process.wait()
     if asked := looks._slurm._asked:
         asked.wait()
-    assert looks.facts()["usage"]["ranks"] == 2
+    assert looks.facts(time.monotonic())["usage"]["ranks"] == 2
     # Slurm is asked if there are ranks elsewhere.
     asked = list(tmp_path.glob("asked"))
     assert len(asked) == (ranks == 3) and all("--jobs=7.3 " in each.read_text() for each in asked)
@@ -268,7 +272,7 @@ def test_what_was_there_before_the_run_is_not_looked_into():
         looks = Usage(env, SCRIPT, 1)
         looks()
         process.kill()
-    assert looks.facts() == {}
+    assert looks.facts(time.monotonic()) == {}
 
 
 def test_looks_are_rare_after_the_first_minute(monkeypatch):
