@@ -59,13 +59,13 @@ SCALING = folders("sweep", "analysis", "report")
 # Where the tests with these marks are: to look for them everywhere takes longer than to run some.
 PARALLEL = folders("jobs", "ranks", "node", "disk", "data", "run", "preflight")
 SIZES = folders("jobs", "data", "run")
-FAULTS = folders("faults", "slurm")
+FAILURES = folders("failures", "slurm")
 SLURM = folders("slurm")
 PAGE = folders("report")
 SWEEP = folders("sweep")
 KERNELS = folders("kernels")
 ON_GPU = folders("kernels", "jobs")
-APART = ("cudasim", "cuda_compile", "faults", "slurm", "chromium", "programs")
+APART = ("cudasim", "cuda_compile", "failures", "slurm", "chromium", "programs")
 PLAIN = " and ".join(f"not {mark}" for mark in APART)
 REST = [f"--ignore={folder}" for folder in (*JOBS, *SCALING)]
 
@@ -74,7 +74,7 @@ IN_LANES = {
     "rooms": bare(f"{PLAIN} and not long", *REST),
     "scaling": bare(f"{PLAIN} and not long", *SCALING),
     "jobs": bare(f"{PLAIN} and not long", *JOBS),
-    "faults": bare("faults and not long", *FAULTS),
+    "failures": bare("failures and not long", *FAILURES),
     "slurm": bare("slurm and not long", *SLURM),
     "chromium": bare("chromium", *PAGE),
     "programs": bare("programs", *SWEEP),
@@ -89,7 +89,7 @@ ALONE = {
     "cudasim mpi 2": mpi(2, "cudasim and mpi", *PARALLEL, variables=SIMULATOR, environment=CUDA),
 }
 LONG_IN_LANES = {
-    "long faults": bare("faults and long", *FAULTS),
+    "long failures": bare("failures and long", *FAILURES),
     "long slurm": bare("slurm and long", *SLURM),
     "long rest": bare(f"{PLAIN} and long"),
 }
@@ -104,7 +104,7 @@ LONG_ALONE = {
     ),
 }
 STAGES = {**IN_LANES, **ALONE, **LONG_IN_LANES, **LONG_ALONE}
-NEED_MORE = ("faults", "slurm", "chromium", "programs", "long faults", "long slurm")
+NEED_MORE = ("failures", "slurm", "chromium", "programs", "long failures", "long slurm")
 OPTIONAL = () if os.environ.get("CI") else NEED_MORE
 
 

@@ -81,7 +81,7 @@ def test_a_job_runs_its_own_clone(start, second, stranger, before):
     assert whose(done) == (second,) * 5
 
 
-@pytest.mark.parametrize("name", ["benchmarks/whose.py", "tests/faults/whose.py", "whose.py"])
+@pytest.mark.parametrize("name", ["benchmarks/whose.py", "tests/failures/whose.py", "whose.py"])
 def test_so_does_any_program_of_the_clone(start, second, name):
     program = write(second / name, WHOSE)
     assert whose(start(None, program)) == (second,) * 5

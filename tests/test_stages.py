@@ -15,7 +15,7 @@ del FILES[Path(__file__).resolve()]
 PLACES = {
     "mpi": STAGES["PARALLEL"],
     "sizes": STAGES["SIZES"],
-    "faults": STAGES["FAULTS"],
+    "failures": STAGES["FAILURES"],
     "slurm": STAGES["SLURM"],
     "chromium": STAGES["PAGE"],
     "programs": STAGES["SWEEP"],
@@ -44,7 +44,7 @@ def test_rooms_leaves_out_what_other_stages_run():
     ("marks", "refused"),
     [
         *[({"mpi"}, False), ({"mpi", "sizes"}, False), ({"mpi", "cudasim"}, False)],
-        *[({"faults", "long"}, False), ({"slurm", "long"}, False), ({"long"}, False)],
+        *[({"failures", "long"}, False), ({"slurm", "long"}, False), ({"long"}, False)],
         *[({"sizes"}, True), ({"mpi", "long"}, True), ({"chromium", "long"}, True)],
         *[({"mpi", "sizes", "cudasim"}, True), ({"cuda_compile", "long"}, True)],
     ],
@@ -63,4 +63,4 @@ def test_marks_that_no_stage_runs_are_refused(marks, refused):
 def test_an_unknown_stage_is_named(names, capsys):
     with pytest.raises(SystemExit) as ended:
         STAGES["main"](names.split())
-    assert str(ended.value).startswith("no stage none: choose from rooms, scaling, jobs, faults, ")
+    assert str(ended.value).startswith("no stage none: choose from rooms, scaling, jobs, failures, ")

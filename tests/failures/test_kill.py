@@ -17,7 +17,7 @@ import pytest
 from rankwise.disk import record
 from rankwise.node import shared_memory
 from tests.cases import long
-from tests.faults.seed import SEED
+from tests.failures.seed import SEED
 
 SLOW = Path(__file__).with_name("slow_heat.py")
 MPIRUN = Path(sys.executable).parent / "mpirun"
@@ -31,7 +31,7 @@ SNAPSHOTS = [f"r-step000000{step}.h5" for step in range(200, STEPS + 1, 200)]
 END_SECONDS = 10
 LIMIT_SECONDS = 60
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.failures
 
 
 class Life:
@@ -159,7 +159,7 @@ def test_random_ranks_at_random_moments(tmp_path, expected, chain, most):
             status, output = life.end(END_SECONDS if killed else LIMIT_SECONDS)
             # With its record it may just have ended by itself.
             done = (tmp_path / "r.h5").exists()
-            assert status not in (0, 75) or (done and status == 0), f"FAULTS_SEED={SEED}\n{output}"
+            assert status not in (0, 75) or (done and status == 0), f"FAILURES_SEED={SEED}\n{output}"
             assert life.ranks() == []
         steps = steps_of(tmp_path)
         if (tmp_path / "r.h5").exists():
@@ -170,15 +170,15 @@ def test_random_ranks_at_random_moments(tmp_path, expected, chain, most):
             newest, left = 0, set()
             continue
         # What was there before stays until there is more.
-        assert max(steps, default=0) >= newest, f"FAULTS_SEED={SEED}"
+        assert max(steps, default=0) >= newest, f"FAILURES_SEED={SEED}"
         newest = max(steps, default=0)
         # What an earlier life has left in memory is gone, if this one came so far.
         if "goes on after" in output:
-            assert not left & segments(), f"FAULTS_SEED={SEED}"
+            assert not left & segments(), f"FAILURES_SEED={SEED}"
         left = used & segments()
     with Life(tmp_path, rng.choice([2, 3])) as life:
         status, output = life.end()
-    assert status == 0, f"FAULTS_SEED={SEED}\n{output}"
+    assert status == 0, f"FAILURES_SEED={SEED}\n{output}"
     assert not left & segments()
     require_finished(tmp_path, expected)
 

@@ -3,4 +3,4 @@
 import os
 import random
 
-SEED = os.environ.get("FAULTS_SEED") or str(random.SystemRandom().randrange(10**9))
+SEED = os.environ.get("FAILURES_SEED") or str(random.SystemRandom().randrange(10**9))

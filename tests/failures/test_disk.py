@@ -36,7 +36,7 @@ LIMIT_SECONDS = 60
 END_SECONDS = 10
 FULL = "No space left on device"
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.failures
 
 
 class Disk:

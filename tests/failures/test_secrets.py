@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 from rankwise.disk import record
-from tests.faults.seed import SEED
+from tests.failures.seed import SEED
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.failures
 
 ROOT = Path(__file__).parents[2]
 HEAT, SUM, PREFLIGHT = (ROOT / "jobs" / f"{n}.py" for n in ("heat", "sum_squares", "preflight"))
@@ -182,13 +182,13 @@ def made(tmp_path_factory):
 
 @pytest.mark.long
 def test_no_secret_in_any_output(made):
-    print("FAULTS_SEED", SEED)
+    print("FAILURES_SEED", SEED)
     assert {name: found for name, text in made.outputs.items() if (found := leaks(text))} == {}
 
 
 @pytest.mark.long
 def test_no_secret_in_any_file(made):
-    print("FAULTS_SEED", SEED)
+    print("FAILURES_SEED", SEED)
     assert leaks_below(made.folder) == {}
 
 

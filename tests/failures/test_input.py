@@ -17,7 +17,7 @@ from rankwise.disk import files, record, summary
 from rankwise.disk.dataset import Dataset
 from rankwise.ranks.agreement import Stop
 from tests.cases import long
-from tests.faults.seed import SEED
+from tests.failures.seed import SEED
 
 ROOT = Path(__file__).parents[2]
 JOB = ROOT / "jobs" / "sum_squares.py"
@@ -25,7 +25,7 @@ RECORD = "a record"
 # Of address space; the libraries themselves map one GiB.
 LIMIT_BYTES = 4 * 2**30
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.failures
 
 
 def make_inputs(folder):
@@ -109,9 +109,9 @@ def mutate(folder, seed, mutations):
 @pytest.mark.parametrize("mutations", [500, long(5000)])
 def test_damaged_at_random(comm, tmp_path, mutations):
     (tmp_path / "r.h5").write_bytes(files.hdf5_image(lambda file: record._fill(file, example())))
-    command = [sys.executable, "-m", "tests.faults.test_input", tmp_path, SEED, str(mutations)]
+    command = [sys.executable, "-m", "tests.failures.test_input", tmp_path, SEED, str(mutations)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, f"FAULTS_SEED={SEED}\n{done.stderr[-2000:]}"
+    assert done.returncode == 0, f"FAILURES_SEED={SEED}\n{done.stderr[-2000:]}"
     # Of the others some change what is read, which nobody can see, and some change nothing.
     assert int(done.stdout) > mutations / 10
 

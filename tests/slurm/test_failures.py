@@ -21,7 +21,7 @@ from rankwise.disk import record
 from tests.slurm.cluster import cluster as bring_up
 from tests.slurm.cluster import unavailable
 
-pytestmark = [pytest.mark.faults, pytest.mark.long]
+pytestmark = [pytest.mark.failures, pytest.mark.long]
 
 STEPS = 600
 HEAT = ["--variant", "numpy", "--threads", "1", "--n", "60", "--steps", str(STEPS)]
