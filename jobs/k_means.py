@@ -7,8 +7,9 @@
 Communication: rank 0 draws or reads the points and sends each rank its blocks; in each step the
     sums and sizes of the clusters are added over all ranks (Allreduce of whole numbers, exact in
     any order), and the inertia, the sum of the squared distances, in one fixed tree.
-Check: each rank adds points and distances in another way, and looks for nearer centres of a sample;
-    drawn points it draws anew. The inertia never rises. Bounds: see `kernels.k_means.check`.
+Check: the points are those that were drawn or read, as in `sum_squares`. Each rank adds points and
+    distances in another way, and looks for nearer centres of a sample. The inertia never rises.
+    Bounds: see `kernels.k_means.check`.
 """
 
 # First: from here on a rank that fails ends the others.
@@ -51,9 +52,10 @@ def solve(run, x, loop, points, first, scale, assign, labels, there, sums):
     return totals, centres, run.same(new), inertias
 
 
-def answer(run, evidence, labels, found, s, ends):
+def answer(run, evidence, wrong, labels, found, s, ends):
     """Check the last step, and return what the record holds. On rank 0."""
     totals, centres, new, inertias = found
+    run.check(wrong, 0, "blocks that are not as they were drawn or read: exact")
     for each in check.judge(evidence, labels, *found, ends):
         run.check(*each)
     for text in check.remarks(evidence, totals, centres, new, ends):
@@ -93,11 +95,10 @@ def main(comm, argv):
             k_means.round_points(points, 2.0**s)
             found = solve(run, x, loop, points, first, 2.0**s, assign, *room)
             every = x.gather(labels)
-        again = x.on_host()
-        if source.made:
-            source(x.start, again)
-        own = check.examine(again, run.device.to_host(labels), found[1], x.start, n, 2.0**s)
-        results = run.on_root(answer, run, comm.gather(own), every, found, s, ends)
+        with run.phase("check"):
+            wrong, ours = x.wrong_blocks(source), run.device.to_host(labels)
+            own = check.examine(x.on_host(), ours, found[1], x.start, n, 2.0**s)
+            results = run.on_root(answer, run, comm.gather(own), wrong, every, found, s, ends)
         m = n * (loop.done - loop.first)
         # A step reads a point and writes its label; a term of a distance has three operations.
         run.finish(results, work=m, kernel_bytes=(8 * d + 4) * m, kernel_flops=3 * args.k * d * m)

@@ -7,9 +7,9 @@
 Communication: rank 0 draws or reads the vector, into memory that the ranks of its node share, and
     sends the ranks of other nodes their blocks; each rank sums its blocks; the block sums are added
     in one fixed tree, so that the bits are the same on any number of ranks.
-Check: every rank sums its part again with dot products; a drawn part it draws anew, so that the
-    scatter is checked too. The two may differ by the rounding errors of both, see
-    `kernels.sum_squares.error_bound`.
+Check: every rank draws its part once more, or compares checksums of what has arrived with those
+    that rank 0 took as it read. Each block sum, and the total, may differ from dot products by the
+    rounding errors of both, see `kernels.sum_squares.error_bound`.
 """
 
 # First: from here on a rank that fails ends the others.
@@ -22,7 +22,8 @@ import numpy as np
 from numpy.random import PCG64, Generator
 
 from kernels import sum_squares
-from kernels.sum_squares import BLOCK, dot_sum, error_bound, find_not_finite, roundings
+from kernels.sum_squares import BLOCK, find_not_finite
+from kernels.sum_squares.check import examine, judge
 
 
 def options(parser):
@@ -45,12 +46,13 @@ def require_finite(x, sums, start):
         raise Stop(f"element {start + index} of the input is {x[index]}")
 
 
-def answer(run, total, independent, n):
+def answer(run, total, evidence, wrong, n):
     """Check the total, and return what the record holds. On rank 0."""
     if not math.isfinite(total):
         raise Stop("the sum of the squares overflows float64")
-    bound = error_bound(n, total, roundings(n)) + error_bound(n, total, BLOCK + 2)
-    run.check(abs(total - math.fsum(independent)), bound, "rounding of both sums")
+    run.check(wrong, 0, "blocks that are not as they were drawn or read: exact")
+    for each in judge(evidence, total, n):
+        run.check(*each)
     return {"total": (total, "1", "sum of the squares")}
 
 
@@ -71,11 +73,10 @@ def main(comm, argv):
         if repeat < 0:
             run.agree(require_finite, x.on_host(), run.device.to_host(sums), x.start)
 
-    again = x.on_host()
-    if source.made:
-        source(x.start, again)
-    independent = comm.gather(dot_sum(again))
-    results = run.on_root(answer, run, total, independent, n)
+    with run.phase("check"):
+        wrong = x.wrong_blocks(source)
+        own = examine(x.on_host(), run.device.to_host(sums))
+        results = run.on_root(answer, run, total, comm.gather(own), wrong, n)
     run.finish(results, work=n, kernel_bytes=source.nbytes, kernel_flops=2 * n)
 
 

@@ -63,4 +63,4 @@ def test_marks_that_no_stage_runs_are_refused(marks, refused):
 def test_an_unknown_stage_is_named(names, capsys):
     with pytest.raises(SystemExit) as ended:
         STAGES["main"](names.split())
-    assert str(ended.value).startswith("no stage none: choose from rooms, scaling, jobs, failures, ")
+    assert str(ended.value).startswith("no stage none: choose from rooms, scaling, jobs, failures")

@@ -41,9 +41,6 @@ STABLE = 0.25
 # Of the built-in state, along rows (y) and columns (x): a mistake that swaps axes shows.
 MODES = (2, 3)
 
-# Of the amplitudes, in both directions: low modes last longest.
-LOW = (1, 2, 3)
-
 UNIT = 2.0**-53
 
 
@@ -109,8 +106,8 @@ def factor(ny: int, nx: int, modes: tuple[int, int], r: float) -> float:
 
     ``1 - 4 r (sin(p pi / (2 ny + 2))^2 + sin(q pi / (2 nx + 2))^2)``: [1]_ of `kernels.heat`, ch.
     3. What is subtracted has a relative error of at most 19 `UNIT`: 2.36 of the argument x, times
-    ``|x cot x| < 2.4`` for `LOW` and `MODES`, and 2 of the sine, both doubled by the square, and
-    three more roundings.
+    ``|x cot x| < 2.4`` (for `MODES`; below 1 where x is below ``pi / 2``), and 2 of the sine, both
+    doubled by the square, and three more roundings.
     """
     sizes = zip(modes, (ny, nx), strict=True)
     y, x = (math.sin(mode * math.pi / (2 * (n + 1))) for mode, n in sizes)
@@ -138,53 +135,72 @@ def error_bound(ny: int, nx: int, r: float, steps: int) -> float:
     return (rounding + 12 + error) * UNIT / (1 - 16 * (steps + 4) * UNIT) + steps * 2.0**-1074
 
 
-def amplitudes(u: np.ndarray, start: int, ny: int) -> np.ndarray:
-    """Return what some rows add to the inner products of a state with the sines of modes `LOW`.
+def growth_bound(r: float, steps: int, largest: float) -> float:
+    """Bound by how much rounding can enlarge ``max |u|`` [K] in some steps.
 
-    Parameters
-    ----------
-    u : (k, nx) float64 array
-        Temperature [K] of rows ``start`` and following, from 0, without the ring.
-    start, ny : int
-        First of these rows, and number of all rows of the plate.
-
-    Returns
-    -------
-    (3, 3) float64 array
-        By mode along y and along x [K]; the sum over all pieces is that of the plate.
+    ``(24 r + 1)`` `UNIT` a step, as above; products that underflow add ``2**-1074`` a step.
     """
-    along_y = np.array([sine(ny, mode)[start : start + len(u)] for mode in LOW])
-    along_x = np.array([sine(u.shape[1], mode) for mode in LOW])
-    return along_y @ u @ along_x.T
+    share = steps * (24 * r + 1) * UNIT
+    return share / (1 - share) * largest + steps * 2.0**-1074
 
 
-def amplitude_bound(ny: int, nx: int, r: float, steps: int, largest: float) -> np.ndarray:
-    """Bound the error of the amplitudes of any state, ``|after - factor**steps * before|`` [K].
+def half_angles(n: int) -> np.ndarray:
+    """Return ``sin(p pi / (2 n + 2))^2`` for ``p = 1..n``, a float64 array: see `factor`."""
+    return np.array([math.sin(p * math.pi / (2 * (n + 1))) ** 2 for p in range(1, n + 1)])
 
-    In `UNIT` times ``largest``, for each point: the roundings of the steps, which decay as the mode
-    does; for both inner products ``ny + nx`` roundings a term, in any order of summation ([2]_ of
-    `kernels.heat`, eq. 3.5), and 5 for the sines; the prediction's own error. Products that
-    underflow add ``2**-1075`` each.
+
+def powers(f: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``f**steps`` of some factors, and a bound of its error times a coefficient.
+
+    The error of a factor is that of `factor`, that of the power at most 4 units in the last place
+    ([1]_), which are 8 `UNIT`, and the product with the coefficient adds one.
+
+    References
+    ----------
+    .. [1] R. Devulapalli, numpy/numpy pull request 19478, 2021, of `numpy.power` on processors with
+       AVX-512; elsewhere it is that of the C library, which is below.
+    """
+    made = 19 * (1 - f) + np.abs(f)
+    size = np.abs(f) + made * UNIT
+    lower = size ** (steps - 1)
+    return f**steps, (steps * lower * made + 9 * lower * size) * UNIT
+
+
+def transform_bound(
+    ny: int, nx: int, r: float, steps: int, norm: float, factors: float, exponent: int
+) -> float:
+    """Bound the distance of any state from what sine transforms predict, in the Euclidean norm.
+
+    There, too, a step adds an error of at most ``(24 r + 1)`` `UNIT` times the state before it. It
+    multiplies errors and, but for its own error, states by no more than the largest factor; so
+    after all steps there are ``steps (24 r + 1) rho^(steps - 1)`` `UNIT` of the first state, where
+    ``rho`` is that factor and the error. Each of the two transforms has an error of ``7
+    log2(length)`` `UNIT` of its result ([2]_ of `kernels.heat`, theorem 24.2), where ``length = 4
+    (ny + 1) (nx + 1)`` is that of the Fourier transforms inside. The theorem is for powers of two;
+    for other lengths it is assumed, and the tests compare with long double.
 
     Parameters
     ----------
     ny, nx, r, steps
-        As in `error_bound`.
-    largest : float
-        ``max |u|`` [K] of the state before.
+        As in `error_bound`; one step at least.
+    norm : float
+        Of the first state, which is that of its coefficients.
+    factors : float
+        Norm of the coefficients times the errors that `powers` tells.
+    exponent : int
+        All norms are in units of ``2**exponent`` K.
 
     Returns
     -------
-    (3, 3) float64 array
-        As `amplitudes`.
+    float
+        In the same unit.
     """
-    bound = np.empty((len(LOW), len(LOW)))
-    for index in np.ndindex(bound.shape):
-        f = factor(ny, nx, (LOW[index[0]], LOW[index[1]]), r)
-        last, total, error = _powers(f, steps)
-        bound[index] = (24 * r + 1) * total + (ny + nx + 5) * (1 + last) + error
-    bound *= nx * ny * UNIT / (1 - 16 * (steps + ny + nx + 4) * UNIT)
-    return bound * largest + (steps + 6) * nx * ny * 2.0**-1074
+    # The error of the factor itself is 20 units at most.
+    rho = factor(ny, nx, (1, 1), r) + (24 * r + 21) * UNIT
+    rounding = steps * (24 * r + 1) * rho ** (steps - 1) + 14 * math.log2(4 * (ny + 1) * (nx + 1))
+    # The norms are sums of millions of squares at a time.
+    bound = (rounding * norm * UNIT + factors) / (1 - (32 * steps + 2**24) * UNIT)
+    return bound + math.sqrt(ny * nx) * math.ldexp(steps + 1, max(-1074, -1074 - exponent))
 
 
 def _powers(f: float, steps: int) -> tuple[float, float, float]:

@@ -1,52 +1,86 @@
 """The state after some steps, beside what is known of it without doing them."""
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from kernels import heat
 
-# Largest temperature [K] of a state from which no step or inner product overflows.
+Fill = Callable[[int, np.ndarray], None]
+
+# Largest temperature [K] of a state from which no step or transform overflows.
 LARGEST = 1e290
 
-# Points that are compared at a time, to hold little besides the last state: 32 MiB of them.
-_POINTS = 2**22
+# Points that are compared at a time, to hold little besides the states: 2 MiB of them, which caches
+# hold.
+_POINTS = 2**18
+
+# What is predicted should be this many times as large as an error that rounding explains.
+_CLEAR = 1000
 
 
-def decay_error(final: np.ndarray, r: float, steps: int) -> tuple[float, float]:
-    """Return how far a state is from the built-in one times its known decay, and the bound.
+@dataclass(frozen=True)
+class Found:
+    """How far a state is from the one that is known, and what the comparison says.
 
-    Parameters
+    Attributes
     ----------
-    final : (ny, nx) float64 array
-        Temperature [K] after the steps.
-    r : float
-    steps : int
-
-    Returns
-    -------
-    error : float
-        At the point where it is largest [K].
-    bound : float
-        See `kernels.heat.error_bound`.
+    error, bound : float
+        Distance from the prediction [K], and the most of it that rounding explains.
+    why : str
+        What the bound is.
+    left, change : float
+        Size of the predicted state, and of its difference from the initial one [K], as ``error``.
+    before, after : float
+        Largest magnitude of the initial and of the last state [K].
+    growth : float
+        By how much rounding may make ``after`` larger than ``before`` [K].
     """
-    ny, nx = final.shape
-    decay = heat.factor(ny, nx, heat.MODES, r) ** steps
-    pieces = _pieces(heat.initial(ny, nx), final)
-    # NumPy's maximum, since Python's loses a NaN.
-    error = np.max([np.abs(after - decay * before).max() for _, before, after in pieces])
-    return float(error), heat.error_bound(ny, nx, r, steps)
+
+    error: float
+    bound: float
+    why: str
+    left: float
+    change: float
+    before: float
+    after: float
+    growth: float
+
+    @property
+    def checks(self) -> list[tuple[float, float, str]]:
+        """Error, bound and reason of each comparison."""
+        # In this order a NaN stays one.
+        grown = 0.0 if self.after <= self.before else self.after - self.before
+        return [
+            (self.error, self.bound, self.why),
+            (grown, self.growth, "growth of the largest temperature: rounding of the steps"),
+        ]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user should know where the checks say little."""
+        if self.left < _CLEAR * self.bound:
+            return ["little heat is left, so the check says little: take fewer --steps"]
+        if self.change < _CLEAR * self.bound:
+            return [
+                "the steps change the state by little more than rounding does, so the check would "
+                "not find a kernel that does nothing: take more --steps or a larger --dt"
+            ]
+        return []
 
 
-def amplitude_error(
-    fill: Callable[[int, np.ndarray], None], final: np.ndarray, r: float, steps: int
-) -> tuple[float, float]:
-    """Return how far the low sine amplitudes of a state are from their known decay, and the bound.
+def compare(fill: Fill, made: bool, final: np.ndarray, r: float, steps: int) -> Found:
+    """Compare a state with the prediction from its initial state.
 
     Parameters
     ----------
     fill : callable
         ``fill(start, rows)`` fills an array with rows of the initial state, from ``start`` on.
+    made : bool
+        Whether that is the built-in one, whose decay is known at each point. Of any other state
+        every sine is predicted, which takes the memory of one more state.
     final : (ny, nx) float64 array
         Temperature [K] after the steps.
     r : float
@@ -54,29 +88,93 @@ def amplitude_error(
 
     Returns
     -------
-    error, bound : float
-        Of the amplitude that comes closest to its bound, see `kernels.heat.amplitude_bound` [K].
+    Found
+        Of the built-in state, with the largest values of all points; else with their root mean
+        squares.
     """
+    return _of_the_mode(fill, final, r, steps) if made else _of_all_modes(fill, final, r, steps)
+
+
+def _of_the_mode(fill: Fill, final: np.ndarray, r: float, steps: int) -> Found:
     ny, nx = final.shape
-    start_amplitudes, amplitudes, largest = np.zeros((3, 3)), np.zeros((3, 3)), 0.0
-    for start, before, after in _pieces(fill, final):
-        start_amplitudes += heat.amplitudes(before, start, ny)
-        amplitudes += heat.amplitudes(after, start, ny)
-        largest = max(largest, float(np.abs(before).max()))
-    decay = [[heat.factor(ny, nx, (p, q), r) ** steps for q in heat.LOW] for p in heat.LOW]
-    errors = np.abs(amplitudes - decay * start_amplitudes)
-    bounds = heat.amplitude_bound(ny, nx, r, steps, largest)
-    worst = np.unravel_index(np.argmax(errors / bounds), errors.shape)
-    return float(errors[worst]), float(bounds[worst])
+    decay = heat.factor(ny, nx, heat.MODES, r) ** steps
+    errors, before, after = [], 0.0, []
+    for part, start in _pieces(final):
+        rows = np.empty(part.shape)
+        fill(start, rows)
+        before = max(before, _largest(rows))
+        errors.append(_largest(part - decay * rows))
+        after.append(_largest(part))
+    # NumPy's maximum, since Python's loses a NaN.
+    return Found(
+        float(np.max(errors)),
+        heat.error_bound(ny, nx, r, steps),
+        "rounding of the steps",
+        abs(decay) * before,
+        abs(1 - decay) * before,
+        before,
+        float(np.max(after)),
+        heat.growth_bound(r, steps, before),
+    )
 
 
-def _pieces(
-    fill: Callable[[int, np.ndarray], None], final: np.ndarray
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield the first row of each piece, and its rows before and after."""
-    rows = max(1, _POINTS // final.shape[1])
-    for start in range(0, len(final), rows):
-        after = final[start : start + rows]
-        before = np.empty(after.shape)
-        fill(start, before)
-        yield start, before, after
+def _of_all_modes(fill: Fill, final: np.ndarray, r: float, steps: int) -> Found:
+    """Predict the state by sine transforms: each coefficient times its factor for all steps."""
+    from scipy import fft
+
+    ny, nx = final.shape
+    c = np.empty(final.shape)
+    for part, start in _pieces(c):
+        fill(start, part)
+    before = _largest(c)
+    # To within 1, without rounding, so that no square overflows or underflows.
+    _, exponent = math.frexp(before)
+    np.ldexp(c, -exponent, out=c)
+    c = fft.dstn(c, type=1, norm="ortho", overwrite_x=True)
+    y, x = heat.half_angles(ny), heat.half_angles(nx)
+    squares: dict[str, list[float]] = {"start": [], "left": [], "change": [], "factors": []}
+    for part, start in _pieces(c):
+        f = 1 - 4 * r * np.add.outer(y[start : start + len(part)], x)
+        power, error = heat.powers(f, steps)
+        _add_square(squares["start"], part)
+        _add_square(squares["factors"], part * error)
+        _add_square(squares["change"], part * (1 - power))
+        part *= power
+        _add_square(squares["left"], part)
+    predicted = fft.idstn(c, type=1, norm="ortho", overwrite_x=True)
+    errors: list[float] = []
+    for part, start in _pieces(final):
+        _add_square(errors, np.ldexp(part, -exponent) - predicted[start : start + len(part)])
+    norm = {name: math.sqrt(math.fsum(each)) for name, each in squares.items()}
+    bound = heat.transform_bound(ny, nx, r, steps, norm["start"], norm["factors"], exponent)
+
+    def mean(value: float) -> float:
+        return math.ldexp(value / math.sqrt(final.size), exponent)
+
+    proven = all(n + 1 & n == 0 for n in final.shape)
+    return Found(
+        mean(math.sqrt(math.fsum(errors))),
+        mean(bound),
+        "rounding of the steps and of sine transforms" + ("" if proven else ", of these assumed"),
+        mean(norm["left"]),
+        mean(norm["change"]),
+        before,
+        _largest(final),
+        heat.growth_bound(r, steps, before),
+    )
+
+
+def _largest(u: np.ndarray) -> float:
+    """Return the largest magnitude, without a copy of the array; NaN if one is in it."""
+    return abs(float(np.maximum(u.max(), -u.min())))
+
+
+def _add_square(squares: list[float], part: np.ndarray) -> None:
+    squares.append(float(np.vdot(part, part)))
+
+
+def _pieces(u: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield the rows of each piece, and the first of them."""
+    rows = max(1, _POINTS // u.shape[1])
+    for start in range(0, len(u), rows):
+        yield u[start : start + rows], start

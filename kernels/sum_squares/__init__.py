@@ -19,33 +19,12 @@ the list of block sums short (1 per 128 KiB of float64) and the rounding errors 
 `benchmarks/NOTES.md` has what other shapes deliver.
 """
 
-import math
-
 import numpy as np
 
 STREAMS = 4
 ROWS = 512
 LANES = 8
 BLOCK = STREAMS * ROWS * LANES
-
-
-def dot_sum(x: np.ndarray) -> float:
-    """Sum the squares of ``x`` in another way: a dot product per block, added exactly.
-
-    Parameters
-    ----------
-    x : (n,) float64 or float32 array
-
-    Returns
-    -------
-    float
-        The sum, rounded once after the dot products; infinity if it overflows.
-    """
-    parts = (x[first : first + BLOCK].astype(np.float64) for first in range(0, x.size, BLOCK))
-    try:
-        return math.fsum(np.dot(part, part) for part in parts)
-    except OverflowError:
-        return math.inf
 
 
 def find_not_finite(x: np.ndarray, sums: np.ndarray) -> int | None:
@@ -95,8 +74,8 @@ def error_bound(n: int, total: float, roundings: int) -> float:
     total : float
         The computed sum of squares.
     roundings : int
-        Of each term: `roundings` for the total; for `dot_sum` ``BLOCK + 1``, the most that a dot
-        product of `BLOCK` terms makes in any order ([1]_, eq. 3.5) and one more.
+        Of each term: `roundings` for a sum in the order of `kernels.sum_squares`; ``BLOCK`` for a
+        dot product of as many terms, in any order ([1]_, eq. 3.5), and one more for each sum above.
 
     Returns
     -------

@@ -103,7 +103,7 @@ def _send(
                 with clock.phase("scatter"):
                     part[...] = rows
             continue
-        for start, stop in _pieces(counts[rank], window.own, message_bytes):
+        for start, stop in pieces(counts[rank], window.own, message_bytes):
             if isinstance(source, np.ndarray):
                 rows = source[first + start : first + stop]
             else:
@@ -146,7 +146,7 @@ def _cancel(comm: "MPI.Comm", counts: list[int], window: Window, rank: int) -> N
 def _receive(comm: "MPI.Comm", out: Any, clock: Clock, message_bytes: int) -> None:
     from mpi4py import MPI
 
-    for start, stop in _pieces(len(out), out, message_bytes):
+    for start, stop in pieces(len(out), out, message_bytes):
         status = MPI.Status()
         with clock.phase("wait"):
             comm.Probe(0, _TAG, status)
@@ -179,7 +179,7 @@ def fill(
     first = displs(counts)[comm.rank]
     mistake = None
     try:
-        for start, stop in _pieces(len(rows), rows, message_bytes):
+        for start, stop in pieces(len(rows), rows, message_bytes):
             with clock.phase("read"):
                 source(first + start, rows[start:stop])
     except Stop as stop:
@@ -227,9 +227,9 @@ def gather(
         if comm.rank == 0:
             assert out is not None
             for rank, first in enumerate(displs(counts)):
-                for start, stop in _pieces(counts[rank], out, message_bytes):
+                for start, stop in pieces(counts[rank], out, message_bytes):
                     requests.append(comm.Irecv(out[first + start : first + stop], rank, _TAG))
-        for start, stop in _pieces(len(rows), rows, message_bytes):
+        for start, stop in pieces(len(rows), rows, message_bytes):
             comm.Send(rows[start:stop], 0, _TAG)
         for request in requests:
             request.Wait()
@@ -240,8 +240,8 @@ def _rows_per_message(like: Any, message_bytes: int) -> int:
     return max(1, message_bytes // max(1, row_bytes))
 
 
-def _pieces(rows: int, like: Any, message_bytes: int) -> Iterator[tuple[int, int]]:
-    """Yield the first row and the end of each message."""
+def pieces(rows: int, like: Any, message_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield the first row and the end of each piece of some rows, of so many bytes at most."""
     step = _rows_per_message(like, message_bytes)
     for start in range(0, rows, step):
         yield start, min(rows, start + step)

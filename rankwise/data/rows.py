@@ -6,8 +6,12 @@ from typing import Any
 import numpy as np
 
 from rankwise.data import collectives, partition, staging, sums, window
+from rankwise.data.checksums import Checksums
 from rankwise.node.rank import Rank
 from rankwise.ranks.agreement import agreement
+
+# Of rows that are made or read once more: few, beside those that are there.
+_AGAIN_BYTES = 2**20
 
 
 class Rows:
@@ -44,6 +48,7 @@ class Rows:
         # Made where they are first needed: one that all ranks of a node see, and one of its own.
         self._shared: window.Window | None = None
         self._private: window.Window | None = None
+        self._sent = Checksums(self.shape[0], block)
 
     def scatter(self, source: Callable[[int, np.ndarray], None] | np.ndarray | None) -> Any:
         """Bring each rank its rows from rank 0, and return them. Collective.
@@ -64,6 +69,9 @@ class Rows:
         rank = self.rank
         if self._shared is None:
             self._shared = window.share(rank, self.counts, self.shape[1:], self.dtype)
+        # Not in timed repeats, whose results must have the same bits.
+        if rank.comm.rank == 0 and not rank.clock.timed and not _everywhere(source):
+            source = self._note(source)
         self.own = collectives.scatter(rank.comm, source, self.counts, self._shared, rank.clock)
         return self.own
 
@@ -83,6 +91,37 @@ class Rows:
         """Return the rows of this rank in host memory: themselves, if they are there."""
         self._require_own()
         return self.rank.device.to_host(self.own)
+
+    def wrong_blocks(self, source: Any) -> int:
+        """Count the blocks, of all ranks, that are not as their source gives them. Collective.
+
+        A rank that can ask the source does so once more. Where only rank 0 can, each compares the
+        checksums of what has arrived with those that rank 0 took in the warm-up, as it read.
+
+        Parameters
+        ----------
+        source : callable or array
+            As for `scatter` or `each`, whose rows are to be as they came.
+
+        Raises
+        ------
+        Stop
+            ``source`` raises it.
+        """
+        self._require_own()
+        comm = self.rank.comm
+        arrived = Checksums(self.counts[comm.rank], self.block)
+        arrived.add(0, self.on_host())
+        if self._private is not None or _everywhere(source):
+            with agreement(comm):
+                expected = self._asked_again(source)
+        else:
+            # Not by the scatter that is to be checked, whose mistakes would be made twice.
+            every = self._sent.values if comm.rank == 0 else np.empty(sum(self.blocks), np.uint32)
+            comm.Bcast(every)
+            first = self.start // self.block
+            expected = every[first : first + self.blocks[comm.rank]]
+        return sum(comm.allgather(int(np.count_nonzero(arrived.values != expected))))
 
     def per_block(self, *shape: int) -> Any:
         """Return a new float64 array on the device, ``(blocks of this rank, *shape)``. Collective.
@@ -171,6 +210,29 @@ class Rows:
         collectives.gather(rank.comm, values, self.counts, every, rank.clock)
         return every
 
+    def _note(self, source: Any) -> Any:
+        """Take the checksums of what rank 0 sends, as it reads it; return the source for that."""
+        sent = self._sent = Checksums(self.shape[0], self.block)
+        if isinstance(source, np.ndarray):
+            sent.add(0, source)
+            return source
+
+        def noting(start: int, rows: np.ndarray) -> None:
+            source(start, rows)
+            sent.add(start, rows)
+
+        return noting
+
+    def _asked_again(self, source: Any) -> np.ndarray:
+        """Return the checksums of the rows of this rank that the source gives now."""
+        count = self.counts[self.rank.comm.rank]
+        again = Checksums(count, self.block)
+        for start, stop in collectives.pieces(count, self.own, _AGAIN_BYTES):
+            rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
+            source(self.start + start, rows)
+            again.add(start, rows)
+        return again.values
+
     def _require_own(self) -> None:
         if self.own is None:
             raise RuntimeError("no rows are here yet: call scatter(source) or each(source) first")
@@ -178,3 +240,8 @@ class Rows:
     def _to_host(self, parts: Any) -> np.ndarray:
         with self.rank.phase("to_host"):
             return self.rank.device.to_host(parts)
+
+
+def _everywhere(source: Any) -> bool:
+    """Tell whether every rank can ask a source for its rows; a plain function or array need not."""
+    return getattr(source, "everywhere", False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rankwise.node.device import Device
-from rankwise.ranks.agreement import agreement
+from rankwise.ranks.agreement import agreement, sleep_until_all
 from rankwise.ranks.clock import Clock
 from rankwise.ranks.words import printable
 
@@ -76,7 +76,11 @@ class Rank:
             On every rank, if the function raises it.
         """
         with agreement(self.comm):
-            return call(*args) if self.comm.rank == 0 else None
+            try:
+                return call(*args) if self.comm.rank == 0 else None
+            finally:
+                # It may take long, and waiting in MPI would take a core from it.
+                sleep_until_all(self.comm)
 
     def warn(self, text: str) -> None:
         """Print a warning, and keep it for the record. Does nothing on other ranks than 0."""

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 # Once per run: `import` from the start of the process, `init` of MPI, `compile` the kernel or load
-# it from its cache, `write` the record.
-ONCE = ("import", "init", "compile", "write")
+# it from its cache, `check` the result, `write` the record.
+ONCE = ("import", "init", "compile", "check", "write")
 # Once per repeat. `wait` is time spent until the others are ready, apart from the transfer itself,
 # because the cure differs: balance the load, or send less. `halo` is what the kernel does not
 # hide of the exchange with neighbours, in which waiting for a late one cannot be told apart.
@@ -72,7 +72,7 @@ class Clock:
         if name not in PHASES or name == "other":
             phases = ", ".join(phase for phase in PHASES if phase != "other")
             raise ValueError(f"unknown phase {name!r}: choose from {phases}")
-        if name in ONCE and self._repeat is not None and self._repeat >= 0:
+        if name in ONCE and self.timed:
             raise ValueError(f"the phase {name!r} runs once: put it before or after the repeats")
         self._inside.append(0.0)
         start = time.perf_counter()
@@ -95,7 +95,7 @@ class Clock:
         if self._inside:
             self._inside[-1] += seconds
         once = self._repeat is None and name in ONCE
-        if once or (self._repeat is not None and self._repeat >= 0):
+        if once or self.timed:
             row, column = self.seconds[self._repeat or 0], PHASES.index(name)
             row[column] = seconds + (0.0 if np.isnan(row[column]) else row[column])
 
@@ -126,6 +126,11 @@ class Clock:
     def warming_up(self) -> bool:
         """Whether this is the untimed warm-up."""
         return self._repeat == -1
+
+    @property
+    def timed(self) -> bool:
+        """Whether this is a timed repeat."""
+        return self._repeat is not None and self._repeat >= 0
 
     def total(self, name: str) -> float:
         """Return the seconds of a phase of this rank so far, over all repeats [s]."""

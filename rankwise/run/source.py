@@ -68,8 +68,10 @@ class Source:
     Attributes
     ----------
     made : bool
-        Whether the rows are made. Then every rank can ask for them; else rank 0 or, with
-        ``--distribute local``, every rank.
+        Whether the rows are made.
+    everywhere : bool
+        Whether every rank can ask for them: they are made, or it reads for itself, with
+        ``--distribute local``; else rank 0 alone.
     shape : tuple of int
     dtype : numpy.dtype
     nbytes : int
@@ -93,6 +95,7 @@ class Source:
         args = run.args
         self._data: Dataset | None = None
         self.made, self._fill = getattr(args, "input", None) is None, make
+        self.everywhere = self.made or getattr(args, "distribute", "scatter") == "local"
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         facts = shape, np.dtype(dtypes[0])
         if not self.made:
@@ -114,13 +117,12 @@ class Source:
     ) -> tuple[tuple[int, ...], np.dtype]:
         args, comm, facts = run.args, run.comm, None
         self._fill = _absent
-        everywhere = getattr(args, "distribute", "scatter") == "local"
         with agreement(comm):
-            if comm.rank == 0 or everywhere:
+            if comm.rank == 0 or self.everywhere:
                 data = Dataset(args.input, ndim, dtypes, largest, args.allow_external)
                 self._data, self._fill = data, data.read
                 facts = data.shape, data.dtype
-        if everywhere:
+        if self.everywhere:
             data.require_same(comm)
         return comm.bcast(facts)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rankwise.data import partition, window
-from rankwise.data.collectives import fill, gather, scatter
+from rankwise.data.collectives import fill, gather, pieces, scatter
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES, Clock
 from tests.data.pretended import DeviceArray, running_clock
@@ -95,14 +95,12 @@ def test_a_source_that_fails_stops_every_rank(comm, fails_at):
 
 @pytest.mark.parametrize("limit", [2**31 - 8, 2**31 + 8, 2**35])
 def test_counts_beyond_2_to_the_31_are_divided_exactly(limit):
-    from rankwise.data.collectives import _pieces
-
     huge = np.lib.stride_tricks.as_strided(np.zeros(1), (2**33 + 5,), (0,))
-    pieces = list(_pieces(len(huge), huge, limit))
-    assert pieces[0][0] == 0
-    assert pieces[-1][1] == 2**33 + 5
-    assert all(a[1] == b[0] for a, b in pairwise(pieces))
-    assert max(stop - start for start, stop in pieces) <= limit // 8
+    found = list(pieces(len(huge), huge, limit))
+    assert found[0][0] == 0
+    assert found[-1][1] == 2**33 + 5
+    assert all(a[1] == b[0] for a, b in pairwise(found))
+    assert max(stop - start for start, stop in found) <= limit // 8
 
 
 def phases(comm, clock):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rankwise.data.checksums import Checksums
 from rankwise.data.rows import Rows
 from rankwise.data.sums import add_rest, add_subtrees
 from rankwise.node import device
@@ -192,6 +193,7 @@ def test_an_array_travels_to_the_ranks_and_back(comm, shape, block, how, nodes):
         else:
             own = rows.scatter(None)
         assert own is rows.own
+        assert rows.wrong_blocks(source if how == "each" else None) == 0
         stop = rows.start + rows.counts[comm.rank]
         assert_same_bits(own, whole[rows.start : stop])
         assert len(rows.per_block()) == -(-len(own) // block)
@@ -199,6 +201,63 @@ def test_an_array_travels_to_the_ranks_and_back(comm, shape, block, how, nodes):
         assert (back is None) == (comm.rank != 0)
         if back is not None:
             assert_same_bits(back, whole)
+
+
+class Everywhere:
+    """Rows that every rank can ask for."""
+
+    everywhere = True
+
+    def __init__(self, whole):
+        self.whole = whole
+
+    def __call__(self, start, part):
+        part[...] = self.whole[start : start + len(part)]
+
+
+def swap(part):
+    part[:2] = part[1::-1].copy()
+
+
+def flip_a_bit(part):
+    part.reshape(-1).view(np.uint8)[-1] ^= 1
+
+
+@pytest.mark.mpi
+@pytest.mark.sizes
+@pytest.mark.parametrize("nodes", ["one", "many"])
+@pytest.mark.parametrize("how", ["array", "source", "everywhere", "each"])
+@pytest.mark.parametrize("fault", [swap, flip_a_bit])
+def test_a_block_that_is_not_as_it_was_sent_is_counted(comm, how, nodes, fault, monkeypatch):
+    # Pieces end within blocks.
+    monkeypatch.setattr("rankwise.data.rows._AGAIN_BYTES", 1000)
+    rank = rank_of(comm, nodes)
+    rows = Rows(rank, (999, 2), np.float32, block=100)
+    whole = np.random.default_rng(0).random((999, 2), np.float32)
+    source = Everywhere(whole)
+    given = {"array": whole.copy(), "source": lambda *where: source(*where)}.get(how, source)
+    for repeat in rank.clock.repeats():
+        (rows.each if how == "each" else rows.scatter)(given)
+        if repeat >= 0 and len(rows.own):
+            fault(rows.own)
+    assert rows.wrong_blocks(given) == sum(count > 0 for count in rows.counts)
+    if len(rows.own):
+        fault(rows.own)
+    assert rows.wrong_blocks(given) == 0
+
+
+@pytest.mark.mpi
+@pytest.mark.sizes
+def test_a_timed_repeat_takes_no_checksums(comm, monkeypatch):
+    taken = []
+    right = Checksums.add
+    monkeypatch.setattr(Checksums, "add", lambda *where: (taken.append(where), right(*where)))
+    rank = rank_of(comm)
+    rows = Rows(rank, (999,), np.float64, block=100)
+    for _ in rank.clock.repeats():
+        rows.scatter(np.ones(999))
+        rows.scatter(Everywhere(np.ones(999)))
+    assert len(taken) == (comm.rank == 0)
 
 
 @pytest.mark.mpi

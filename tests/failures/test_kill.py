@@ -159,7 +159,8 @@ def test_random_ranks_at_random_moments(tmp_path, expected, chain, most):
             status, output = life.end(END_SECONDS if killed else LIMIT_SECONDS)
             # With its record it may just have ended by itself.
             done = (tmp_path / "r.h5").exists()
-            assert status not in (0, 75) or (done and status == 0), f"FAILURES_SEED={SEED}\n{output}"
+            told = f"FAILURES_SEED={SEED}\n{output}"
+            assert status not in (0, 75) or (done and status == 0), told
             assert life.ranks() == []
         steps = steps_of(tmp_path)
         if (tmp_path / "r.h5").exists():

@@ -279,6 +279,22 @@ def test_points_inside_are_updated_while_halo_rows_are_on_their_way(
 
 
 @pytest.mark.mpi
+def test_too_little_memory_for_the_check_does_not_lose_the_answer(
+    comm, job, mpi_tmp_path, monkeypatch
+):
+    def compare(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(job, "compare", compare)
+    path = mpi_tmp_path / "r.h5"
+    with pytest.raises(Stop, match="is marked as unchecked: no check was made") as caught:
+        job.main(comm, ["--n", "9", "--variant", "numpy", "--output", str(path)])
+    assert caught.value.status == 1
+    if comm.rank == 0:
+        assert "too little memory to check" in record.read(path).attributes["warnings"][-1]
+
+
+@pytest.mark.mpi
 def test_nan_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
     from kernels.heat import numpy_
 

@@ -70,8 +70,9 @@ def test_iris(comm, job, mpi_tmp_path, variant):
         assert found.attributes["kernel_bytes"] == (4 * 8 + 4) * 150 * 4
         assert found.attributes["kernel_flops"] == 3 * 3 * 4 * 150 * 4
         assert [check["why"].split(":")[0] for check in found.checks] == [
-            "points by cluster", "labels where they belong", "centres", "inertia",
-            "labels of a sample", "rise of the inertia",
+            "blocks that are not as they were drawn or read", "points by cluster",
+            "labels where they belong", "centres", "inertia", "labels of a sample",
+            "rise of the inertia",
         ]  # fmt: skip
 
 
@@ -325,7 +326,7 @@ def test_what_is_printed(start):
     facts = json.loads(line)
     assert facts["results"]["iterations"] == 4
     assert facts["kernel_gflops"] > 0
-    assert len(facts["checks"]) == 6
+    assert len(facts["checks"]) == 7
 
 
 WARNINGS = {

@@ -10,17 +10,15 @@ from hypothesis import strategies as st
 
 from kernels import heat
 from kernels.heat import (
-    LOW,
     MODES,
     STABLE,
     UNIT,
-    amplitude_bound,
-    amplitudes,
     error_bound,
     factor,
     initial,
     sine,
 )
+from kernels.heat.check import LARGEST, compare
 from kernels.heat.numpy_ import step as reference
 from rankwise.node.variants import load
 from tests.kernels.cuda_cases import CASES, Case, plates
@@ -83,13 +81,19 @@ def distance(u, start, r, steps):
     return error / error_bound(ny, nx, r, steps)
 
 
-def amplitude_distance(u, start, r, steps):
-    """Return by how much amplitudes differ from the closed form, as shares of their bounds."""
-    ny, nx = (n - 2 for n in u.shape)
-    powers = [[factor(ny, nx, (p, q), r) ** steps for q in LOW] for p in LOW]
-    after, before = (amplitudes(state[1:-1, 1:-1], 0, ny) for state in (u, start))
-    bound = amplitude_bound(ny, nx, r, steps, float(np.abs(start).max()))
-    return np.abs(after - powers * before) / bound
+def compared(u, start, r, steps):
+    """Compare a state with what sine transforms predict of its first one."""
+
+    def fill(first, rows):
+        rows[...] = start[1:-1, 1:-1][first : first + len(rows)]
+
+    return compare(fill, False, np.ascontiguousarray(u[1:-1, 1:-1]), r, steps)
+
+
+def share(found):
+    """Return the error of a comparison as a part of its bound."""
+    assert np.isfinite(found.bound) and found.bound > 0
+    return found.error / found.bound
 
 
 @pytest.mark.parametrize(("ny", "nx"), SHAPES[:-1])
@@ -215,16 +219,18 @@ def test_bounds_are_no_more_than_their_terms(ny, nx, r, steps):
         f = factor(ny, nx, (p, q), r)
         last, made = abs(f) ** steps, 19 * (1 - f) + abs(f)
         predicted = steps * abs(f) ** max(steps - 1, 0) * made + 3 * last
-        return a_step(f) * (abs(f) ** np.arange(steps)).sum() + predicted, last
+        return a_step(f) * (abs(f) ** np.arange(steps)).sum() + predicted
 
-    expected, _ = terms(*MODES, lambda f: 8 * r + 2 * (1 - f) + abs(f))
+    expected = terms(*MODES, lambda f: 8 * r + 2 * (1 - f) + abs(f))
     found = heat.error_bound(ny, nx, r, steps) / UNIT / (expected + 12)
     assert 1 - 1e-9 < found < 1.6
 
-    found = heat.amplitude_bound(ny, nx, r, steps, 3.0) / (3 * nx * ny * UNIT)
-    for index, each in np.ndenumerate(found):
-        expected, last = terms(*(LOW[i] for i in index), lambda f: 24 * r + 1)
-        assert 1 - 1e-9 < each / (expected + (ny + nx + 5) * (1 + last)) < 1.6
+    # Of a step by the largest factor; and of two transforms.
+    rho = factor(ny, nx, (1, 1), r)
+    expected = max(steps, 1) * (24 * r + 1) * rho ** (max(steps, 1) - 1)
+    expected += 14 * np.log2(4 * (ny + 1) * (nx + 1))
+    found = heat.transform_bound(ny, nx, r, max(steps, 1), 3.0, 5e-15, 0)
+    assert found == pytest.approx(3 * expected * UNIT + 5e-15, rel=1e-6)
 
 
 @pytest.mark.parametrize(("ny", "nx", "steps"), [(10, 13, 40), (64, 48, 300), (150, 120, 300)])
@@ -232,7 +238,7 @@ def test_bounds_notice_a_step_more_or_less(ny, nx, steps):
     start, other = plate(ny, nx), random_plate(ny, nx)
     for taken in (steps - 1, steps + 1):
         assert distance(walk(start, STABLE, taken), start, STABLE, steps) > 1e6
-        assert amplitude_distance(walk(other, STABLE, taken), other, STABLE, steps).max() > 1e4
+        assert share(compared(walk(other, STABLE, taken), other, STABLE, steps)) > 1e6
 
 
 def stale_halo(u, out, r):
@@ -252,7 +258,7 @@ def test_bounds_notice_one_wrong_halo_row():
             step = stale_halo if number == wrong else reference
             states = [walk(state, STABLE, 1, step) for state in states]
         assert distance(states[0], start, STABLE, 100) > 1e6
-        assert amplitude_distance(states[1], other, STABLE, 100).max() > 1e6
+        assert share(compared(states[1], other, STABLE, 100)) > 1e6
 
 
 def test_bounds_notice_swapped_axes():
@@ -263,35 +269,100 @@ def test_bounds_notice_swapped_axes():
 
 @pytest.mark.parametrize("r", [STABLE, 0.1])
 @pytest.mark.parametrize(("ny", "nx"), [(1, 1), (2, 3), (10, 13), (64, 48)])
-@pytest.mark.parametrize("steps", [0, 1, 200])
-@pytest.mark.parametrize("scale", [1.0, 1e-300, 5e-324, 1e300])
-def test_amplitudes_decay_as_known(ny, nx, r, steps, scale):
+@pytest.mark.parametrize("steps", [1, 2, 200])
+@pytest.mark.parametrize("scale", [1.0, 1e-300, 1e-310, 5e-324, LARGEST])
+def test_any_state_is_as_predicted(ny, nx, r, steps, scale):
     start = random_plate(ny, nx, scale)
-    shares = amplitude_distance(walk(start, r, steps), start, r, steps)
-    assert np.isfinite(shares).all() and shares.max() <= 1
+    found = compared(walk(start, r, steps), start, r, steps)
+    assert share(found) <= 1
+    assert all(error <= bound for error, bound, _ in found.checks)
 
 
-def test_amplitudes_decay_as_known_where_rounding_has_a_direction():
+@pytest.mark.parametrize("value", [0.0, 1 / 3, 0.1, 1.0])
+def test_a_state_is_as_predicted_where_rounding_has_a_direction(value):
     # The same value everywhere: what is lost at one point is lost at most of them.
-    for value in (1 / 3, 0.1, 1.0):
-        start = plate(40, 30, value)
-        assert amplitude_distance(walk(start, 0.1, 300), start, 0.1, 300).max() <= 1
+    start = plate(40, 30, value)
+    assert share(compared(walk(start, 0.1, 300), start, 0.1, 300)) <= 1
 
 
-def test_amplitudes_of_the_pieces_add_up():
-    u = random_plate(40, 30)[1:-1, 1:-1]
-    whole = amplitudes(u, 0, 40)
-    parts = sum(amplitudes(u[first : first + 7], first, 40) for first in range(0, 40, 7))
-    np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-12)
-    assert not amplitudes(u[:0], 40, 40).any()
-    assert not amplitudes(np.empty((3, 0)), 0, 3).any()
+def test_the_bound_of_any_state_is_near():
+    for ny, nx in ((63, 127), (150, 120)):
+        start = random_plate(ny, nx)
+        found = compared(walk(start, STABLE, 300), start, STABLE, 300)
+        assert 1 / 2000 < share(found) <= 1
+        assert found.why.endswith("transforms") == (ny == 63)
 
 
-def test_amplitudes_are_those_of_the_sines():
-    found = amplitudes(plate(40, 30)[1:-1, 1:-1], 0, 40)
-    expected = np.zeros((3, 3))
-    expected[LOW.index(MODES[0]), LOW.index(MODES[1])] = 41 * 31 / 4
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11)
+@pytest.mark.parametrize(("steps", "value"), [(1, 1.0), (300, 1 / 3), (5000, 0.7)])
+def test_steps_enlarge_no_state_by_more_than_rounding(steps, value):
+    # Away from the edges nothing but rounding changes a constant.
+    start = plate(7, 9, value)
+    found = compared(walk(start, 1e-12, steps), start, 1e-12, steps)
+    assert [error <= bound for error, bound, _ in found.checks] == [True, True]
+    assert found.growth < (steps + 1) * UNIT * value * 1.001
+    larger = compared(start * (1 + 4 * (steps + 1) * UNIT), start, 1e-12, steps)
+    assert larger.checks[1][0] > larger.checks[1][1]
+
+
+def test_nan_is_further_than_any_bound():
+    start = random_plate(5, 6)
+    bad = walk(start, 0.2, 3)
+    bad[2, 3] = np.nan
+    for error, bound, _ in compared(bad, start, 0.2, 3).checks:
+        assert not error <= bound
+
+
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize(
+    ("r", "steps", "said"),
+    [
+        *[(0.2, 100, ""), (0.2, 20000, "little heat is left"), (1e-15, 3, "change the state by")],
+        *[(1e-14, 300, "change the state by"), (1e-7, 300, "")],
+    ],
+)
+def test_where_a_comparison_says_little_it_says_so(made, r, steps, said):
+    start = plate(30, 25) if made else random_plate(30, 25)
+    after = np.ascontiguousarray(walk(start, r, steps)[1:-1, 1:-1])
+
+    def fill(first, rows):
+        rows[...] = start[1:-1, 1:-1][first : first + len(rows)]
+
+    found = compare(fill, made, after, r, steps)
+    assert share(found) <= 1
+    assert [said in text for text in found.remarks] == [True] * bool(said)
+    # What the remark is about: a kernel that did nothing, or wrote zeros.
+    again = np.empty_like(after)
+    fill(0, again)
+    assert (share(compare(fill, made, again, r, steps)) > 1000) == ("change" not in said)
+    assert (share(compare(fill, made, 0 * after, r, steps)) > 900) == ("heat" not in said)
+
+
+@pytest.mark.parametrize(
+    ("ny", "nx"), [(1, 1), (2, 3), (63, 127), (255, 1), (46, 52), (96, 100), (1, 4098), (3, 10006)]
+)
+def test_sine_transforms_are_as_exact_as_their_bound_assumes(ny, nx):
+    """Beside those in long double; the sizes are powers of two, primes and products, less one."""
+    from scipy import fft
+
+    rng = np.random.default_rng(ny)
+    spike = np.zeros((ny, nx))
+    spike[ny // 2, nx // 3] = 1
+    for u in (rng.uniform(-1, 1, (ny, nx)), np.ones((ny, nx)), spike):
+        forth = [fft.dstn(each, type=1, norm="ortho") for each in (u, u.astype(np.longdouble))]
+        back = [fft.idstn(each, type=1, norm="ortho") for each in forth]
+        most = 7 * np.log2(4 * (ny + 1) * (nx + 1)) * UNIT * np.linalg.norm(u)
+        assert np.linalg.norm((forth[0] - forth[1]).astype(float)) <= most
+        assert np.linalg.norm((back[0] - u).astype(float)) <= 2 * most
+
+
+@given(st.floats(-1, 1), st.integers(1, 10**6))
+def test_powers_are_as_exact_as_they_say(f, steps):
+    power, error = heat.powers(np.array([f]), steps)
+    exact = np.longdouble(f) ** steps
+    assert abs(power[0] - exact) <= error[0] + 2.0**-1074
+    # A factor that is off by what its docstring allows.
+    other = np.longdouble(f) + (19 * (1 - f) + abs(f)) * np.longdouble(UNIT)
+    assert abs(other**steps - power[0]) <= error[0] * 1.001 + 2.0**-1074
 
 
 @pytest.mark.parametrize("variant", ["numpy", "numba"])

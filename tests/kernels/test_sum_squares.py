@@ -12,7 +12,7 @@ from kernels.sum_squares import (
     LANES,
     ROWS,
     STREAMS,
-    dot_sum,
+    check,
     error_bound,
     find_not_finite,
     roundings,
@@ -125,11 +125,27 @@ def test_error_comes_close_to_its_bound():
 
 @pytest.mark.parametrize("n", [0, 1, BLOCK, 5 * BLOCK + 1])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_dot_sum_is_an_independent_way(n, dtype):
+def test_sums_agree_with_dot_products(n, dtype):
     x = np.random.default_rng(n).random(n).astype(dtype)
     exact = sum(Fraction(value) ** 2 for value in x.tolist())
-    total = dot_sum(x)
-    assert abs(Fraction(total) - exact) <= Fraction(error_bound(n, total, BLOCK + 1))
+    found = check.examine(x, sums_of(reference, x))
+    assert abs(Fraction(found.total) - exact) <= Fraction(error_bound(n, found.total, BLOCK + 1))
+    assert found.error <= found.bound <= max(4e-12 * found.total, 1)
+    for error, bound, _ in check.judge([found, check.examine(x[:0], x[:0])], found.total, n):
+        assert error <= bound
+
+
+@pytest.mark.parametrize("wrong", [1 + 1e-11, 0.0, np.nan, np.inf])
+def test_one_wrong_block_sum_is_found(wrong):
+    x = np.random.default_rng(3).random(5 * BLOCK)
+    sums = sums_of(reference, x)
+    total = float(sums.sum())
+    sums[3] *= wrong
+    evidence = [check.examine(x[: 2 * BLOCK], sums[:2]), check.examine(x[2 * BLOCK :], sums[2:])]
+    for ranks in (evidence, evidence[::-1]):
+        (error, bound, _), (other, most, _) = check.judge(ranks, total, len(x))
+        assert not error <= bound
+        assert other <= most
 
 
 def test_find_not_finite():
