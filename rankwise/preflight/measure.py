@@ -31,6 +31,8 @@ _SHARE_OF_MEMORY = 0.25
 # Long enough for the bandwidth of any network.
 _LONG_MESSAGE = 2**24
 _ROUNDS = 1000
+# Every so many bytes of a message change from round to round: some in each packet.
+_CHANGED = 1024
 _ROUND_TRIP_SECONDS = 0.3
 _FILE_BYTES = 2**26
 
@@ -80,7 +82,9 @@ class Memory:
         return self.target.itemsize * int(np.count_nonzero(self.target != self.source))
 
     def _touch(self, part: slice) -> None:
-        self.source[part], self.target[part] = 1.0, 0.0
+        # Each element another one, so that what is copied to a wrong place shows.
+        self.source[part] = np.arange(part.start + 1, part.stop + 1)
+        self.target[part] = 0.0
 
     def _each(self, work: Callable[[slice], object]) -> None:
         pairs = zip(self.threads, self.parts, strict=True)
@@ -234,6 +238,8 @@ def _round_trips(comm: "MPI.Comm", partner: int, octets: int) -> tuple[list[floa
             # The first byte tells whether another one comes; two are the least.
             more = len(seconds) < _ROUNDS and time.perf_counter() < end
             message[0] = more or len(seconds) < 2
+            # In each round another one, so that one of a round before shows.
+            message[1::_CHANGED] += 1
             start = time.perf_counter()
             comm.Send(message, partner)
             comm.Recv(back, partner)

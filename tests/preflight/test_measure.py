@@ -144,7 +144,7 @@ def test_wrong_bytes_are_counted(comm, small):
         def Recv(self, message, partner):
             comm.Recv(message, partner)
             if self.rank == 0:
-                message[5] = 99
+                message[5] ^= 1
 
         Send, sendrecv = staticmethod(comm.Send), staticmethod(comm.sendrecv)
 
@@ -173,6 +173,39 @@ def test_bytes_that_never_travel_are_wrong(comm, small):
     if comm.rank < 2 <= comm.size:
         found = measure._ping_pong(Forgetful(), 1 - comm.rank)
         assert comm.rank == 1 or found.wrong > 2**17
+
+
+@pytest.mark.mpi
+def test_a_message_of_the_round_before_is_wrong(comm, small):
+    class Late:
+        """A communicator that delivers, after the first byte, what was to come a round before."""
+
+        rank, size = comm.rank, comm.size
+
+        def __init__(self):
+            self.before = {}
+
+        def Recv(self, message, partner):
+            comm.Recv(message, partner)
+            now = message.copy()
+            message[1:] = self.before.get(message.size, now)[1:]
+            self.before[message.size] = now
+
+        Send, sendrecv = staticmethod(comm.Send), staticmethod(comm.sendrecv)
+
+    if comm.rank < 2 <= comm.size:
+        found = measure._ping_pong(Late(), 1 - comm.rank)
+        assert comm.rank == 1 or found.wrong == 1 + 2**18 // measure._CHANGED
+
+
+@pytest.mark.mpi
+def test_elements_that_are_copied_to_another_place_are_wrong(comm, small):
+    memory = Memory(comm, 2)
+    first, second = memory.parts
+    memory.copy()
+    size = min(first.stop - first.start, second.stop - second.start)
+    memory.target[second.start : second.start + size] = memory.source[first.start :][:size]
+    assert memory.wrong() == 8 * size
 
 
 @pytest.mark.mpi
