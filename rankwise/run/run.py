@@ -208,6 +208,12 @@ class Run(Begun):
             for check in self.checks
             if not check["error"] <= check["bound"]
         ]
+        # In an array it may stand for what is missing.
+        problems += [
+            f"the result {name!r} is not a number"
+            for name, result in kept.items()
+            if result.values.ndim == 0 and np.isnan(result.values)
+        ]
         if not self.checks:
             problems.append("no check was made: run.check(error, bound, why) on rank 0")
         made = provenance.collect(self, kept, figures | {"unchecked": ""}, snapshots)

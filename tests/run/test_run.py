@@ -199,6 +199,18 @@ def test_a_figure_that_is_no_count_loses_no_answer(comm, door, begin, name, valu
 
 
 @pytest.mark.mpi
+def test_a_result_that_is_not_a_number_is_unchecked(comm, door, begin):
+    run = begin()
+    compute(run)
+    run.on_root(run.check, 0, 0, "exact")
+    results = {
+        "gaps": (np.array([1.0, np.nan]), "1", "with a missing value"),
+        "total": (np.float32("nan"), "1", "of nothing"),
+    }
+    unchecked(comm, door, run, results, FIGURES, "the result 'total' is not a number")
+
+
+@pytest.mark.mpi
 @pytest.mark.parametrize(
     "value",
     [
