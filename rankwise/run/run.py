@@ -203,19 +203,7 @@ class Run(Begun):
         for name, value in figures.items():
             figures[name], more = whole(name, value)
             problems += more
-        problems += [
-            f"the check failed: {check['why']}"
-            for check in self.checks
-            if not check["error"] <= check["bound"]
-        ]
-        # In an array it may stand for what is missing.
-        problems += [
-            f"the result {name!r} is not a number"
-            for name, result in kept.items()
-            if result.values.ndim == 0 and np.isnan(result.values)
-        ]
-        if not self.checks:
-            problems.append("no check was made: run.check(error, bound, why) on rank 0")
+        problems += _problems_of_the_answer(kept, self.checks)
         made = provenance.collect(self, kept, figures | {"unchecked": ""}, snapshots)
         if made is not None:
             problems += _problems_of_the_clock(made)
@@ -224,6 +212,21 @@ class Run(Begun):
         _summary(made)
         path = record.write(self.comm, self.path, made, self.args.force)
         return _summary(made), path
+
+
+def _problems_of_the_answer(
+    results: dict[str, record.Result], checks: list[dict[str, Any]]
+) -> list[str]:
+    """Return why an answer is not one that was checked."""
+    failed = [each["why"] for each in checks if not each["error"] <= each["bound"]]
+    # In an array it may stand for what is missing.
+    single = [name for name, each in results.items() if each.values.ndim == 0]
+    lost = [name for name in single if np.isnan(results[name].values)]
+    problems = [f"the check failed: {why}" for why in failed]
+    problems += [f"the result {name!r} is not a number" for name in lost]
+    if not checks:
+        problems.append("no check was made: run.check(error, bound, why) on rank 0")
+    return problems
 
 
 def _problems_of_the_clock(made: record.Record) -> list[str]:

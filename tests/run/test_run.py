@@ -207,7 +207,9 @@ def test_a_result_that_is_not_a_number_is_unchecked(comm, door, begin):
         "gaps": (np.array([1.0, np.nan]), "1", "with a missing value"),
         "total": (np.float32("nan"), "1", "of nothing"),
     }
-    unchecked(comm, door, run, results, FIGURES, "the result 'total' is not a number")
+    words = "the result 'total' is not a number"
+    found = unchecked(comm, door, run, results, FIGURES, words)
+    assert found is None or found.attributes["unchecked"] == words
 
 
 @pytest.mark.mpi
