@@ -23,6 +23,7 @@ import numpy as np
 from comparison import CORES, Comparison, disturbances, machine, note, table
 
 from rankwise.node import device
+from rankwise.ranks import streams
 from rankwise.run import options
 
 FOLDER = Path(__file__).parent
@@ -227,6 +228,7 @@ GROUPS = {
 
 
 def main():
+    streams.open_closed()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -256,6 +258,10 @@ def main():
         GROUPS[name](bench)
         noise += disturbances()
     facts = machine(bench)
+    # Before it is printed: that may fail, and the samples took long.
+    if args.output:
+        content = {"machine": facts, "noise": noise, "arguments": vars(args) | {"output": None}}
+        args.output.write_text(json.dumps({**content, "lines": bench.lines}, indent=1) + "\n")
     print(", ".join(f"{name} {value}" for name, value in facts.items() if value))
     print(
         f"{args.n:.3g} float64, {args.ranks} ranks x {bench.threads} threads, {args.rounds} samples"
@@ -264,9 +270,6 @@ def main():
     print("\nratio: ours over the other's; where a time is to be shorter (asked >=), the reverse")
     if noise:
         print(f"no verdict: {'; '.join(dict.fromkeys(noise))}")
-    if args.output:
-        content = {"machine": facts, "noise": noise, "arguments": vars(args) | {"output": None}}
-        args.output.write_text(json.dumps({**content, "lines": bench.lines}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -192,14 +192,18 @@ def run() -> NoReturn:
     """Be the command `rankwise`."""
     argv = sys.argv[1:]
     streams.open_closed()
-    if argv[:1] == ["sweep"]:
-        streams.endure()
+    (streams.endure if argv[:1] == ["sweep"] else streams.tell_failures)()
     try:
-        status = main(argv)
-        sys.stdout.flush()
+        try:
+            status = main(argv)
+        finally:
+            # Also of --help, which leaves by itself.
+            sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read the output has gone. Python would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output has gone.
+        status = 1
+    except streams.OutputError as error:
+        print(f"rankwise: error: {error}", file=sys.stderr)
         status = 1
     sys.exit(status)
 

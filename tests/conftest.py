@@ -95,15 +95,20 @@ def comm():
 
 
 @pytest.fixture
-def start(tmp_path):
+def mpirun():
+    """Return the launcher of this environment."""
+    beside = Path(sys.executable).parent / "mpirun"
+    return str(beside) if beside.exists() else shutil.which("mpirun")
+
+
+@pytest.fixture
+def start(tmp_path, mpirun):
     """Return a function that starts a program in a folder of its own and waits for its end.
 
     ``start(ranks, *command, env=None, cwd=None)``: under ``mpirun``, bare if ``ranks`` is None.
     """
 
     def run(ranks, *command, env=None, cwd=None):
-        beside = Path(sys.executable).parent / "mpirun"
-        mpirun = str(beside) if beside.exists() else shutil.which("mpirun")
         launcher = [mpirun, "-n", str(ranks)] if ranks else []
         return subprocess.run(
             [*launcher, sys.executable, *map(str, command)],

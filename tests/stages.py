@@ -210,7 +210,8 @@ def run_all(in_lanes, alone, folder):
 def main(words):
     """Run the named stages, or all that are long, or all others; return the exit status."""
     if words == ["--help"]:
-        print(__doc__)
+        # None under `python -OO`.
+        print(__doc__ or "")
         return 0
     long = words == ["--long"]
     if unknown := [] if long else [word for word in words if word not in STAGES]:

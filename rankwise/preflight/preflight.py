@@ -47,8 +47,10 @@ class Preflight:
         All ranks of the job.
     argv : list of str
         Command line without the program's name; significant on rank 0.
-    file, doc : str
-        The program, ``__file__``, and its docstring, the text of ``--help``.
+    file : str
+        The program, ``__file__``.
+    doc : str, optional
+        Its docstring, the text of ``--help``; ``python -OO`` leaves none.
 
     Raises
     ------
@@ -56,7 +58,7 @@ class Preflight:
         The run cannot begin; which is a finding, too.
     """
 
-    def __init__(self, comm: "MPI.Comm", argv: list[str], file: str, doc: str) -> None:
+    def __init__(self, comm: "MPI.Comm", argv: list[str], file: str, doc: str | None) -> None:
         try:
             run = Run(comm, argv, file, doc, _no_options, refuse=False)
         except Stop as stop:

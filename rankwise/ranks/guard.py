@@ -7,15 +7,16 @@ it has gone. So this module imports nothing that may fail itself. Only programs 
 it, since it changes the process.
 """
 
-import contextlib
 import os
+import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from types import TracebackType
 from typing import NoReturn
 
-from rankwise.ranks import signals
+from rankwise.ranks import signals, streams
 
 # Ranks are the parallelism. Left alone, the BLAS of every rank starts a thread for every core, at
 # the import of NumPy; a kernel's own threads are those of --threads.
@@ -24,17 +25,27 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 
 def abort(status: int) -> NoReturn:
-    """End all ranks, and this one, with an exit status; the launcher may report another."""
+    """End all ranks, and this one, with an exit status; the launcher may report another.
+
+    It raises nothing: the other ranks would wait for this one.
+    """
     for stream in (sys.stdout, sys.stderr):
-        # A full disk behind it must not keep the others waiting.
-        with contextlib.suppress(OSError, ValueError):
+        # Closed, full, or what a program has put there.
+        with suppress(Exception):
             stream.flush()
     # A launcher that hears of the end first drops what it has not read yet.
     time.sleep(0.2)
-    from mpi4py import MPI
+    with suppress(Exception):
+        from mpi4py import MPI
 
-    MPI.COMM_WORLD.Abort(status)
-    # Some MPI libraries return, and rely on the launcher to kill this process.
+        if not MPI.Is_initialized():
+            MPI.Init()
+        if not MPI.Is_finalized():
+            MPI.COMM_WORLD.Abort(status)
+        # Some MPI libraries return, and rely on the launcher to kill this process.
+        os._exit(status)
+    # Without MPI: no launcher minds a rank that leaves before it has begun MPI, but one killed.
+    os.kill(os.getpid(), signal.SIGKILL)
     os._exit(status)
 
 
@@ -42,10 +53,13 @@ def _report_and_abort(
     kind: type[BaseException], error: BaseException, frames: TracebackType | None
 ) -> None:
     """Report an exception that came before `launch`, then join MPI to abort all ranks."""
-    traceback.print_exception(kind, error, frames)
+    with suppress(Exception):
+        traceback.print_exception(kind, error, frames)
     if "PMI_RANK" in os.environ or "PMIX_RANK" in os.environ:
         abort(1)
 
 
 sys.excepthook = _report_and_abort
+# Before what opens files, whose numbers would be those of streams.
+streams.open_closed()
 signals.install()

@@ -9,11 +9,10 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from rankwise.ranks import clock, signals
+from rankwise.ranks import clock, signals, streams
 from rankwise.ranks.agreement import Stop
 
 if TYPE_CHECKING:
@@ -26,9 +25,13 @@ unfinished: list[str] = []
 _PATIENCE_SECONDS = 10.0
 
 
-def _refuse(why: str) -> NoReturn:
-    """Leave where there is no MPI, so that each process has to say why."""
-    print(f"{Path(sys.argv[0]).name}: error: {why}", file=sys.stderr)
+def _refuse(why: str, number: str = "0") -> NoReturn:
+    """Leave before MPI has started. The first process says why, and the others let it."""
+    if number == "0":
+        print(f"{Path(sys.argv[0]).name}: error: {why}", file=sys.stderr, flush=True)
+    else:
+        # A launcher ends all when the first has gone.
+        time.sleep(1.0)
     sys.exit(2)
 
 
@@ -51,7 +54,7 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
 
     # Here, since it changes the process: a program that only reads records has no use for it.
     from rankwise.ranks.guard import abort
-    from rankwise.ranks.mpi import refuse_copies
+    from rankwise.ranks.mpi import left_over, misfit, number, refuse_copies
 
     # Without this, importing MPI would start it, and its cost would be counted as an import.
     mpi4py.rc(initialize=False, finalize=True)
@@ -66,17 +69,21 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
             f"({why})"
         )
     if not MPI.Is_initialized():
+        if why := left_over():
+            _refuse(why)
+        if why := misfit():
+            _refuse(why, number())
         MPI.Init_thread()
     clock.startup["init"] = time.perf_counter() - start
     # The exceptions below are told with their rank; libraries that call the hook mean no end.
     sys.excepthook = sys.__excepthook__
+    streams.tell_failures()
     comm = MPI.COMM_WORLD
     status = 0
     try:
         refuse_copies(comm)
         main(comm, sys.argv[1:])
         _require_finish(comm)
-        sys.stdout.flush()
     except Stop as stop:
         if str(stop) and (comm.rank == 0 or not stop.agreed):
             # Who asked it to stop wants to know where it is, and there is nothing to mend.
@@ -88,21 +95,31 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     except BrokenPipeError:
         # Who read the output, as `head` does, has seen enough.
         abort(1)
-    except BaseException:
-        lines = traceback.format_exc()
-        host = MPI.Get_processor_name()
-        _tell(f"rank {comm.rank} of {comm.size} on {host} failed:\n{lines}")
+    except streams.OutputError as error:
+        _tell(f"{Path(sys.argv[0]).name}: error: {error}")
         abort(1)
+    except BaseException:
+        try:
+            lines, host = traceback.format_exc(), MPI.Get_processor_name()
+            _tell(f"rank {comm.rank} of {comm.size} on {host} failed:\n{lines}")
+        finally:
+            abort(1)
+    status = _flush(status)
     signals.ignore()
     _wait_for_all(comm)
-    try:
-        # None where it is closed.
-        if sys.stderr is not None:
-            sys.stderr.flush()
-    except OSError:
-        # Python tries again at its end, and would turn the status into 120.
-        sys.stderr = None
     sys.exit(status)
+
+
+def _flush(status: int) -> int:
+    """Bring the output on its way, and return the exit status: 1 if only that has failed."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return status or 1
+    except streams.OutputError as error:
+        _tell(f"{Path(sys.argv[0]).name}: error: {error}")
+        return status or 1
+    return status
 
 
 def _require_finish(comm: "MPI.Comm") -> None:
@@ -123,6 +140,4 @@ def _wait_for_all(comm: "MPI.Comm") -> None:
 
 
 def _tell(text: str) -> None:
-    # A full disk behind it must change neither the status nor the end of the other ranks.
-    with suppress(OSError):
-        print(text, file=sys.stderr)
+    print(text, file=sys.stderr)

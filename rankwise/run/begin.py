@@ -32,8 +32,9 @@ class Begun(Rank):
         Command line without the program's name; significant on rank 0.
     file : str
         The program, ``__file__``; its name is that of the job.
-    doc : str
-        Its docstring: what stands before "Communication" is the text of ``--help``.
+    doc : str, optional
+        Its docstring: what stands before "Communication" is the text of ``--help``. ``python -OO``
+        leaves none.
     options : callable
         ``options(parser)`` adds what is special to this job; plain argparse.
     kernel : module, optional
@@ -73,7 +74,7 @@ class Begun(Rank):
         comm: "MPI.Comm",
         argv: list[str],
         file: str,
-        doc: str,
+        doc: str | None,
         options: Callable[[argparse.ArgumentParser], object],
         *,
         kernel: ModuleType | None = None,
@@ -83,7 +84,7 @@ class Begun(Rank):
         self.job, self._kernel = Path(file).stem, kernel
         parser = argparse.ArgumentParser(
             prog=Path(file).name,
-            description=doc.partition("Communication")[0],
+            description=(doc or "").partition("Communication")[0],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         options(parser)

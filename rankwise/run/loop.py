@@ -128,5 +128,6 @@ class Loop:
         if self._run.comm.rank != 0:
             return {}
         kept, problems = results(state)
-        assert not problems, problems
+        if problems:
+            raise TypeError("; ".join(problems))
         return kept

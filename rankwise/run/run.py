@@ -45,7 +45,8 @@ class Run(Begun):
         **constants
             Arguments of it that are the same in all calls.
         """
-        assert self._kernel is not None, "Run(..., kernel=...) names the kernel"
+        if self._kernel is None:
+            raise TypeError("this run has no kernel: Run(..., kernel=...) names it")
         with self.phase("import"):
             module = variants.load(self._kernel, self.device.variant)
         return functools.partial(getattr(module, function), **constants)

@@ -72,10 +72,29 @@ def test_copies_by_the_mpirun_of_another_mpi_are_refused_once(start):
     wrapped = ["-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])", other, JOB, *SMALL]
     done = start(3, *wrapped)
     assert done.returncode == 2, done.stderr
-    (line,) = (line for line in done.stderr.splitlines() if "error:" in line)
-    assert "mpirun started 3 copies of this program" in line and "Open MPI v5" in line
-    assert f"start it with {other.parent}/mpirun" in line
-    assert "suspicious" not in done.stderr and "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "error: mpirun and the MPI library, Open MPI v5" in line
+    assert line.endswith(f"do not fit together; start it with {other.parent}/mpirun")
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        # Of a notebook that was started in a run on one rank, and on several.
+        ({"PMI_FD": "99", "PMI_RANK": "0", "PMI_SIZE": "1"}, ""),
+        (
+            {"PMI_FD": "99", "PMI_RANK": "1", "PMI_SIZE": "2"},
+            "PMI_FD, PMI_RANK, PMI_SIZE are left over from another launcher",
+        ),
+        ({"PMIX_NAMESPACE": "slurm.pmix.1.0", "PMIX_RANK": "0"}, "do not fit together; start it"),
+    ],
+)
+def test_what_another_launcher_has_left_over(start, variables, said):
+    done = start(None, JOB, *SMALL, env=variables)
+    if said:
+        one_error(done, said)
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

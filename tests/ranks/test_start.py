@@ -163,6 +163,51 @@ def test_a_full_disk_behind_the_output_ends_all_ranks(start, tmp_path, stream, b
     )
     done = start(2, wrap, env={"PYTHONUNBUFFERED": ""})
     assert done.returncode == status
+    if "print('x')" in body and stream == 1:
+        full = "job.py: error: cannot write to standard output: No space left on device\n"
+        assert done.stderr.startswith(full) or "AssertionError" in done.stderr
+        assert done.stderr.count("Traceback") == ("assert" in body)
+
+
+CLOSED = """
+import sys
+from rankwise.job import launch
+
+def main(comm, argv):
+    with open(f"file{comm.rank}", "w"):
+        print("printed", flush=True)
+        print("printed", file=sys.stderr, flush=True)
+        if comm.rank == 1:
+            raise ValueError("wrong turn")
+    comm.Barrier()
+
+launch(main)
+"""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "0<&- >&- 2>&-"])
+def test_a_rank_that_fails_with_closed_streams_ends_all(tmp_path, mpirun, closed):
+    (tmp_path / "job.py").write_text(CLOSED)
+    command = [mpirun, "-n", "2", "bash", "-c", f"exec {sys.executable} job.py {closed}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert ("ValueError: wrong turn" in done.stderr) == ("2>&-" not in closed)
+    assert [path.read_text() for path in sorted(tmp_path.glob("file*"))] == ["", ""]
+
+
+def test_a_rank_that_has_no_mpi_to_abort_with_ends_the_others(start, tmp_path):
+    (tmp_path / "job.py").write_text(
+        "from rankwise.job import launch\nimport os, sys\n"
+        "class Broken:\n"
+        "    def flush(self): raise RuntimeError\n"
+        "if os.environ.get('PMI_RANK', os.environ.get('PMIX_RANK')) == '1':\n"
+        "    sys.modules['mpi4py'], sys.stdout = None, Broken()\n"
+        "    raise ValueError('wrong turn')\n"
+        "from mpi4py import MPI\n"
+    )
+    done = start(2, "job.py")
+    assert done.returncode != 0
+    assert "ValueError: wrong turn" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["USR1", "TERM", "INT"])

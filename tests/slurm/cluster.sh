@@ -16,6 +16,15 @@ mount --bind /run/hosts /etc/hosts
 # Jobs remove stale segments of shared memory, and see no process outside.
 mount --types tmpfs tmpfs /dev/shm
 
+# Slurm looks for PMIx under a name that Debian has in the package for developers only.
+pmix=(/usr/lib/*/pmix2/lib)
+if [ -e "${pmix[0]}/libpmix.so.2" ] && [ ! -e "${pmix[0]}/libpmix.so" ]; then
+    mkdir /run/pmix /run/pmix-work
+    ln --symbolic libpmix.so.2 /run/pmix/libpmix.so
+    mount --types overlay --options "lowerdir=${pmix[0]},upperdir=/run/pmix,workdir=/run/pmix-work" \
+        overlay "${pmix[0]}"
+fi
+
 # Slurm takes nothing but a device file for a GPU.
 mknod /run/gpu0 c 1 3
 mknod /run/gpu1 c 1 3

@@ -53,6 +53,22 @@ def test_version(rankwise):
     assert re.fullmatch(r"rankwise \d+\.\d+\.\d+\n", done.stdout)
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--version"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_standard_output_is_one_error(words, unbuffered):
+    command = [sys.executable, "-m", "rankwise", *words]
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
+    said = "rankwise: error: cannot write to standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_without_docstrings_it_works_as_ever(rankwise):
+    done = rankwise("sweep", "--help", before=("-OO", "-m", "rankwise"))
+    assert (done.returncode, done.stdout) == (0, rankwise("sweep", "--help").stdout)
+
+
 def test_installed_command_is_the_same(rankwise):
     words = [Path(sys.executable).parent / "rankwise", "show", "none.h5"]
     done = subprocess.run(words, capture_output=True, text=True)
