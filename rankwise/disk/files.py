@@ -184,7 +184,8 @@ def _remove_stale(folder: Path) -> None:
     """
     for temporary in folder.glob(f".*.{os.uname().nodename}.record-tmp"):
         with suppress(OSError):
-            handle = os.open(temporary, os.O_RDWR)
+            # Where others can write, it may be a link to another file, or a named pipe.
+            handle = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 temporary.unlink(missing_ok=True)

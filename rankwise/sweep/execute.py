@@ -94,7 +94,9 @@ def execute(
         Called again and again while it runs; each ends it by returning why. One that raises is not
         called again.
     """
-    with output.open("wb") as log:
+    # Not through a link that leads to a file of somebody else's choice.
+    output.unlink(missing_ok=True)
+    with output.open("xb") as log:
         # Slurm takes its time to answer, which is not the program's.
         asleep, suspensions = _asleep(), _suspended_by_slurm()
         start = time.perf_counter()

@@ -383,6 +383,10 @@ _NO_PROGRESS = (
     "get further: ask for more time (sbatch --time)"
 )
 
+_NO_LOCK = (
+    "{} is a link, or no file, and a sweep did not make it: remove it, or name another folder"
+)
+
 # What makes two sweeps one: what decides which launches there are, and what they measure.
 _IDENTITY = ("command", "cwd", "modes", "weak", "ranks", "launches", "threads", "gpus_per_rank",
              "cores", "launcher", "measure", "case", "link", "copies")  # fmt: skip
@@ -451,10 +455,7 @@ def _differences(
 @contextmanager
 def _locked(folder: Path) -> Iterator[int | None]:
     """Keep other sweeps out of a folder; yield the lock, or None where files have no locks."""
-    try:
-        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
-    except OSError as error:
-        raise FolderError(f"cannot write to {folder}: {error.strerror}") from None
+    handle = _lock_file(folder / ".lock")
     try:
         lock: int | None = handle
         try:
@@ -468,3 +469,19 @@ def _locked(folder: Path) -> Iterator[int | None]:
         yield lock
     finally:
         os.close(handle)
+
+
+def _lock_file(path: Path) -> int:
+    """Open the file that is locked, an empty one; make it if it is not there."""
+    # Where others can write, a link may lead to a file of their choice; a named pipe blocks.
+    flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if path.is_symlink() or path.is_dir():
+            raise FolderError(_NO_LOCK.format(path)) from None
+        raise FolderError(f"cannot write to {path.parent}: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise FolderError(_NO_LOCK.format(path))
+    return handle

@@ -26,8 +26,12 @@ def main(args: argparse.Namespace) -> int:
             if path.exists() or path.is_symlink():
                 raise FileExistsError(0, "it is there already, and no file is replaced", path)
         for template in templates:
-            # With its permissions.
-            print(shutil.copy(template, args.folder / template.name))
+            path = args.folder / template.name
+            # Not through a link that has come meanwhile.
+            with path.open("xb") as file:
+                file.write(template.read_bytes())
+            shutil.copymode(template, path)
+            print(path)
     except OSError as error:
         where = error.filename2 or error.filename
         print(f"rankwise templates: error: {where}: {error.strerror}", file=sys.stderr)

@@ -168,6 +168,15 @@ for _ in range(2000):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_looks_like_a_left_file_and_is_a_link_is_left_alone(tmp_path):
+    target = tmp_path / "theirs"
+    target.write_text("kept")
+    link = tmp_path / f".a.h5.1-2.{os.uname().nodename}.record-tmp"
+    link.symlink_to(target)
+    files._remove_stale(tmp_path)
+    assert link.is_symlink() and target.read_text() == "kept"
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [("no/such/a.h5", "there is no folder"), ("/sys/a.h5", "cannot write"), (".", "is a folder")],

@@ -21,7 +21,7 @@ import pytest
 
 from rankwise.report.page import sweep_command
 from rankwise.sweep import execute, outcome, plan, sweep
-from rankwise.sweep.folder import load
+from rankwise.sweep.folder import FolderError, load
 from tests.analysis import examples
 
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
@@ -813,6 +813,33 @@ def test_two_sweeps_in_one_folder(rankwise, tmp_path):
     done = rankwise("sweep", "--ranks", "1,2", *words[3:])
     assert done.returncode == 2
     assert "s holds another sweep: it differs in ranks" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["link", "broken link", "pipe", "folder"])
+def test_a_lock_file_that_no_sweep_made_is_refused(tmp_path, kind):
+    lock, target = tmp_path / "s" / ".lock", tmp_path / "theirs"
+    lock.parent.mkdir()
+    if kind == "link":
+        target.write_text("kept")
+    make = {"pipe": os.mkfifo, "folder": os.mkdir}.get(kind, lambda path: path.symlink_to(target))
+    make(lock)
+    said = re.escape(f"{lock} is a link, or no file, and a sweep did not make it: remove it, or")
+    with pytest.raises(FolderError, match=f"^{said}"), sweep._locked(lock.parent):
+        pass
+    assert lock.is_symlink() == ("link" in kind)
+    assert target.exists() == (kind == "link")
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_the_output_of_a_run_goes_through_no_link_and_no_pipe(tmp_path, kind):
+    output, target = tmp_path / "o.txt", tmp_path / "theirs"
+    target.write_text("kept")
+    if kind == "link":
+        output.symlink_to(target)
+    else:
+        os.mkfifo(output)
+    execute.execute(["echo", "printed"], dict(os.environ), output, 60)
+    assert (output.read_text(), target.read_text()) == ("printed\n", "kept")
 
 
 def test_a_sweep_that_is_running_is_left_alone(rankwise, tmp_path):
