@@ -17,6 +17,11 @@ _SLURM = (
 )
 
 
+def inside() -> bool:
+    """Return whether this process is in a job of Slurm. Of a variable without a value it is not."""
+    return bool(os.environ.get("SLURM_JOB_ID"))
+
+
 def slurm_ids() -> dict[str, str]:
     """Return what Slurm calls this run, as far as it does."""
     return {name: os.environ[name] for name in _SLURM if name in os.environ}
@@ -26,8 +31,8 @@ def own_job() -> dict[str, str]:
     """Return what Slurm knows of the job that this process is in; nothing if it is silent."""
     # In an array the number of a job may mean all of it.
     job, task = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_ARRAY_TASK_ID")
-    if task is not None:
-        job = f"{os.environ.get('SLURM_ARRAY_JOB_ID', job)}_{task}"
+    if task:
+        job = f"{os.environ.get('SLURM_ARRAY_JOB_ID') or job}_{task}"
     return next(iter(known("job", job)), {})
 
 

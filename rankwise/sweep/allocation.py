@@ -28,7 +28,7 @@ def refuse_other_nodes(args: Namespace, linked: Linked) -> None:
     UsageError
         It has: the message has the options that fit. Or what tells its nodes cannot be read.
     """
-    if "FLUX_URI" in os.environ:
+    if os.environ.get("FLUX_URI"):
         return _refuse_flux(args)
     system, slots = _slots()
     here = _short(os.uname().nodename)
@@ -62,8 +62,8 @@ def _refuse_unequal(slots: Counter[str]) -> None:
 
 def _refuse_flux(args: Namespace) -> None:
     # What is started first in an allocation is in no job of it.
-    if "FLUX_JOB_ID" in os.environ:
-        if os.environ.get("FLUX_JOB_NNODES", "1") != "1":
+    if os.environ.get("FLUX_JOB_ID"):
+        if os.environ.get("FLUX_JOB_NNODES") not in (None, "", "1"):
             raise UsageError("a job of Flux starts no other: use flux alloc, or --launcher")
         return
     words = ["flux", "resource", "list", "-n", "-o", "{nnodes} {ncores}"]

@@ -159,7 +159,7 @@ def refuse_unknown(
         return
     if charge.per == NODE and not (facts.get("cores_per_node") or each):
         cure = "say how many cores a node has, with --cores-per-node"
-        if "SLURM_JOB_ID" in os.environ:
+        if slurm.inside():
             cure = "scontrol does not tell how many cores a node has, so charge by the core-hour"
         raise UsageError(f"--charge by the node-hour: {cure}")
     whole = facts.get("whole_nodes") and facts.get("gpus_per_node")

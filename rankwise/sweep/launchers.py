@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+from rankwise.node import slurm
 from rankwise.node.cores import hardware_threads
 from rankwise.ranks.words import counted
 from rankwise.sweep import mpi
@@ -36,6 +37,7 @@ _NOT_FOR_STEPS = (
     "SLURM_TRES_PER_TASK",
     "SRUN_CPUS_PER_TASK",
 )
+_UNSET = "if this is in no job of Slurm, start with env -u SLURM_JOB_ID"
 _SPECIAL_STEPS = 0xFFFFFFF0
 _PLACEHOLDERS = ("ranks", "threads", "nodes")
 # Not a shell's ${X}, nor {{id}}, which Flux replaces.
@@ -101,7 +103,7 @@ def resources(cores: int | None = None, cores_per_node: int | None = None) -> Re
         nodes = (each,) * full + (rest,) * (rest > 0)
         return Resources(nodes, _visible_gpus(), slurm=False)
     physical, siblings = _local_cores()
-    if "SLURM_JOB_ID" not in os.environ:
+    if not slurm.inside():
         if cores_per_node is not None:
             _refuse_fewer(cores_per_node)
         return Resources((physical,), _visible_gpus(), False, siblings)
@@ -111,7 +113,7 @@ def resources(cores: int | None = None, cores_per_node: int | None = None) -> Re
     # What Slurm calls a CPU is a core at some sites and a hardware thread at others. All nodes are
     # taken to be like this one.
     # salloc on a login node does not tell: then the fewer cores.
-    here = int(os.environ.get("SLURM_CPUS_ON_NODE", siblings * physical))
+    here = _told("SLURM_CPUS_ON_NODE") or siblings * physical
     each = min(siblings, max(1, round(here / physical)))
     return Resources(tuple(max(1, n // each) for n in cpus), _gpus_of_node(), True, siblings)
 
@@ -129,17 +131,27 @@ def _refuse_fewer(cores_per_node: int) -> None:
 
 def _gpus_of_node() -> int:
     """Return the GPUs of a node; salloc tells only what was asked for: ``4`` or ``a100:4``."""
-    asked = os.environ.get("SLURM_GPUS_PER_NODE", "0").rpartition(":")[2]
-    return int(os.environ.get("SLURM_GPUS_ON_NODE", asked))
+    here = _told("SLURM_GPUS_ON_NODE")
+    return (_told("SLURM_GPUS_PER_NODE") or 0) if here is None else here
+
+
+def _told(name: str) -> int | None:
+    """Return the number that a variable of Slurm tells, of a kind perhaps; None if it does not."""
+    text = os.environ.get(name)
+    if not text:
+        return None
+    if not re.fullmatch("[0-9]{1,6}", number := text.rpartition(":")[2]):
+        raise UsageError(f"{name} is {text!r}, and no number: {_UNSET}")
+    return int(number)
 
 
 def _cpus_per_node(text: str) -> list[int]:
     """Read ``SLURM_JOB_CPUS_PER_NODE``: ``72(x2),36`` is 72, 72, 36."""
     counts: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        match = re.fullmatch(r"([1-9][0-9]{0,5})(?:\(x([0-9]{1,6})\))?", part)
         if match is None:
-            raise UsageError(f"SLURM_JOB_CPUS_PER_NODE is {text!r}: is this inside an allocation?")
+            raise UsageError(f"SLURM_JOB_CPUS_PER_NODE is {text!r}, and no list of CPUs: {_UNSET}")
         counts += [int(match[1])] * int(match[2] or 1)
     return counts
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rankwise.node import slurm
 from rankwise.node.code import git_commit
 from rankwise.node.load import busy_cores
 from rankwise.ranks.progress import Progress, on_terminal
@@ -218,7 +219,7 @@ class Runner:
         run = self._measured(made, folder) if made.run.outcome == OK else made.run
         if run.outcome != OK:
             run = replace(run, output_end=output.end_of(made.printed))
-            time.sleep(_GRACE_SECONDS if "SLURM_JOB_ID" in os.environ else 0)
+            time.sleep(_GRACE_SECONDS if slurm.inside() else 0)
         write_run(folder, run)
         if run.outcome == OK and self.case is not None and not self.case.keep:
             # What the program has left running may still write there.

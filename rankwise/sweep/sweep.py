@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rankwise.node import slurm
 from rankwise.ranks.words import short
 from rankwise.sweep import allocation, billing, interrupts, launchers, mpi, plan
 from rankwise.sweep.case import Case
@@ -225,7 +226,7 @@ def _means(args: argparse.Namespace, linked: Linked) -> tuple[Resources, Launche
     """Return what the ranks may use, and what starts them there."""
     found = launchers.resources(args.cores, args.cores_per_node)
     template = args.launcher or ""
-    if not template and "SLURM_JOB_ID" not in os.environ:
+    if not template and not slurm.inside():
         allocation.refuse_other_nodes(args, linked)
     if "{nodes}" in template and args.cores and not args.cores_per_node:
         raise UsageError("--cores alone does not tell {nodes} of --launcher: say --cores-per-node")
@@ -303,7 +304,7 @@ def _write_plan(folder: Path, args: argparse.Namespace, wanted: dict[str, Any]) 
 
 def _restarted() -> bool:
     """Tell whether Slurm has put this job back into the queue before."""
-    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    return os.environ.get("SLURM_RESTART_COUNT", "") not in ("", "0")
 
 
 def _remark(runner: Runner) -> None:

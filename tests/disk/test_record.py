@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from rankwise.disk import record, summary
+from rankwise.disk import files, record, summary
 from rankwise.disk.record import SNAPSHOT, Result
 from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop

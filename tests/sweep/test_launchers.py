@@ -109,12 +109,44 @@ def test_hardware_threads_where_linux_does_not_tell(monkeypatch):
     assert cores.hardware_threads.__wrapped__(7) == (7,)
 
 
-@pytest.mark.parametrize("text", ["", "four", "4(x)", "4,,4"])
-def test_unreadable_allocation(monkeypatch, text):
+# Of variables that Slurm sets, foreign or absurd values: each is named.
+ABSURD = [
+    *(("SLURM_JOB_CPUS_PER_NODE", text) for text in ("", "four", "4(x)", "4,,4", "0", "9" * 5000)),
+    ("SLURM_JOB_CPUS_PER_NODE", "2(x99999999999)"),
+    *(("SLURM_CPUS_ON_NODE", text) for text in ("abc", "-3", "1e3")),
+    *(("SLURM_GPUS_ON_NODE", text) for text in ("two", "a100:")),
+    ("SLURM_GPUS_PER_NODE", "a100:x"),
+]
+
+
+@pytest.fixture
+def in_a_job(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", text)
-    with pytest.raises(UsageError, match="SLURM_JOB_CPUS_PER_NODE"):
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "4")
+    for name in ("SLURM_CPUS_ON_NODE", "SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(("name", "value"), ABSURD)
+@pytest.mark.usefixtures("in_a_job")
+def test_an_absurd_variable_of_slurm_is_named(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=f"^{name} is ") as caught:
         launchers.resources(None)
+    assert "env -u SLURM_JOB_ID" in str(caught.value)
+
+
+@pytest.mark.usefixtures("in_a_job")
+def test_an_empty_variable_of_slurm_is_none(monkeypatch):
+    for name in ("SLURM_CPUS_ON_NODE", "SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE"):
+        monkeypatch.setenv(name, "")
+    found = launchers.resources(None)
+    assert (found.slurm, len(found.cores), found.gpus) == (True, 1, 0)
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", "0")
+    monkeypatch.setenv("SLURM_GPUS_PER_NODE", "4")
+    assert launchers.resources(None).gpus == 0
+    monkeypatch.setenv("SLURM_JOB_ID", "")
+    assert not launchers.resources(None).slurm
 
 
 def test_this_machine(monkeypatch):
