@@ -5,6 +5,7 @@ A subcommand imports what it needs and nothing else: a sweep has no use for SciP
 
 import argparse
 import importlib.util
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -132,6 +133,10 @@ def _drawing(main: Callable[[argparse.Namespace], int], args: argparse.Namespace
     _require_libraries()
     # Notebooks export one of their own, which a batch job lacks; none is needed to write a file.
     os.environ["MPLBACKEND"] = "agg"
+    # No figure has a date, and NumPy stumbles over one that is no number.
+    os.environ.pop("SOURCE_DATE_EPOCH", None)
+    # It warns where it cannot keep its cache, and of settings that no figure takes.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     return main(args)
 
 

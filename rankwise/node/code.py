@@ -2,11 +2,21 @@
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import rankwise
+
+# With these Git, whatever folder it is called in, means a clone or files of somebody else's choice:
+# those of a hook, or of the shell that a program is started in. See git(1) and
+# `git rev-parse --local-env-vars`. GIT_CONFIG_* stay: a container may say there which clones are
+# safe.
+_ELSEWHERE = re.compile(
+    r"GIT_(DIR|(IMPLICIT_)?WORK_TREE|INDEX_FILE|COMMON_DIR|NAMESPACE|PREFIX|CEILING_DIRECTORIES"
+    r"|(ALTERNATE_)?OBJECT_DIRECTOR(Y|IES)|(SHALLOW|GRAFT)_FILE|\w+_PATHSPECS)"
+)
 
 
 def root() -> Path:
@@ -62,12 +72,14 @@ def _git(folder: Path, *commands: list[str]) -> list[list[str]]:
     # Rank 0 alone needs it, and every import counts while all ranks start.
     import subprocess
 
+    kept = {name: x for name, x in os.environ.items() if not _ELSEWHERE.fullmatch(name)}
     answers, asked = [], []
     try:
         # At the same time, since the other ranks wait.
         for words in commands:
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-            asked.append(subprocess.Popen(["git", *words], cwd=folder, **pipes))  # type: ignore[call-overload]
+            git = ["git", *words]
+            asked.append(subprocess.Popen(git, cwd=folder, env=kept, **pipes))  # type: ignore[call-overload]
         for process in asked:
             lines = process.communicate(timeout=10)[0].splitlines()
             answers.append(lines if process.returncode == 0 else [])

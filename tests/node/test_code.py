@@ -32,6 +32,29 @@ def test_commit_is_that_of_the_program(git, tmp_path):
     assert code.git_commit(tmp_path / "jobs" / "job.py") == commit
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GIT_DIR", "{other}/.git"),
+        ("GIT_DIR", "/none"),
+        ("GIT_WORK_TREE", "{other}"),
+        ("GIT_INDEX_FILE", "{other}/.git/index"),
+        ("GIT_OBJECT_DIRECTORY", "/none"),
+        ("GIT_COMMON_DIR", "/none"),
+        ("GIT_CEILING_DIRECTORIES", "{here}"),
+        ("GIT_LITERAL_PATHSPECS", "1"),
+    ],
+)
+def test_commit_is_that_of_the_program_whatever_git_is_told(
+    git, tmp_path, tmp_path_factory, monkeypatch, name, value
+):
+    # As a hook of another clone tells it, or the shell that a program is started in.
+    commit, other = git("rev-parse", "HEAD"), tmp_path_factory.mktemp("other")
+    git("init", "--quiet", cwd=other)
+    monkeypatch.setenv(name, value.format(other=other, here=tmp_path))
+    assert code.git_commit(tmp_path / "jobs" / "job.py") == commit
+
+
 @pytest.mark.parametrize("change", ["kernels/one/numpy_.py", "new.py", "kernels/two/numpy_.py"])
 def test_python_files_that_are_not_in_the_commit_make_it_dirty(git, tmp_path, change):
     # A new folder is seen too, and from another folder than that of the program.

@@ -129,3 +129,11 @@ def test_another_run_that_has_taken_over_is_noticed_at_an_early_end(comm, mpi_tm
         with pytest.raises(Stop, match="another run has taken over"):
             run.finish({}, work=1, kernel_bytes=0)
     assert not (mpi_tmp_path / "r.h5").exists()
+
+
+def test_a_state_that_is_none_is_a_mistake_of_the_job(comm, mpi_tmp_path):
+    # Also under `python -O`, which leaves out assertions: such a checkpoint would lack it.
+    loop, _ = job(comm, mpi_tmp_path)
+    if comm.rank == 0:
+        with pytest.raises(TypeError, match="the result 'total' is left out"):
+            loop._kept(lambda: {"total": 1.0})

@@ -13,12 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
+import matplotlib
 import pytest
 
 from rankwise.report.page import sweep_command
 from rankwise.sweep import execute, launchers
 from rankwise.sweep.folder import load
 from rankwise.sweep.launchers import Resources
+from tests.cases import long
 from tests.copies import ROOT
 
 LIMIT = 100
@@ -524,10 +526,36 @@ def test_streams_that_take_nothing(tmp_path, streams):
     assert (whole.folder / "report.html").exists()
 
 
-def test_matplotlib_needs_no_backend(tmp_path):
-    env = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+# What a module file, a notebook, a container, a hook or an outer run may leave behind.
+FOREIGN = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    # Where not even root can make a file.
+    "HOME": "/proc",
+    "TMPDIR": "/none",
+    "SOURCE_DATE_EPOCH": "soon",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONWARNINGS": "error",
+    "LC_ALL": "xx_YY.none",
+    "TZ": "No/Where",
+    "COLUMNS": "many",
+    "GIT_DIR": "/none",
+    "FLUX_URI": "",
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "PMI_RANK": "1",
+    "PMI_SIZE": "2",
+    "PMI_FD": "99",
+    **dict.fromkeys(("SLURM_JOB_ID", "SLURM_GPUS_ON_NODE", "SLURM_RESTART_COUNT"), ""),
+}
+
+
+# Without its cache Matplotlib looks for all fonts again.
+@pytest.mark.parametrize("cache", [True, long(False)])
+def test_a_foreign_environment_changes_nothing_and_is_not_heard_of(tmp_path, cache):
+    (tmp_path / "rc").write_text("nonsense here\nbackend: TkAgg\ntext.usetex: True\n")
+    env = {**os.environ, **FOREIGN, "MATPLOTLIBRC": str(tmp_path / "rc")}
+    env["MPLCONFIGDIR"] = matplotlib.get_cachedir() if cache else "/proc/none"
     done = sweep_in(tmp_path, [*ONE, "--report", "--", "true"], env=env, capture_output=True)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, b"")
     assert (only(tmp_path).folder / "report.html").exists()
 
 
