@@ -22,6 +22,8 @@ from rankwise.ranks import signals, streams
 # the import of NumPy; a kernel's own threads are those of --threads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+# Nothing here has a date of its own, and SciPy does not import where this is no number.
+os.environ.pop("SOURCE_DATE_EPOCH", None)
 
 
 def abort(status: int) -> NoReturn:
