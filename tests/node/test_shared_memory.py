@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from rankwise.node import shared_memory
+from tests.calls import calls
 
 HOLD = """
 import mmap, os, sys
@@ -97,3 +98,33 @@ def test_keeps_what_is_no_segment_of_ours(segment, tmp_path):
 
 def test_a_folder_that_is_not_there(tmp_path):
     shared_memory.remove_stale(tmp_path / "absent")
+
+
+def test_segments_of_this_run_are_no_reason_to_look_at_other_processes(segment, tmp_path):
+    def work():
+        return calls(shared_memory.remove_stale, tmp_path)[1]
+
+    nothing = work()
+    with segment("mpich_shm_1_0").open("rb+") as file, mmap.mmap(file.fileno(), 4096):
+        # However many processes there are.
+        assert work() < nothing + 40
+
+
+def test_many_processes_are_not_looked_at(segment, tmp_path, monkeypatch):
+    path, limit = segment("mpich_shm_1_0"), shared_memory._SECONDS
+    numbers = [name for name in os.listdir("/proc") if name.isdecimal()]
+    monkeypatch.setattr(shared_memory, "_SECONDS", -1.0)
+    _, work = calls(shared_memory.remove_stale, tmp_path)
+    # Asked who their user is, and no more.
+    assert path.exists() and work < 12 * len(numbers) + 200
+    # The same processes, as if they were thousands.
+    monkeypatch.setattr(shared_memory, "_SECONDS", limit)
+    steps = iter(range(10**9))
+    monkeypatch.setattr(shared_memory.time, "monotonic", lambda: next(steps) * limit / 3.5)
+    looked = []
+    right = shared_memory._not_opened
+    monkeypatch.setattr(
+        shared_memory, "_not_opened", lambda *args: looked.append(args) or right(*args)
+    )
+    shared_memory.remove_stale(tmp_path)
+    assert path.exists() and len(looked) == 3
