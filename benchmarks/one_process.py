@@ -19,7 +19,7 @@ import rankwise  # noqa: F401  # finds the kernels, from any folder
 from kernels import heat, sum_squares
 from kernels.sum_squares import BLOCK
 from rankwise.data.sums import add_rest, add_subtrees
-from rankwise.node import compilation, variants
+from rankwise.node import compilation, kernel_files, variants
 
 # Threads of OpenBLAS and OpenMP spin for some 30 ms after a call, in the hope of another one, and
 # would take the cores from the next way.
@@ -91,7 +91,7 @@ def sample(ways, octets, rounds):
 
 def main():
     n, rounds = int(float(sys.argv[1])), int(sys.argv[2])
-    numba.config.CACHE_DIR = compilation.private_folder()
+    kernel_files.use(compilation.private_folder()[0])
     numba.set_num_threads(len(os.sched_getaffinity(0)))
     print(json.dumps(sample(*vector(n), rounds) | sample(*plate(), rounds)))
 

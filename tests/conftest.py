@@ -121,3 +121,31 @@ def start(tmp_path, mpirun):
         )
 
     return run
+
+
+@pytest.fixture
+def quota():
+    """Return a function that gives this process, and what it starts, the time of so many cores."""
+    from rankwise.node import groups
+
+    own = [folder for _, folder in groups._folders("cpu", groups._ROOT, groups._OWN)]
+    first = next((folder for folder in own if (folder / "cgroup.procs").exists()), None)
+    if first is None or not os.access(first / "cgroup.procs", os.W_OK):
+        pytest.skip("no group of this process may be given a quota here")
+    group = first / f"rankwise-test-{os.getpid()}"
+
+    def give(cores):
+        group.mkdir(exist_ok=True)
+        if (group / "cpu.cfs_quota_us").exists():
+            period = int((group / "cpu.cfs_period_us").read_text())
+            (group / "cpu.cfs_quota_us").write_text(str(int(cores * period)))
+        elif (group / "cpu.max").exists():
+            (group / "cpu.max").write_text(f"{int(cores * 100_000)} 100000")
+        else:
+            pytest.skip("the groups of this process have no quotas")
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+
+    yield give
+    if group.exists():
+        (first / "cgroup.procs").write_text(str(os.getpid()))
+        group.rmdir()

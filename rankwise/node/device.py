@@ -3,14 +3,13 @@
 import ctypes
 import importlib.util
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankwise.node import compilation
+from rankwise.node import compilation, groups, numba_threads, openmp
 from rankwise.node.cores import hardware_threads
 from rankwise.node.variants import GPU_VARIANTS, VARIANTS
 from rankwise.ranks.agreement import Stop, agreement
@@ -43,6 +42,8 @@ class Device:
         Name and UUID of each GPU that this rank sees; empty if the variant wants none.
     mpi_reads_device : bool
         The MPI library takes addresses in the memory of the device (``--device-buffers``).
+    notes : tuple of str
+        What to warn of.
     """
 
     variant: str
@@ -53,6 +54,7 @@ class Device:
     nodes: int
     gpus: tuple[str, ...] = ()
     mpi_reads_device: bool = False
+    notes: tuple[str, ...] = ()
 
     def mpi_buffer(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Any:
         """Return an array that MPI may fill: on the device if MPI can, else on the host."""
@@ -243,7 +245,8 @@ def choose(
     Raises
     ------
     Stop
-        The kernel lacks the variant, or a rank the library or the GPU that it needs.
+        The kernel lacks the variant, or a rank the library or the GPU that it needs, or Numba
+        refuses what the environment tells it.
     """
     from mpi4py import MPI
 
@@ -271,12 +274,21 @@ def choose(
             _select_gpu(variant, number)
     # The other variants compute on one thread of the host, or on none.
     threads = (threads or share_of_cores(node, cores)) if variant == "numba" else 1
-    if variant == "numba":
-        _set_numba_threads(threads)
-        compilation.use_private_cache(node)
+    notes = _start_numba(comm, node, cores, threads) if variant == "numba" else []
     kind = {"cuda": _NumbaCuda, "cupy": _CuPy}.get(variant, Device)
     direct = device_buffers and on_gpu
-    return kind(variant, name, threads, cores, node, nodes, tuple(gpus), direct)
+    return kind(variant, name, threads, cores, node, nodes, tuple(gpus), direct, tuple(notes))
+
+
+def _start_numba(
+    comm: "MPI.Comm", node: "MPI.Comm", cores: tuple[int, ...], threads: int
+) -> list[str]:
+    """Start Numba's threads on these cores; return what to warn of. Collective over `comm`."""
+    notes = openmp.prepare(node, cores, threads)
+    with agreement(comm):
+        notes += numba_threads.start(threads)
+    notes += openmp.look_again(cores)
+    return notes + compilation.use_private_folder(node)
 
 
 def _automatic(comm: "MPI.Comm", gpus: list[str], variants: Sequence[str]) -> str:
@@ -290,6 +302,9 @@ def _automatic(comm: "MPI.Comm", gpus: list[str], variants: Sequence[str]) -> st
 def share_of_cores(node: "MPI.Comm", cores: tuple[int, ...]) -> int:
     """Divide the cores among the ranks that may run on them. Collective over `node`.
 
+    A quota of the time of all cores, as containers have, is divided likewise: more threads would
+    stand still for a part of each tenth of a second.
+
     Parameters
     ----------
     node : MPI.Comm
@@ -302,8 +317,11 @@ def share_of_cores(node: "MPI.Comm", cores: tuple[int, ...]) -> int:
     int
         Cores that are this rank's, at least 1.
     """
-    everyone = node.allgather({physical_core(cpu) for cpu in cores})
-    share = sum(1 / sum(core in other for other in everyone) for core in everyone[node.rank])
+    everyone = node.allgather(({physical_core(cpu) for cpu in cores}, groups.cpu_quotas()))
+    mine, quotas = everyone[node.rank]
+    share = sum(1 / sum(core in other for other, _ in everyone) for core in mine)
+    for group, quota in quotas.items():
+        share = min(share, quota / sum(group in other for _, other in everyone))
     # Thirds do not add up to a whole number exactly.
     return max(1, int(share + 1e-9))
 
@@ -352,7 +370,11 @@ def _installed(variant: str) -> bool:
 
 
 def _simulated() -> bool:
-    return os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+    # As Numba reads it.
+    try:
+        return int(os.environ.get("NUMBA_ENABLE_CUDASIM", 0)) != 0
+    except ValueError:
+        return False
 
 
 def _require(rank: int, variant: str, gpus: list[str]) -> None:
@@ -379,13 +401,3 @@ def _select_gpu(variant: str, number: int) -> None:
     # What both libraries raise where they do not fit the driver.
     except (ImportError, RuntimeError) as error:
         raise Stop(f"--variant {variant}: its library fails: {error}; {_INSTALL}") from None
-
-
-def _set_numba_threads(threads: int) -> None:
-    if "numba" not in sys.modules:
-        # The size of the pool, fixed when Numba is imported.
-        before = int(os.environ.get("NUMBA_NUM_THREADS", 0))
-        os.environ["NUMBA_NUM_THREADS"] = str(max(threads, before))
-    import numba
-
-    numba.set_num_threads(threads)

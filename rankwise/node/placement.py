@@ -8,15 +8,16 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankwise.node import code
+from rankwise.node import code, groups
 from rankwise.node.device import Device, physical_core
 from rankwise.node.variants import GPU_VARIANTS, VARIANTS
 from rankwise.ranks.agreement import Stop, agreement
 from rankwise.ranks.mpi import is_number, mpi_files, mpi_library
+from rankwise.ranks.words import counted
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -58,6 +59,10 @@ class Facts:
         Of Python and of the libraries that the result depends on.
     code : str
         Digest of the job, `kernels` and `rankwise`.
+    quotas : dict of group to float
+        From `rankwise.node.groups.cpu_quotas`.
+    notes : tuple of str
+        What else to warn of.
     """
 
     host: str
@@ -73,6 +78,8 @@ class Facts:
     loaded: tuple[str, ...]
     versions: dict[str, str]
     code: str
+    quotas: dict[groups.Group, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def look(
@@ -118,6 +125,8 @@ def look(
         loaded=mpi_files(),
         versions=code.versions("python", "numpy", "numba", "llvmlite", "numba_cuda", "cupy"),
         code=_code_digest(),
+        quotas=groups.cpu_quotas(),
+        notes=device.notes,
     )
     every = comm.gather(facts)
     difference = _difference(every or [])
@@ -141,8 +150,9 @@ def refuse(comm: "MPI.Comm", errors: list[str]) -> None:
 def _gpu_wish() -> str:
     for name in _GPU_WISHES:
         value = os.environ.get(name, "")
-        # The last two mean that no GPU may be used.
-        if value not in ("", "-1", "NoDevFiles"):
+        # These mean that no GPU may be used; number 0 is one.
+        none = ("", "-1", "NoDevFiles", *(("0",) if name.startswith("SLURM_") else ()))
+        if value.strip() not in none:
             return f"{name}={value}"
     return ""
 
@@ -188,7 +198,7 @@ def judge(
     nodes: dict[int, list[Facts]] = {}
     for facts in ranks:
         nodes.setdefault(facts.node, []).append(facts)
-    bound, crowds, shared = [], [], []
+    bound, crowds, shared, throttled = [], [], [], []
     for node in nodes.values():
         load, words = _crowd(node)
         if _on_one_core(node):
@@ -197,12 +207,16 @@ def judge(
             crowds.append((load, words))
         if gpu := _shared_gpu(node):
             shared.append(gpu)
+        if quota := _throttled(node):
+            throttled.append(quota)
     errors = [bound[0] + _elsewhere(bound)] if bound else []
     warnings = [_two_libraries(ranks)]
     if crowds:
         warnings.append(max(crowds)[1] + _elsewhere(crowds))
-    if shared:
-        warnings.append(shared[0] + _elsewhere(shared))
+    for found in (shared, throttled):
+        warnings += [found[0] + _elsewhere(found)] if found else []
+    # The same for ten thousand ranks is said once.
+    warnings += dict.fromkeys(text for facts in ranks for text in facts.notes)
     if wanted == "auto":
         warnings.append(_unused_gpus(ranks, variant, variants))
     return errors, [text for text in warnings if text]
@@ -259,7 +273,7 @@ def _one_core(node: Sequence[Facts]) -> str:
     return (
         f"all {len(node)} ranks on {node[0].host} are bound to core {core}, of {permitted} that "
         "they may use, and would take turns: bind each to cores of its own (srun --cpu-bind=cores, "
-        "mpirun --bind-to core)"
+        "mpirun --bind-to core, no OMP_PROC_BIND)"
     )
 
 
@@ -283,6 +297,24 @@ def _crowd(node: Sequence[Facts]) -> tuple[float, str]:
     return load[cores], (
         f"{threads} threads of {ranks} rank{'s' * (ranks > 1)} share {where} of {node[0].host} and "
         "take turns, so that times mean little: ask for more cores, or start fewer ranks or threads"
+    )
+
+
+def _throttled(node: Sequence[Facts]) -> str:
+    """Say that the threads of a node are more than the cores whose time they have."""
+    threads: Counter[groups.Group] = Counter()
+    quotas: dict[groups.Group, float] = {}
+    for facts in node:
+        threads.update(dict.fromkeys(facts.quotas, facts.threads))
+        quotas |= facts.quotas
+    short = [group for group, cores in quotas.items() if threads[group] > cores]
+    if not short:
+        return ""
+    group = max(short, key=lambda each: threads[each] / quotas[each])
+    return (
+        f"{counted(threads[group], 'thread')} on {node[0].host} have the time of "
+        f"{quotas[group]:.3g} cores (the CPU quota of a container or job) and stand still in "
+        "between, so that times mean little: ask for more, or start fewer ranks or threads"
     )
 
 

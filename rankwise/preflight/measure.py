@@ -2,9 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankwise.disk import files
+from rankwise.node import groups
 from rankwise.ranks.agreement import sleep_until_all
 
 if TYPE_CHECKING:
@@ -46,9 +46,11 @@ class Memory:
         The ranks of one node. Collective.
     threads : int
         Threads of this rank.
+    cores : tuple of int
+        Logical CPUs that they may run on.
     """
 
-    def __init__(self, node: "MPI.Comm", threads: int) -> None:
+    def __init__(self, node: "MPI.Comm", threads: int, cores: tuple[int, ...]) -> None:
         wanted = max(_LEAST_BYTES, _CACHES * _cache_bytes())
         octets = min(wanted, int(_SHARE_OF_MEMORY * _free_bytes() / 2)) // node.size
         # The same on every rank, whatever each finds to be free.
@@ -60,7 +62,11 @@ class Memory:
         bounds = np.linspace(0, elements, threads + 1).astype(int)
         self.parts = [slice(*pair) for pair in pairwise(bounds)]
         # Each part has a thread of its own, which touches it first: that places its pages near by.
-        self.threads = [ThreadPoolExecutor(1) for _ in self.parts]
+        # OpenMP may have bound the thread that starts them, and what it starts would stay there.
+        self.threads = [
+            ThreadPoolExecutor(1, initializer=os.sched_setaffinity, initargs=(0, cores))
+            for _ in self.parts
+        ]
         self._each(self._touch)
 
     def read(self) -> float:
@@ -117,28 +123,7 @@ def _free_bytes() -> int:
     """Return how much memory this machine has to spare, or this job may have at most."""
     with open("/proc/meminfo") as file:
         fields = dict(line.split(":") for line in file)
-    return min([1024 * int(fields["MemAvailable"].split()[0]), *_job_limits()])
-
-
-def _job_limits(root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
-    """Yield the limits that the groups of this process set to its memory: see cgroups(7).
-
-    A job that goes beyond its own, which Slurm sets, is killed.
-    """
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            # Version 2 has one tree for all controllers.
-            tree, name = root, "memory.max"
-        elif "memory" in controllers.split(","):
-            tree, name = root / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        group = Path(path.strip("/"))
-        for each in (group, *group.parents):
-            with suppress(OSError, ValueError):
-                # "max" is no number.
-                yield int((tree / each / name).read_text())
+    return min([1024 * int(fields["MemAvailable"].split()[0]), *groups.memory_limits()])
 
 
 def of_nodes(comm: "MPI.Comm", node: "MPI.Comm", value: Any) -> list[Any]:

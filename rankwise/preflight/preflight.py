@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rankwise.node import groups
 from rankwise.node.device import share_of_cores
 from rankwise.node.load import busy_cores
 from rankwise.node.variants import GPU_VARIANTS
@@ -17,7 +19,7 @@ from rankwise.preflight import device_buffers, measure
 from rankwise.preflight.findings import Findings
 from rankwise.ranks.agreement import Stop, sleep_until_all
 from rankwise.ranks.mpi import mpi_library
-from rankwise.ranks.words import ranges, short
+from rankwise.ranks.words import counted, ranges, short
 from rankwise.run.run import Run
 
 if TYPE_CHECKING:
@@ -91,12 +93,24 @@ class Preflight:
             findings.show(line)
         for error in run.errors:
             findings.add("launch", "", error, verdict="wrong")
-        for warning in run.warnings:
+        warnings = [*run.warnings, *self._quotas(host)]
+        for warning in warnings:
             findings.add("launch", "", warning)
-        if not run.errors and not run.warnings:
+        if not run.errors and not warnings:
             text = "a core for each thread; the same code and libraries on all ranks"
             findings.add("launch", text)
         self.hosts = measure.of_nodes(self.comm, self.node, host)
+
+    def _quotas(self, host: str) -> list[str]:
+        """Say that a node has less time than cores; known on rank 0. Collective."""
+        quota = min(groups.cpu_quotas().values(), default=math.inf)
+        worst, all_cores, host = min(self.comm.allgather((quota, os.cpu_count() or 1, host)))
+        if worst >= all_cores:
+            return []
+        return [
+            f"{host} has {counted(all_cores, 'core')}, and the time of {worst:.3g} (the CPU quota "
+            "of a container or job): more threads stand still in between; ask for more"
+        ]
 
     def measure_load(self) -> None:
         """Say how busy the nodes are with something else."""
@@ -129,7 +143,8 @@ class Preflight:
     def measure_memory(self) -> None:
         """Measure how fast the ranks of each node read and copy memory, all at once."""
         run, comm = self.run, self.comm
-        memory, read, copied = measure.Memory(self.node, run.device.threads), 0.0, 0.0
+        memory = measure.Memory(self.node, run.device.threads, run.device.cores)
+        read = copied = 0.0
         for repeat in run.repeats():
             if repeat >= 0:
                 with run.phase("kernel"):

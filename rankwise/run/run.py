@@ -68,7 +68,10 @@ class Run(Begun):
         there = [self.device.to_device(array) for array in arrays]
         with self.phase("compile"):
             name = f"{function.__module__}.{function.__name__}-{types}"
-            compilation.warm_up(self.device.node, name, lambda: call(*there))
+            problems = compilation.warm_up(self.device.node, name, lambda: call(*there))
+        for text in next(filter(None, self.comm.gather(problems) or []), []):
+            if text not in self.warnings:
+                self.warn(text)
 
     def source(
         self,

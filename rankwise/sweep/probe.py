@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankwise.node import openmp
 from rankwise.node.cores import hardware_threads
 from rankwise.ranks.words import counted, numbers, ranges
 from rankwise.sweep import mpi
@@ -240,10 +241,11 @@ def _crowd(
     each = counted(threads, "thread") + " each" * (len(here) > 1)
     which = ranges(tuple(sorted(core[0] for core in union)))
     bound = f"core {which}" if len(union) == 1 else f"cores {which}"
+    free = " and ".join(openmp.binding()) or "OMP_PROC_BIND"
     return (
         f"{ranks} with {each} on {host} may use {bound} only, of {cores}, and would take "
         "turns: bind each to cores of its own (srun --cpu-bind=cores, mpirun --bind-to core, no "
-        "OMP_PROC_BIND)"
+        f"{free})"
     )
 
 

@@ -1,5 +1,6 @@
 """Execute the runs of a plan one after the other, and note how each went."""
 
+import math
 import os
 import shutil
 import time
@@ -8,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rankwise.node import slurm
+from rankwise.node import groups, slurm
 from rankwise.node.code import git_commit
 from rankwise.node.load import busy_cores
 from rankwise.ranks.progress import Progress, on_terminal
@@ -146,6 +147,20 @@ class Runner:
             )
         self.plan["places"] = seen
         write_json(self.folder / PLAN, self.plan)
+
+    def look_at_quota(self) -> None:
+        """Say at which rank counts the threads have less time than cores, as in a container."""
+        threads, gpus = self.plan["threads"], self.plan["gpus_per_rank"]
+        quota = min(groups.cpu_quotas().values(), default=math.inf)
+        # Of this node: what a launcher of the user's reaches is not known.
+        here = [n for n in self.plan["ranks"] if self.found.nodes(n, threads, gpus) == 1]
+        short = [str(n) for n in here if n * threads > quota and not self.plan["cores_given"]]
+        if short:
+            self._warn(
+                f"With {', '.join(short)} ranks there are more threads than the {quota:.3g} cores "
+                "whose time they have (the CPU quota of a container or job), so they stand still "
+                "in between"
+            )
 
     def _warn(self, text: str) -> None:
         """Say something once, here and in the report."""

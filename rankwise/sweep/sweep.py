@@ -255,6 +255,7 @@ def _run(runner: Runner, args: argparse.Namespace, new: list[Path] | None) -> in
         if runner.case is not None:
             copies = len(runner.rest(args.retry_failed)) if runner.case.keep else 1
             runner.case.refuse_no_room(runner.folder, copies)
+        runner.look_at_quota()
         if runner.launcher.starts_ranks:
             runner.probe()
     except UsageError:

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import resource
 import shutil
 import signal
@@ -462,3 +463,21 @@ def test_shared_memory_is_too_small_for_the_data(disk):
     small, large = (record.read(disk.files / f"{name}.h5") for name in ("small", "large"))
     assert small.attributes["results_sha256"] == large.attributes["results_sha256"]
     assert len(small.attributes["warnings"]) == len(large.attributes["warnings"]) + 1
+
+
+def test_no_room_for_compiled_kernels(disk):
+    # That job whose kernel is compiled soonest.
+    job = [Path(__file__).parents[2] / "jobs" / "heat.py", "--n", "16", "--steps", "2"]
+    command = [MPIRUN, "-n", "2", sys.executable, *job, "--variant", "numba"]
+    script = 'mkdir tiny && mount -t tmpfs -o size=8k tmpfs tiny && exec "$@"'
+    enter = disk.enter(f"{script} --output r.h5", *command, "--repeats", "1")
+    environment = os.environ | {"NUMBA_CACHE_DIR": "tiny"}
+    run = {"capture_output": True, "text": True, "timeout": LIMIT_SECONDS}
+    done = subprocess.run(enter, env=environment, **run)
+    assert done.returncode == 0, done.stderr
+    (text,) = record.read(disk.files / "r.h5").attributes["warnings"]
+    assert done.stderr == f"heat.py: warning: {text}\n"
+    words = r"cannot keep compiled kernels in .*/work/tiny/rankwise-.*: " + FULL
+    assert re.match(words, text) and "NUMBA_CACHE_DIR names another folder" in text
+    (folder,) = (disk.files / "tiny").iterdir()
+    assert [path.suffix for path in folder.iterdir()] == [".compiled"]

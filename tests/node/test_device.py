@@ -12,8 +12,9 @@ from rankwise.ranks.agreement import Stop
 class Node:
     """The ranks of a node, as far as the division of its cores asks for them."""
 
-    def __init__(self, everyone, rank):
-        self.everyone, self.rank = everyone, rank
+    def __init__(self, everyone, rank, quotas=None):
+        self.everyone = [(cores, (quotas or {}).get(n, {})) for n, cores in enumerate(everyone)]
+        self.rank = rank
 
     def allgather(self, mine):
         assert mine == self.everyone[self.rank]
@@ -34,13 +35,41 @@ class Node:
 )
 def test_cores_are_divided_among_the_ranks_bound_to_them(monkeypatch, cores, shares):
     monkeypatch.setattr(device, "physical_core", lambda cpu: cpu)
+    monkeypatch.setattr(device.groups, "cpu_quotas", dict)
     for rank, share in enumerate(shares):
         assert device.share_of_cores(Node(cores, rank), tuple(cores[rank])) == share
 
 
 def test_hardware_threads_of_a_core_count_once(monkeypatch):
     monkeypatch.setattr(device, "physical_core", lambda cpu: cpu % 4)
+    monkeypatch.setattr(device.groups, "cpu_quotas", dict)
     assert device.share_of_cores(Node([{0, 1, 2, 3}], 0), tuple(range(8))) == 4
+
+
+@pytest.mark.parametrize(
+    ("quotas", "shares"),
+    [
+        # All in one group; a group for each; one rank in a container.
+        ({0: {"job": 4.0}, 1: {"job": 4.0}}, [2, 2]),
+        ({0: {"job": 1.5}, 1: {"job": 1.5}}, [1, 1]),
+        ({0: {"a": 3.9}, 1: {"b": 1.0}}, [3, 1]),
+        ({0: {"job": 9.0, "step": 2.0}}, [2, 4]),
+    ],
+)
+def test_a_quota_is_divided_among_the_ranks_that_have_it(monkeypatch, quotas, shares):
+    monkeypatch.setattr(device, "physical_core", lambda cpu: cpu)
+    cores = [set(range(8))] * 2
+    for rank, share in enumerate(shares):
+        monkeypatch.setattr(device.groups, "cpu_quotas", lambda rank=rank: quotas.get(rank, {}))
+        assert device.share_of_cores(Node(cores, rank, quotas), tuple(range(8))) == share
+
+
+@pytest.mark.parametrize(
+    ("value", "simulated"), [("", 0), ("0", 0), ("1", 1), ("2", 1), ("true", 0), ("-", 0)]
+)
+def test_the_simulator_is_asked_for_as_numba_reads_it(monkeypatch, value, simulated):
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", value)
+    assert device._simulated() == bool(simulated)
 
 
 @pytest.mark.mpi

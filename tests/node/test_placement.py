@@ -284,6 +284,38 @@ def test_hardware_threads_of_the_only_core_are_no_mistake_of_the_launcher():
     assert errors == [] and text.startswith("2 threads of 2 ranks share core 0 ")
 
 
+def test_threads_that_have_less_time_than_cores():
+    job = dict.fromkeys(["job"], 2.5)
+    ranks = ranks_on({0}, {1}, {2}, quotas=job) + ranks_on({3}, threads=9)
+    _, warnings = judge(ranks, "numpy", "numpy")
+    (text,) = (text for text in warnings if "quota" in text)
+    assert text.startswith("3 threads on n1 have the time of 2.5 cores (the CPU quota")
+    others = [dataclasses.replace(facts, node=9) for facts in ranks_on({0}, {1}, {2}, quotas=job)]
+    assert judge(ranks[:3] + others, "numpy", "numpy")[1][0].endswith("; 1 other node likewise")
+    assert judge(ranks[:2], "numpy", "numpy") == ([], [])
+
+
+def test_what_ranks_have_to_say_is_said_once():
+    ranks = ranks_on({0}, {1}, notes=("a", "b")) + ranks_on({2}, notes=("b", "c"))
+    assert judge(ranks, "numpy", "numpy") == ([], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wish"),
+    [
+        ("SLURM_GPUS", "0", ""),
+        ("SLURM_GPUS_PER_TASK", "1", "SLURM_GPUS_PER_TASK=1"),
+        ("CUDA_VISIBLE_DEVICES", "0", "CUDA_VISIBLE_DEVICES=0"),
+        ("CUDA_VISIBLE_DEVICES", " ", ""),
+    ],
+)
+def test_no_gpus_are_no_wish_for_one(monkeypatch, name, value, wish):
+    for other in placement._GPU_WISHES:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    assert placement._gpu_wish() == wish
+
+
 def test_nodes_are_looked_at_one_by_one():
     crowded = ranks_on(*[{0, 1}] * 4)
     others = [dataclasses.replace(facts, host="n2", node=4) for facts in ranks_on({0}, {1})]

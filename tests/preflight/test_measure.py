@@ -1,7 +1,6 @@
 import os
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +9,8 @@ from rankwise.node import device
 from rankwise.preflight import measure
 from rankwise.preflight.measure import Memory, messages_between, messages_within
 from rankwise.ranks.agreement import sleep_until_all
+
+CORES = tuple(sorted(os.sched_getaffinity(0)))
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def small(monkeypatch):
 @pytest.mark.mpi
 @pytest.mark.parametrize("threads", [1, 3])
 def test_memory_is_read_and_copied(comm, small, threads):
-    memory = Memory(comm, threads)
+    memory = Memory(comm, threads, CORES)
     assert comm.allreduce(memory.octets) == pytest.approx(2 * 2**22, rel=0.01)
     assert 0 < memory.read() < 1000
     assert memory.wrong() == memory.source.nbytes
@@ -44,7 +45,7 @@ def now(monkeypatch):
 
 @pytest.mark.mpi
 def test_bandwidth_is_all_bytes_over_the_slowest_rank(comm, small, now):
-    memory = Memory(comm, 1)
+    memory = Memory(comm, 1, CORES)
 
     def slow_on_the_last_rank(part):
         now[0] += 0.05 if comm.rank == comm.size - 1 else 0.01
@@ -66,7 +67,7 @@ def test_bandwidths_are_in_gigabytes_a_second(comm, small, now, monkeypatch):
         now[0] += 2 * x.nbytes / 4e9
         copyto(to, x)
 
-    memory = Memory(comm, 1)
+    memory = Memory(comm, 1, CORES)
     monkeypatch.setattr(measure.np, "dot", read)
     monkeypatch.setattr(measure.np, "copyto", copy)
     assert memory.read() == pytest.approx(8 * comm.size)
@@ -76,13 +77,13 @@ def test_bandwidths_are_in_gigabytes_a_second(comm, small, now, monkeypatch):
 def test_arrays_are_larger_than_the_caches(comm, monkeypatch):
     monkeypatch.setattr(measure, "_LEAST_BYTES", 2**22)
     monkeypatch.setattr(measure, "_cache_bytes", lambda: 2**20 - 2**10)
-    assert Memory(comm, 1).source.nbytes == 2**22
+    assert Memory(comm, 1, CORES).source.nbytes == 2**22
     monkeypatch.setattr(measure, "_cache_bytes", lambda: 2**21)
-    assert Memory(comm, 1).source.nbytes == 2**23
-    assert not Memory(comm, 1).cached
+    assert Memory(comm, 1, CORES).source.nbytes == 2**23
+    assert not Memory(comm, 1, CORES).cached
     monkeypatch.setattr(measure, "_free_bytes", lambda: 2**20)
-    assert Memory(comm, 1).source.nbytes == 2**17
-    assert Memory(comm, 1).cached
+    assert Memory(comm, 1, CORES).source.nbytes == 2**17
+    assert Memory(comm, 1, CORES).cached
 
 
 def test_arrays_are_not_small_where_caches_are():
@@ -95,22 +96,8 @@ def test_sizes_are_those_of_the_machine():
     assert 2**26 < measure._free_bytes() <= total
 
 
-def test_memory_of_the_job_counts(tmp_path, monkeypatch):
-    real = Path.read_text
-    groups = {2: "0::/slurm/job_1\n", 1: "3:cpuset:/x\n4:hugetlb,memory:/slurm/job_1\n"}
-    files = {2: ("", "memory.max"), 1: ("memory", "memory.limit_in_bytes")}
-    for version, (tree, name) in files.items():
-        job = tmp_path / tree / "slurm" / "job_1"
-        job.mkdir(parents=True)
-        (job / name).write_text("max\n" if version == 2 else "9223372036854771712\n")
-        (job.parent / name).write_text(f"{2**27}\n")
-
-        def read(path, *args, content=groups[version]):
-            return content if str(path) == "/proc/self/cgroup" else real(path, *args)
-
-        monkeypatch.setattr(Path, "read_text", read)
-        assert min(measure._job_limits(tmp_path)) == 2**27
-    monkeypatch.setattr(measure, "_job_limits", lambda: [2**27])
+def test_memory_of_the_job_counts(monkeypatch):
+    monkeypatch.setattr(measure.groups, "memory_limits", lambda: [2**27])
     assert measure._free_bytes() == 2**27
 
 
@@ -200,7 +187,7 @@ def test_a_message_of_the_round_before_is_wrong(comm, small):
 
 @pytest.mark.mpi
 def test_elements_that_are_copied_to_another_place_are_wrong(comm, small):
-    memory = Memory(comm, 2)
+    memory = Memory(comm, 2, CORES)
     first, second = memory.parts
     memory.copy()
     size = min(first.stop - first.start, second.stop - second.start)
@@ -238,11 +225,21 @@ def test_figures_of_a_file_system(tmp_path, monkeypatch):
 
 
 def test_each_part_has_one_thread(comm, small):
-    memory, seen = Memory(comm, 3), {}
+    memory, seen = Memory(comm, 3, CORES), {}
     for _ in range(20):
         memory._each(lambda part: seen.setdefault(part.start, set()).add(threading.get_ident()))
     assert [len(threads) for threads in seen.values()] == [1, 1, 1]
     assert len(set.union(*seen.values())) == 3
+
+
+def test_its_threads_are_not_where_openmp_has_bound_the_first(comm, small):
+    os.sched_setaffinity(0, CORES[:1])
+    try:
+        memory, seen = Memory(comm, 2, CORES), []
+        memory._each(lambda part: seen.append(os.sched_getaffinity(0)))
+    finally:
+        os.sched_setaffinity(0, CORES)
+    assert seen == [set(CORES)] * 2
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):

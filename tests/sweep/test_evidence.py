@@ -752,3 +752,17 @@ def test_note_without_key_or_value_is_a_mistake(rankwise, tmp_path, note):
     done = rankwise("sweep", "--ranks", "1", "--note", note, "--", "true")
     assert done.returncode == 2 and "--note" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_counts_that_need_more_than_a_cpu_quota_are_told_of(rankwise, tmp_path, quota):
+    quota(1.5)
+    words = ["--ranks", "1,2", "--launches", "1", "--copies", "--folder"]
+    done = rankwise("sweep", *words, "s", "--", "true")
+    (text,) = load(tmp_path / "s").plan["warnings"]
+    assert text.startswith("With 2 ranks there are more threads than the 1.5 cores whose time they")
+    # Before anything is started.
+    assert done.stdout.startswith(f"warning: {text}\n")
+    # Nobody knows of nodes that a launcher of the user's reaches.
+    words += ["t", "--cores", "4", "--launcher", "env RANKS={ranks}"]
+    assert rankwise("sweep", *words, "--", "true").returncode == 0
+    assert load(tmp_path / "t").plan["warnings"] == []
