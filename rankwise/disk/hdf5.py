@@ -9,9 +9,15 @@ others are safe in a file that is opened with ``rdcc_nbytes=0``, since it is its
 what the file says of their sizes.
 """
 
+import errno
 import itertools
+import json
 import math
+import os
+import re
+import shlex
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +25,11 @@ import numpy as np
 # What h5py may raise where a file is damaged.
 ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, MemoryError,
           ArithmeticError, zlib.error)  # fmt: skip
+
+# Where a file system has no locks, or its lock service is down. Cray's DVS says 524, which
+# is ENOTSUPP of the Linux kernel, for which Python has no name.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO, 524)
+_SWITCH = "HDF5_USE_FILE_LOCKING"
 
 # Largest packed chunk of a dataset that is read, and size of the memory that keeps one.
 CHUNK_BYTES = 64 * 2**20
@@ -44,6 +55,86 @@ class Elsewhere(ValueError):
 _FLOATS = ((15, 10, 5, 0, 10, 15), (31, 23, 8, 0, 23, 127), (63, 52, 11, 0, 52, 1023))
 
 
+class Unlockable(OSError):
+    """A file lies where there are no locks; its text says why."""
+
+
+def opened(path: str | Path, locking: bool | None = False, cache_bytes: int = 0) -> Any:
+    """Open a file for reading.
+
+    Parameters
+    ----------
+    path : str or Path
+    locking : bool, optional
+        Whether HDF5 locks the file against writers: None leaves that to the user, False is right
+        for files that never change under their name, as ours.
+    cache_bytes : int
+        See above.
+
+    Returns
+    -------
+    h5py.File
+
+    Raises
+    ------
+    Unlockable
+        The file system has no locks.
+    OSError
+        The lock is refused for another reason, somebody writes to the file, or may have died in
+        doing so, or it is not a whole HDF5 file; the text is a sentence about ``path`` that says
+        which.
+    """
+    import h5py
+
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=cache_bytes, locking=locking)
+    except BlockingIOError:
+        raise OSError(f"{path} is open for writing in another process") from None
+    except ERRORS as error:
+        if "unable to lock file" in str(error):
+            raise _unlockable(path, getattr(error, "errno", 0)) from None
+        # So says the file itself, which SWMR and libver="latest" mark: no lock is needed for it.
+        if "already open for" in str(error):
+            raise OSError(
+                f"{path} is marked as open for writing: another process is writing it, or ended "
+                f"without closing it, and then `h5clear -s {shlex.quote(str(path))}` removes the "
+                "mark"
+            ) from None
+        raise OSError(f"{path} is not a whole HDF5 file: {error}") from None
+
+
+def _unlockable(path: str | Path, number: int) -> OSError:
+    asked = os.environ.get(_SWITCH)
+    advice = f": {_SWITCH}={asked} asks for a lock, set it to FALSE" if asked else ""
+    kind = Unlockable if number in _NO_LOCKS else OSError
+    return kind(f"{path} cannot be locked against writers ({os.strerror(number)}){advice}")
+
+
+def as_npy(dataset: Any, *steps: str, values: str = "d[()]", first: str = "") -> str:
+    """Return a command that writes a dataset to a .npy file, in which all elements are numbers.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+    *steps : str
+        Statements of Python, which may use the dataset as ``d``.
+    values : str
+        Expression for what is written.
+    first : str
+        A module to import before h5py.
+    """
+    path, name = os.fsdecode(dataset.file.filename), dataset.name
+    made = f"{Path(path).stem}-{re.sub('[^0-9A-Za-z]+', '-', name).strip('-')}.npy"
+    code = [f"import {first}h5py, numpy", f"d = h5py.File({_text(path)})[{_text(name)}]", *steps]
+    code.append(f"numpy.save({_text(made)}, {values})")
+    return f"python -c {shlex.quote('; '.join(code))}"
+
+
+def _text(text: str) -> str:
+    """Return a literal of Python with double quotes, which a shell leaves alone between single."""
+    return json.dumps(text, ensure_ascii=False)
+
+
 def find(file: Any, name: str, allow_external: bool = False) -> Any:
     """Return a group or dataset of an open file.
 
@@ -65,12 +156,10 @@ def find(file: Any, name: str, allow_external: bool = False) -> Any:
     Elsewhere
         It lies in another file.
     ValueError
-        Its links lead round in a circle, or down too many groups.
+        Its links lead round in a circle, or down too many groups, or into a file that is missing.
     """
     import h5py
 
-    if allow_external:
-        return file.get(name)
     here, parts, links = file["/"], name.split("/")[::-1], 0
     while parts:
         part = parts.pop()
@@ -84,14 +173,28 @@ def find(file: Any, name: str, allow_external: bool = False) -> Any:
         elif isinstance(link, h5py.SoftLink):
             links += 1
             parts += link.path.split("/")[::-1]
-            here = file["/"] if link.path.startswith("/") else here
+            here = here.file["/"] if link.path.startswith("/") else here
             if links > _MOST_LINKS or len(parts) > _MOST_NAMES:
                 raise ValueError(f"{name!r} is a link that leads round in a circle, or too far")
+        elif allow_external:
+            here = _follow(here, part, link)
         else:
             raise Elsewhere(f"{name!r} lies in another file, {link.filename!r}")
-    if isinstance(here, h5py.Dataset) and (here.is_virtual or here.external):
+    elsewhere = isinstance(here, h5py.Dataset) and (here.is_virtual or here.external)
+    if elsewhere and not allow_external:
         raise Elsewhere(f"{name!r} lies in other files, of which this one is a view")
     return here
+
+
+def _follow(group: Any, name: str, link: Any) -> Any:
+    """Return what an external link stands for, from where HDF5 finds it."""
+    try:
+        return group[name]
+    except ERRORS as error:
+        raise ValueError(
+            f"{name!r} is a link to {link.path!r} in {link.filename!r}, which cannot be opened "
+            f"from here: {error.args[-1]}"
+        ) from None
 
 
 def put(attributes: Any, **values: Any) -> None:
@@ -230,9 +333,13 @@ def _require_known_packing(dataset: Any) -> None:
     # HDF5 and its plugins unpack others without care for the end of their memory, see above.
     known = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
     if not known.issuperset(filters) or len(set(filters)) < len(filters):
+        # Not h5repack: it does not know LZF, and drops Zstandard and Blosc without a word.
+        plugin = not all(map(h5z.filter_avail, filters))
+        command = as_npy(dataset, first="hdf5plugin, " if plugin else "")
         raise ValueError(
             f"{dataset.name!r} is packed by filters {filters} of HDF5, and only gzip (1), "
-            "shuffle (2) and fletcher32 (3) are read: h5repack --filter=GZIP=1 makes it so"
+            "shuffle (2) and fletcher32 (3) are read: "
+            f"{'after `pip install hdf5plugin` ' * plugin}`{command}` unpacks it"
         )
 
 
@@ -242,7 +349,34 @@ def packing(dataset: Any) -> list[int]:
     return [properties.get_filter(k)[0] for k in range(properties.get_nfilters())]
 
 
-def require_chunks(dataset: Any, row: int) -> None:
+def require_complete(dataset: Any) -> None:
+    """Make sure that all of a dataset that lies in its file was written.
+
+    Of one without chunks, space may be taken and not written: then its elements are the fill value.
+
+    Raises
+    ------
+    ValueError
+        Chunks are missing, in whose place HDF5 reads the fill value.
+    """
+    if dataset.shape is None or 0 in dataset.shape:
+        return
+    if dataset.chunks:
+        stored, declared = dataset.id.get_num_chunks(), _chunks(dataset)
+        if stored >= declared:
+            return
+        what = f"{stored} of the {declared} chunks of {dataset.name!r} were written"
+    elif dataset.id.get_storage_size() == 0:
+        what = f"nothing of {dataset.name!r} was written"
+    else:
+        return
+    raise ValueError(
+        f"{what}: if its fill value, {dataset.fillvalue}, is meant for the rest, "
+        f"`{as_npy(dataset)}` writes it there"
+    )
+
+
+def require_chunks(dataset: Any, row: int, axis: int = 0) -> None:
     """Make sure that packed chunks are of their size when unpacked.
 
     Parameters
@@ -251,6 +385,8 @@ def require_chunks(dataset: Any, row: int) -> None:
         That passed `require_stored`.
     row : int
         Where the chunks begin: a multiple of the rows of a chunk.
+    axis : int
+        Along which the rows are counted.
 
     Raises
     ------
@@ -264,8 +400,9 @@ def require_chunks(dataset: Any, row: int) -> None:
     size = _chunk_bytes(dataset)
     # What did not get smaller is not packed; what is larger than this is refused.
     buffer = np.empty(size + 64, np.uint8)
-    beside = zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
-    for place in itertools.product([row], *(range(0, n, step) for n, step in beside)):
+    begins = [range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True)]
+    begins[axis] = range(row, row + 1)
+    for place in itertools.product(*begins):
         try:
             skipped, chunk = dataset.id.read_direct_chunk(place, out=buffer)
         except RuntimeError:

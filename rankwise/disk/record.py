@@ -290,17 +290,14 @@ def read(path: str | Path) -> Record:
     ValueError
         It is not a record of this schema, or its results are not those that were written.
     """
-    import h5py
-
     if not Path(path).is_file():
         raise FileNotFoundError(2, "no such file", str(path))
+    opened = hdf5.opened(path)
     try:
-        with h5py.File(path, "r", rdcc_nbytes=0) as file:
+        with opened as file:
             schema = hdf5.attribute(file, "schema") if "schema" in file.attrs else "none"
             record = _read(file) if schema == SCHEMA else None
             whole = record and digest(record.results) == record.attributes["results_sha256"]
-    except OSError:
-        raise OSError(f"{path} is not a whole HDF5 file") from None
     except hdf5.ERRORS as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     if record is None:

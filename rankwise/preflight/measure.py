@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankwise.disk import files
+from rankwise.disk import files, hdf5
 from rankwise.node import groups
 from rankwise.ranks.agreement import sleep_until_all
 
@@ -261,8 +261,6 @@ def file_system(folder: Path) -> tuple[float, float, bool, int]:
     OSError
         The file system refuses.
     """
-    import h5py
-
     data = np.random.default_rng(0).integers(0, 256, _FILE_BYTES, np.uint8)
     stamp = f"{os.uname().nodename}-{os.getpid()}-{time.time_ns()}"
     paths = [folder / f".preflight-{stamp}-{name}.h5" for name in ("a", "b")]
@@ -273,7 +271,7 @@ def file_system(folder: Path) -> tuple[float, float, bool, int]:
         written = time.perf_counter()
         os.replace(*paths)
         renamed = time.perf_counter()
-        with h5py.File(paths[1], locking=False) as file:
+        with hdf5.opened(paths[1]) as file:
             wrong = int(np.count_nonzero(file["x"][()] != data))
         return _FILE_BYTES / (written - start) / 1e9, renamed - written, _locks(paths[1]), wrong
     finally:

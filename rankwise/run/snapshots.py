@@ -200,10 +200,8 @@ def _is_snapshot(path: Path) -> bool:
 
 def _facts(path: Path) -> dict[str, Any]:
     """Return the attributes of a file; none if it cannot be read."""
-    import h5py
-
     try:
-        with h5py.File(path) as file:
+        with hdf5.opened(path) as file:
             return hdf5.attributes(file)
     except hdf5.ERRORS:
         return {}

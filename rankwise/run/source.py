@@ -124,6 +124,8 @@ class Source:
                 facts = data.shape, data.dtype
         if self.everywhere:
             data.require_same(comm)
+        for text in data.warnings if comm.rank == 0 else ():
+            run.warn(text)
         return comm.bcast(facts)
 
     def __call__(self, start: int, rows: np.ndarray) -> None:

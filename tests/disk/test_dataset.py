@@ -35,6 +35,8 @@ def files(tmp_path):
     np.save(tmp_path / "swapped.npy", VALUES.astype(">f4"))
     np.save(tmp_path / "empty.npy", VALUES[:0])
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "pipe.npy").symlink_to("pipe")
     (tmp_path / "text.h5").write_text("not HDF5")
     (tmp_path / "text.npy").write_text("not NumPy")
     whole = (tmp_path / "a.h5").read_bytes()
@@ -64,7 +66,9 @@ def test_reads_any_piece(files, where):
     [
         ("missing.h5:/x", "no such file"),
         ("missing.npy", "no such file"),
-        (".:/x", "no such file"),
+        (".:/x", "it is a folder"),
+        ("pipe:/x", "it is no regular file"),
+        ("pipe.npy", "it is no regular file"),
         ("a.h5", "neither FILE.h5:/dataset nor FILE.npy"),
         ("a.h5:", "neither FILE.h5:/dataset nor FILE.npy"),
         ("a.h5:/y", "no dataset '/y'; it holds /group, /integers"),
