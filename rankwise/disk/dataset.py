@@ -28,7 +28,7 @@ _BLOCK_BYTES = 16 * 2**20
 _OTHERS = {
     b"CDF": "is netCDF-3: `nccopy -k nc4 OLD NEW` makes HDF5 of it",
     b"MATLAB 5": "is an old MAT-file: save(..., '-v7.3') in MATLAB writes HDF5",
-    b"\x0e\x03\x13\x01": "is HDF4, and not HDF5: `h4toh5 OLD NEW` makes HDF5 of it",
+    b"\x0e\x03\x13\x01": "is HDF4, and only HDF5 is read",
     b"\x93NUMPY": "is a .npy file: its name must end so",
     b"\x1f\x8b": "is compressed: `gunzip` unpacks it",
     b"version https://git-lfs": "is only a pointer of Git LFS: `git lfs pull` fetches the file",

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import zlib
 
 import h5py
 import numpy as np
@@ -185,6 +186,16 @@ def test_a_vector_of_matlab_is_one(path, shape, packing):
     if len(shape) == 2:
         # In pieces only along the first.
         assert Dataset(where, 2, FLOATS).shape == Dataset("x.npy", 2, FLOATS).shape == shape
+
+
+@pytest.mark.parametrize("shape", [(1, 1000), (1000, 1)])
+def test_damage_in_a_vector_of_matlab(path, shape):
+    where = make(path, VALUES.reshape(shape), {}, chunks=True, compression="gzip")
+    with h5py.File(path, "r+") as file:
+        chunk = tuple(np.minimum(file["t"].chunks, np.array(shape) - 1) * (np.array(shape) > 1))
+        assert max(chunk) > 0
+        file["t"].id.write_direct_chunk(chunk, zlib.compress(bytes(8)))
+    refuse(where, r"cannot read .*: the chunk at \(.*\) of '/t' is damaged")
 
 
 @pytest.mark.parametrize(("shape", "length"), [((1, 1), 1), ((0, 1), 0), ((1, 0), 0)])

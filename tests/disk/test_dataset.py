@@ -34,6 +34,7 @@ def files(tmp_path):
     (tmp_path / "zip.npz").rename(tmp_path / "zip.npy")
     np.save(tmp_path / "swapped.npy", VALUES.astype(">f4"))
     np.save(tmp_path / "empty.npy", VALUES[:0])
+    (tmp_path / "two.npy").write_bytes((tmp_path / "x.npy").read_bytes() * 2)
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "pipe.npy").symlink_to("pipe")
@@ -85,6 +86,7 @@ def test_reads_any_piece(files, where):
         ("text.npy", "not a whole .npy file"),
         ("half.npy", "not a whole .npy file"),
         ("objects.npy", "not a whole .npy file"),
+        ("two.npy", "not a single .npy file: 8128 bytes follow its last row"),
     ],
 )
 def test_says_what_is_wrong(files, where, message):
@@ -121,6 +123,25 @@ def test_a_file_that_shrinks_is_found_while_reading(files):
         file.truncate(1000)
     with pytest.raises(Stop, match="ends before its last row"):
         data.read(0, np.empty(1000))
+
+
+@pytest.mark.parametrize("where", ["x.npy", "a.h5:/x"])
+def test_a_file_that_changes_is_found_while_reading(files, where):
+    data = Dataset(f"{files}/{where}", 1, (np.float64,))
+    data.read(0, np.empty(1000))
+    path = files / where.partition(":")[0]
+    whole = path.read_bytes()
+    # Another file of that name changes nothing: the one that was opened is read.
+    path.rename(files / "renamed")
+    path.write_bytes(whole[:-8] + bytes(8))
+    rows = np.empty(1000)
+    data.read(0, rows)
+    np.testing.assert_array_equal(rows, VALUES)
+    with open(files / "renamed", "r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write(bytes(8))
+    with pytest.raises(Stop, match="at row 5: another process has changed the file since this run"):
+        data.read(5, np.empty(10))
 
 
 def test_a_file_of_another_user_is_not_read(files):

@@ -33,7 +33,8 @@ def make_inputs(folder):
     values = np.arange(300.0)
     with h5py.File(folder / "a.h5", "w") as file:
         file["x"] = values
-        file.create_dataset("group/chunked", data=values, chunks=(50,), fillvalue=2.0)
+        file.create_dataset("group/chunked", data=values, chunks=(50,), fillvalue=-2.0)
+        file["group/chunked"].attrs.update({"_FillValue": -1.0, "valid_range": [0.0, 300.0]})
         file.create_dataset("packed", data=values, chunks=(100,), compression="gzip", shuffle=True)
         file.create_dataset("summed", data=values, chunks=(100,), fletcher32=True)
         file.create_dataset("shuffled", data=values, chunks=(300,), shuffle=True)

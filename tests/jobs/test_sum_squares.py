@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import zlib
 from pathlib import Path
 
 import h5py
@@ -297,10 +298,12 @@ def test_the_vector_is_there_once_and_no_rank_holds_another_ones_block(
     ranks, n = 4, 4 * 10**7
     if source == "h5":
         with h5py.File(tmp_path / "x.h5", "w") as file:
-            # Packed, in chunks; what is not written takes no space.
+            # In chunks, all of which are one that is packed once.
             shape = {"shape": (n,), "dtype": "f8", "chunks": (2**19,), "compression": "gzip"}
             large = file.create_dataset(f"{n}", **shape)
-            large[: 2**22] = 1.0
+            chunk = zlib.compress(np.ones(2**19))
+            for start_row in range(0, n, 2**19):
+                large.id.write_direct_chunk((start_row,), chunk)
             file.create_dataset("1", data=np.ones(1))
     if source == "npy":
         np.lib.format.open_memmap(tmp_path / f"{n}.npy", "w+", "f8", (n,))
@@ -350,6 +353,12 @@ MISTAKES = {
     "input of integers": (["--input", "x.h5:/integers"], "float64 or float32"),
     "input of rank 2": (["--input", "x.h5:/matrix"], "1-D data are needed"),
     "input damaged": (["--input", "damaged.h5:/x"], "cannot read damaged.h5:/x"),
+    "input with a source missing": (
+        ["--input", "view.h5:/x", "--allow-external"],
+        "view.h5 cannot be read: '/x' shows 'x' of 'gone.h5', and there is no such file",
+    ),
+    "input half written": (["--input", "x.h5:/half"], "1 of the 2 chunks of '/half' were written"),
+    "input packed by netCDF": (["--input", "x.h5:/packed"], "see its scale_factor: `python -c"),
     "squares overflow": (["--input", "x.h5:/huge"], "the squares from element 0 on overflow"),
     "sum overflows": (["--input", "x.h5:/large"], "the sum of the squares overflows"),
     "weak with an input": (["--input", "x.h5:/x", "--weak"], "the size of an --input is fixed"),
@@ -375,6 +384,14 @@ def inputs(tmp_path_factory):
         file["matrix"] = np.ones((3, 3))
         file["huge"] = np.full(10**5, 1e154)
         file["large"] = np.full(3 * 10**4, 1e152)
+        file.create_dataset("half", (10,), "f8", chunks=(5,))[:5] = 1
+        file["packed"] = np.ones(10)
+        file["packed"].attrs["scale_factor"] = 0.01
+    layout = h5py.VirtualLayout((20,), "f8")
+    layout[:10] = h5py.VirtualSource("x.h5", "packed", (10,))
+    layout[10:] = h5py.VirtualSource("gone.h5", "x", (10,))
+    with h5py.File(folder / "view.h5", "w") as file:
+        file.create_virtual_dataset("x", layout)
     whole = (folder / "x.h5").read_bytes()
     (folder / "half.h5").write_bytes(whole[: len(whole) // 2])
     (folder / "text.h5").write_text("not HDF5")
@@ -394,7 +411,10 @@ def test_a_mistake_is_told_and_changes_nothing(job, inputs, mistake, monkeypatch
     make_in_process(job, inputs, MISTAKES[mistake], monkeypatch, capsys)
 
 
-@pytest.mark.parametrize("mistake", ["unknown variant", "input damaged", "output exists"])
+@pytest.mark.parametrize(
+    "mistake",
+    ["unknown variant", "input damaged", "input with a source missing", "output exists"],
+)
 def test_a_mistake_gives_one_message_and_status_2(start, inputs, mistake):
     make_under_mpirun(start, JOB, inputs, MISTAKES[mistake])
 
