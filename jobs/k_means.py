@@ -15,6 +15,8 @@ Check: the points are those that were drawn or read, as in `sum_squares`. Each r
 # First: from here on a rank that fails ends the others.
 from rankwise.job import Run, add_input, add_loop, count, launch
 
+import zlib
+
 import numpy as np
 
 from kernels import k_means
@@ -34,13 +36,14 @@ def options(parser):
 
 
 def solve(run, x, loop, points, first, scale, assign, labels, there, sums):
-    """Do the steps; return totals, centres before and after the last step, inertias."""
-    device, new, inertias = run.device, first.copy(), []
+    """Do the steps; return totals, centres before and after the last step, inertias; a checksum."""
+    device, new, inertias, mark = run.device, first.copy(), [], 0
     totals = np.empty(there.shape, np.int64)
     with run.phase("to_device"):
         points = device.to_device(points)
     for _ in loop.steps(lambda: {"centres": (new, "1", "after the step")}):
         centres = new.copy()
+        mark = zlib.crc32(centres, mark)
         with run.phase("kernel"):
             assign(points, device.to_device(centres), labels, there, sums, scale=scale)
         with run.phase("reduce"):
@@ -49,13 +52,15 @@ def solve(run, x, loop, points, first, scale, assign, labels, there, sums):
         new[...] = k_means.means(totals, centres, scale)
         if np.array_equal(new, centres):
             break
-    return totals, centres, run.same(new), inertias
+    return (totals, centres, run.same(new), inertias), mark
 
 
 def answer(run, evidence, wrong, labels, found, s, ends):
     """Check the last step, and return what the record holds. On rank 0."""
     totals, centres, new, inertias = found
+    done, moving = run.first_step + len(inertias), not np.array_equal(new, centres)
     run.check(wrong, 0, "blocks that are not as they were drawn or read: exact")
+    run.check((run.args.steps - done) * moving, 0, "steps that are missing: exact")
     for each in check.judge(evidence, labels, *found, ends):
         run.check(*each)
     for text in check.remarks(evidence, totals, centres, new, ends):
@@ -65,7 +70,7 @@ def answer(run, evidence, wrong, labels, found, s, ends):
         "counts": (totals[:, -1], "1", "points of the clusters"),
         "labels": (labels, "1", "cluster of each point, from 0"),
         "inertia": (inertias[-1], "1", "sum of the squared distances to the centres"),
-        "iterations": (run.first_step + len(inertias), "1", "steps until the centres stayed"),
+        "iterations": (done, "1", "steps until the centres stayed"),
         "shift": (s, "1", "points are rounded to whole multiples of 2^-shift"),
     }
 
@@ -93,11 +98,11 @@ def main(comm, argv):
                 ends = np.max(comm.allgather(k_means.extent(points)), axis=0)
             s = k_means.shift(np.abs(ends).max(), n)
             k_means.round_points(points, 2.0**s)
-            found = solve(run, x, loop, points, first, 2.0**s, assign, *room)
+            found, mark = solve(run, x, loop, points, first, 2.0**s, assign, *room)
             every = x.gather(labels)
         with run.phase("check"):
             wrong, ours = x.wrong_blocks(source), run.device.to_host(labels)
-            own = check.examine(x.on_host(), ours, found[1], x.start, n, 2.0**s)
+            own = check.examine(x.on_host(), ours, found[1], x.start, n, 2.0**s, mark)
             results = run.on_root(answer, run, comm.gather(own), wrong, every, found, s, ends)
         m = n * (loop.done - loop.first)
         # A step reads a point and writes its label; a term of a distance has three operations.

@@ -105,17 +105,18 @@ def mpirun():
 def start(tmp_path, mpirun):
     """Return a function that starts a program in a folder of its own and waits for its end.
 
-    ``start(ranks, *command, env=None, cwd=None)``: under ``mpirun``, bare if ``ranks`` is None.
+    ``start(ranks, *command, env=None, cwd=None, limit=seconds)``: under ``mpirun``, bare if
+    ``ranks`` is None.
     """
 
-    def run(ranks, *command, env=None, cwd=None):
+    def run(ranks, *command, env=None, cwd=None, limit=RANK_LIMIT_SECONDS):
         launcher = [mpirun, "-n", str(ranks)] if ranks else []
         return subprocess.run(
             [*launcher, sys.executable, *map(str, command)],
             capture_output=True,
             encoding="utf-8",
             errors="backslashreplace",
-            timeout=RANK_LIMIT_SECONDS,
+            timeout=limit,
             cwd=cwd or tmp_path,
             env={**os.environ, **(env or {})},
         )

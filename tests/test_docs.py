@@ -62,7 +62,7 @@ def test_the_page_has_the_files_of_a_job():
         "tests/jobs/test_integral.py",
     ]
     assert len(FILES["jobs/integral.py"].splitlines()) <= 60
-    assert (PAGE.count("```bash"), len(COMMANDS)) == (5, 4)
+    assert (PAGE.count("```bash"), len(COMMANDS)) == (6, 5)
 
 
 @pytest.mark.long

@@ -51,6 +51,8 @@ class Evidence:
         Largest change of a coordinate by its rounding.
     labels : int
         `fingerprint` of the labels.
+    centres : int
+        Checksum of the centres of all steps, of which each rank has its own copy.
     """
 
     sums: np.ndarray
@@ -60,6 +62,7 @@ class Evidence:
     bound: float
     change: float
     labels: int
+    centres: int
 
 
 def gamma(roundings: int, unit: float = UNIT) -> float:
@@ -131,7 +134,13 @@ def fingerprint(labels: np.ndarray, start: int) -> int:
 
 
 def examine(
-    x: np.ndarray, labels: np.ndarray, centres: np.ndarray, start: int, n: int, scale: float
+    x: np.ndarray,
+    labels: np.ndarray,
+    centres: np.ndarray,
+    start: int,
+    n: int,
+    scale: float,
+    checksum: int,
 ) -> Evidence:
     """Compute again, in other ways, what a kernel makes of the points of one rank.
 
@@ -146,17 +155,19 @@ def examine(
         First of these points, counted from 0; number of points, of all ranks.
     scale : float
         See `kernels.k_means.round_points`.
+    checksum : int
+        See `Evidence.centres`.
     """
     k, x = len(centres), x.astype(np.float64, copy=False)
     change = round_points(x, scale)
     firsts: dict[tuple[float, ...], int] = {}
     first = [firsts.setdefault(tuple(centre), j) for j, centre in enumerate(centres.tolist())]
-    mark = fingerprint(labels, start)
+    marks = fingerprint(labels, start), checksum
     known = (labels >= 0) & (labels < k)
     labels = np.where(known, labels, 0)
     wrong = np.count_nonzero(~known | (np.array(first)[labels] != labels))
     sums, inertia = exact_sums(x, labels, k, n), dot_inertia(x, labels, centres)
-    return Evidence(sums, inertia, int(wrong), *excess(x, labels, centres), change, mark)
+    return Evidence(sums, inertia, int(wrong), *excess(x, labels, centres), change, *marks)
 
 
 def exact_sums(x: np.ndarray, labels: np.ndarray, k: int, n: int) -> np.ndarray:
@@ -324,9 +335,11 @@ def judge(
     wrong = np.abs(counts - totals[:, -1]).max() + sum(each.wrong for each in evidence)
     again, n = math.fsum(each.inertia for each in evidence), int(counts.sum())
     lost = fingerprint(labels, 0) != sum(each.labels for each in evidence) % 2**64
+    others = sum(each.centres != evidence[0].centres for each in evidence)
     found = [
         (float(wrong), 0.0, "points by cluster: exact"),
         (float(lost), 0.0, "labels where they belong: exact"),
+        (float(others), 0.0, "ranks with other centres: exact"),
         (*centre_error((e.sums for e in evidence), centres, new), "centres: rounding of means"),
         (abs(again - inertias[-1]), inertia_bound(n, d, again), "inertia: rounding of both sums"),
         (*worst((e.excess, e.bound) for e in evidence), "labels of a sample: rounding"),

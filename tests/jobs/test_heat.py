@@ -15,7 +15,6 @@ from rankwise.disk import record
 from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES
-from rankwise.ranks.progress import Progress
 from tests.jobs.mistakes import make_in_process, make_under_mpirun
 
 JOB = Path(__file__).parents[2] / "jobs" / "heat.py"
@@ -209,45 +208,6 @@ def test_repeats_start_anew(comm, job, mpi_tmp_path):
         assert one.attributes["results_sha256"] == three.attributes["results_sha256"]
         assert (three.timings[:, PHASES.index("kernel"), 0] > 0).all()
         assert (three.timings[:, PHASES.index("halo")] > 0).all()
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize("fault", ["no exchange", "stale halo", "one step too few", "other ratio"])
-@pytest.mark.parametrize("kind", ["built-in", "input"])
-def test_what_is_wrong_fails_the_check(comm, job, mpi_tmp_path, monkeypatch, fault, kind):
-    if comm.size == 1 and "step" not in fault and "ratio" not in fault:
-        # One rank has no halo rows: nothing to be wrong with.
-        fault = "other ratio"
-    options = ["--n", "30", "--steps", "20", "--variant", "numpy"]
-    if kind == "input":
-        if comm.rank == 0:
-            u = np.add.outer(np.sqrt(np.arange(30.0)), np.cos(np.arange(30.0)))
-            np.save(mpi_tmp_path / "x.npy", u)
-        options = ["--input", f"{mpi_tmp_path}/x.npy", *options[2:]]
-    if fault == "no exchange":
-        monkeypatch.setattr(rows.HaloRows, "start_exchange", lambda self, u: None)
-        monkeypatch.setattr(rows.HaloRows, "finish_exchange", lambda self, u: None)
-    elif fault == "stale halo":
-        # As if the rows at the edge had not waited for the halo.
-        right = rows.HaloRows.finish_exchange
-
-        def late(self, u):
-            before = u[0].copy()
-            right(self, u)
-            u[0] = before
-
-        monkeypatch.setattr(rows.HaloRows, "finish_exchange", late)
-    elif fault == "one step too few":
-        monkeypatch.setattr(Progress, "over", lambda self, parts: list(parts)[:-1])
-    else:
-        from kernels.heat import numpy_
-
-        right_step = numpy_.step
-        monkeypatch.setattr(numpy_, "step", lambda u, out, r: right_step(u, out, 0.999 * r))
-    with pytest.raises(Stop, match="check failed") as caught:
-        job.main(comm, [*options, "--output", str(mpi_tmp_path / "r.h5")])
-    assert caught.value.status == 1
-    assert not (mpi_tmp_path / "r.h5").exists()
 
 
 @pytest.mark.mpi

@@ -11,7 +11,6 @@ import pytest
 from mpi4py import MPI
 
 from kernels.k_means import BLOCK, blobs
-from rankwise.data import collectives, rows
 from rankwise.disk import record
 from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop
@@ -70,9 +69,9 @@ def test_iris(comm, job, mpi_tmp_path, variant):
         assert found.attributes["kernel_bytes"] == (4 * 8 + 4) * 150 * 4
         assert found.attributes["kernel_flops"] == 3 * 3 * 4 * 150 * 4
         assert [check["why"].split(":")[0] for check in found.checks] == [
-            "blocks that are not as they were drawn or read", "points by cluster",
-            "labels where they belong", "centres", "inertia", "labels of a sample",
-            "rise of the inertia",
+            "blocks that are not as they were drawn or read", "steps that are missing",
+            "points by cluster", "labels where they belong", "ranks with other centres",
+            "centres", "inertia", "labels of a sample", "rise of the inertia",
         ]  # fmt: skip
 
 
@@ -171,23 +170,6 @@ def test_stopped_on_its_way_it_goes_on_to_the_same_bits(comm, job, mpi_tmp_path,
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("fault", ["lost", "swapped"])
-def test_labels_that_are_gathered_wrong_are_found(comm, job, mpi_tmp_path, monkeypatch, fault):
-    right = rows.Rows.gather
-
-    def wrong(self, values):
-        every = right(self, values)
-        if every is not None:
-            every[:] = 0 if fault == "lost" else every[::-1].copy()
-        return every
-
-    monkeypatch.setattr(rows.Rows, "gather", wrong)
-    with pytest.raises(Stop, match=r"check failed: .* labels where they belong"):
-        run(job, comm, mpi_tmp_path / "r.h5", "--n", 2000)
-    assert not (mpi_tmp_path / "r.h5").exists()
-
-
-@pytest.mark.mpi
 def test_weak_gives_every_rank_the_work_of_one(comm, job, mpi_tmp_path):
     options = ["--steps", 2, "--k", 5]
     weak = run(job, comm, mpi_tmp_path / "r.h5", "--n", 500, "--weak", *options)
@@ -206,16 +188,6 @@ def test_repeats_start_anew(comm, job, mpi_tmp_path):
             assert (runs[1].timings[:, PHASES.index(phase), 0] > 0).all()
 
 
-def in_float32(right, x, centres, labels, totals, inertia, scale):
-    right(x, centres, labels, totals, inertia, scale)
-    inertia[:] = inertia.astype(np.float32)
-
-
-def swapped_labels(right, x, centres, labels, totals, inertia, scale):
-    right(x, centres, labels, totals, inertia, scale)
-    labels[:] = np.roll(labels, 1)
-
-
 def dropped_block(right, x, centres, labels, totals, inertia, scale):
     rest = slice(BLOCK, None)
     inertia[:1], labels[:BLOCK] = 0, 0
@@ -225,22 +197,6 @@ def dropped_block(right, x, centres, labels, totals, inertia, scale):
 def no_operation(right, x, centres, labels, totals, inertia, scale):
     for out in (labels, totals, inertia):
         out[...] = 0
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize("fault", [in_float32, swapped_labels, dropped_block, no_operation])
-@pytest.mark.parametrize("source", [["--n", "2000"], ["--input", str(DIGITS)]])
-def test_a_wrong_kernel_fails_the_check(comm, job, mpi_tmp_path, monkeypatch, fault, source):
-    from kernels.k_means import numpy_
-
-    right = numpy_.assign
-    # As where one rank has a broken node.
-    if comm.rank == comm.size - 1:
-        monkeypatch.setattr(numpy_, "assign", lambda *args, **scale: fault(right, *args, **scale))
-    with pytest.raises(Stop, match="check failed") as caught:
-        run(job, comm, mpi_tmp_path / "r.h5", *source, "--k", 5, "--steps", 5)
-    assert caught.value.status == 1
-    assert not (mpi_tmp_path / "r.h5").exists()
 
 
 @pytest.mark.mpi
@@ -257,30 +213,6 @@ def test_a_wrong_kernel_fails_the_check_where_all_points_are_equal(
         np.save(mpi_tmp_path / "x.npy", np.full((300, 2), points))
     with pytest.raises(Stop, match=r"check failed: .* points by cluster"):
         run(job, comm, mpi_tmp_path / "r.h5", "--input", mpi_tmp_path / "x.npy", "--steps", 5)
-
-
-@pytest.mark.mpi
-def test_a_wrong_sum_over_the_ranks_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
-    from rankwise.data.rows import Rows
-
-    right = Rows.sum_to_all
-    monkeypatch.setattr(Rows, "sum_to_all", lambda self, parts: right(self, parts) / 2)
-    with pytest.raises(Stop, match=r"check failed: .* inertia"):
-        run(job, comm, mpi_tmp_path / "r.h5", "--n", 2000)
-
-
-@pytest.mark.mpi
-def test_a_scatter_that_mixes_up_rows_fails_the_check(comm, job, mpi_tmp_path, monkeypatch):
-    right = collectives.scatter
-
-    def wrong(comm, source, counts, out, clock):
-        rows = right(comm, source, counts, out, clock)
-        rows[1:3] = rows[5:7].copy()
-        return rows
-
-    monkeypatch.setattr(collectives, "scatter", wrong)
-    with pytest.raises(Stop, match="check failed"):
-        run(job, comm, mpi_tmp_path / "r.h5", "--n", 2000)
 
 
 @pytest.mark.mpi
@@ -326,7 +258,7 @@ def test_what_is_printed(start):
     facts = json.loads(line)
     assert facts["results"]["iterations"] == 4
     assert facts["kernel_gflops"] > 0
-    assert len(facts["checks"]) == 7
+    assert len(facts["checks"]) == 9
 
 
 WARNINGS = {

@@ -84,7 +84,7 @@ def lloyd(x, k, how="spread", assign=reference, steps=300, average=means):
     # As two ranks, the second of which has more.
     parts = (slice(n // 3 // BLOCK * BLOCK), slice(n // 3 // BLOCK * BLOCK, n))
     evidence = [
-        check.examine(came[part].copy(), labels[part], centres, part.start or 0, n, 2.0**s)
+        check.examine(came[part].copy(), labels[part], centres, part.start or 0, n, 2.0**s, 0)
         for part in parts
     ]
     checks = check.judge(evidence, labels, totals, centres, new, inertias, ends)

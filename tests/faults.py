@@ -1,0 +1,700 @@
+"""Put one fault into a job, and see whether its check finds it.
+
+    python tests/faults.py heat no-op -- --input m45.npy --steps 200
+    python tests/faults.py k_means scatter-bit bit=3 rank=1 -- --n 5000
+    python tests/faults.py sum_squares all -- --n 1e5 -- --input x.npy
+    python tests/faults.py heat smallest -- --n 64 --steps 20
+    mpirun -n 2 python tests/faults.py my/jobs/mine.py sum-drop
+
+A fault has the last rank, in all calls and repeats, unless it is said otherwise:
+
+    bit=N       which bit of an element is wrong, from 0 (default: 20)
+    by=N        the factor is 1 + 2^-N (default: 20)
+    rank=N      the rank that has it; `rank=all`: every one
+    call=N      it is in one call of each repeat only, counted from 0
+    when=last   it is in the last repeat only, and not in the warm-up
+
+The job runs as it is, on three ranks or on those of `mpirun`; the fault is in what moves its data,
+or around its kernel. The exit status is
+
+    1   the check has found it: the job says "check failed"
+    2   there is no such job or fault, or the job stops before its check
+    3   nothing has found it, and the answer is wrong
+    4   it is none: the answer is the right one
+
+FAULT `all` tries every fault that the job can have, and `smallest` looks for the smallest ones that
+its check finds; then several lists of options, each after `--`, are tried one after the other.
+"""
+
+# First, as in a job: from here on a rank that fails ends the others.
+from rankwise.job import HaloRows, Rows, Run, Stop, launch
+
+import argparse
+import contextlib
+import functools
+import io
+import json
+import os
+import runpy
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from rankwise.disk import record
+from rankwise.node import placement
+from rankwise.node import shared_memory as remains
+from rankwise.node.device import Device
+from rankwise.ranks import start
+from rankwise.ranks.agreement import agreement, stop_all
+from rankwise.ranks.progress import Progress
+from rankwise.run import begin
+
+ROOT = Path(__file__).resolve().parents[1]
+RANKS = 3
+FOUND, NOT_FOUND, NONE, STOPPED = "found", "not found", "none", "stopped"
+STATUS = {FOUND: 1, STOPPED: 2, NOT_FOUND: 3, NONE: 4}
+NO_ANSWER = {"preflight": "it measures, and has no answer that a fault could make wrong"}
+
+# Where a fault is.
+PLACES = {
+    "call": "the kernel",
+    "loop": "the steps",
+    "scatter": "the rows that a rank gets",
+    "broadcast": "the array that a rank gets by a broadcast",
+    "input": "the rows that the kernel of a rank is given",
+    "centres": "the centres that the kernel of a rank is given",
+    "kernel": "what the kernel of a rank writes",
+    "labels": "the labels that the kernel of a rank writes",
+    "totals": "the sums and sizes of clusters that the kernel of a rank writes",
+    "inertia": "the inertia of each block that the kernel of a rank writes",
+    "halo": "the halo row that a rank gets",
+    "sum": "what a rank adds to a sum of floats",
+    "allreduce": "what a rank adds to a sum of whole numbers",
+    "reduced": "the sum of whole numbers that a rank gets",
+    "gather": "the rows that rank 0 collects",
+}
+
+
+def drop(a, unit, way):
+    """The first block is 0."""
+    a[:unit] = 0
+
+
+def duplicate(a, unit, way):
+    """The first block comes twice, and the second one not at all."""
+    a[unit : 2 * unit] = a[:unit][: len(a[unit : 2 * unit])]
+
+
+def swap(a, unit, way):
+    """The first and the last whole block are in each other's place."""
+    last = max(len(a) // unit - 1, 0) * unit
+    first, last = a[:unit], a[last : last + unit]
+    first[...], last[...] = last.copy(), first.copy()
+
+
+def reverse(a, unit, way):
+    """A block begins with its end."""
+    block = a[:unit] if unit > 1 or a.ndim == 1 else a[0]
+    block[...] = block[::-1].copy()
+
+
+def other(a, unit, way):
+    """All of it is of another draw."""
+    a[...] = np.random.default_rng(1).choice(a.reshape(-1), a.shape)
+
+
+def old(a, unit, way):
+    """All of it is that of the call before."""
+    a[...] = way.before
+
+
+def twice(a, unit, way):
+    """All of it counts twice."""
+    a *= 2
+
+
+def float32(a, unit, way):
+    """All of it is rounded to float32."""
+    a[...] = a.astype(np.float32)
+
+
+def bit(a, unit, way):
+    """One bit of one element is wrong, that of middle size."""
+    place = np.unravel_index(np.argsort(np.abs(a), axis=None)[a.size // 2], a.shape)
+    one = a[place].reshape(1).view(f"u{a.itemsize}")
+    one ^= one.dtype.type(1 << way.fault.bit % (8 * a.itemsize))
+    a[place] = one.view(a.dtype)[0]
+
+
+def factor(a, unit, way):
+    """All of it is larger by a factor of 1 + 2^-20."""
+    a *= 1 + 2.0**-way.fault.by
+
+
+def zeros(a, unit, way):
+    """It writes zeros."""
+    a[...] = 0
+
+
+def no_op(a, unit, way):
+    """It does nothing."""
+    a[...] = way.there
+
+
+def skip(a, unit, way):
+    """It leaves out the last quarter of what it should write."""
+    first = 3 * len(a) // 4
+    a[first:] = way.there[first:]
+
+
+def neighbour(a, unit, way):
+    """It is the row beside it."""
+    a[...] = way.beside
+
+
+def few(steps, unit, way):
+    """There is one too few."""
+    steps.pop()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a fault does, where, and to whom.
+
+    Attributes
+    ----------
+    place : str
+        One of `PLACES`.
+    change : callable
+        ``change(array, rows of a block, way)`` changes the array in place.
+    rank : int or None
+        The rank that has it, -1 for the last one; None for all. Rank 0 alone gathers.
+    bit, by : int
+        See `bit` and `factor`.
+    when : str
+        ``"all"`` repeats with the warm-up, or the ``"last"`` one alone.
+    call : int or None
+        In which call of a repeat, from 0; None for all.
+    """
+
+    place: str
+    change: object
+    rank: int | None = -1
+    bit: int = 20
+    by: int = 20
+    when: str = "all"
+    call: int | None = None
+
+
+@dataclass
+class Way:
+    """What a change may need: the array of the call before, what was there, the row beside."""
+
+    fault: Fault
+    before: np.ndarray | None
+    there: np.ndarray | None
+    beside: np.ndarray | None
+
+
+BLOCKS = (drop, duplicate, swap, reverse, float32, bit)
+CHANGES = {
+    "call": (no_op, zeros, skip),
+    "loop": (few,),
+    "scatter": (*BLOCKS, other),
+    "broadcast": (drop, swap),
+    "input": (old, float32, bit),
+    "centres": (old, float32, bit),
+    "kernel": (drop, duplicate, swap, old, float32, bit, factor),
+    "labels": (swap, old, bit),
+    "totals": (drop, old, bit),
+    "inertia": (drop, bit),
+    "halo": (drop, old, neighbour, reverse, float32, bit),
+    "sum": (drop, duplicate, swap, old, twice, float32, bit, factor),
+    "allreduce": (drop, duplicate, swap, old, twice, float32, bit),
+    "reduced": (old, bit),
+    "gather": (*BLOCKS, old),
+}
+SHORT = {"call-no_op": "no-op", "call-zeros": "zeros", "call-skip": "skip", "loop-few": "few-steps"}
+# Of all ranks.
+EVERYWHERE = (no_op, zeros, few)
+# Where bit 20 is within the rounding of what it is added to.
+BITS = {"input": 36, "centres": 36}
+FAULTS = {
+    SHORT.get(f"{at}-{change.__name__}", f"{at}-{change.__name__}"): Fault(
+        at, change, rank=None if change in EVERYWHERE else -1, bit=BITS.get(at, 20)
+    )
+    for at, changes in CHANGES.items()
+    for change in changes
+}
+
+# What a kernel reads and what it writes, by place, if it is not its first and its second argument.
+READS = {"k_means": {"input": 0, "centres": 1}}
+WRITES = {
+    "heat": lambda given: {"kernel": given[1][1:-1, 1:-1]},
+    "k_means": lambda given: dict(zip(("labels", "totals", "inertia"), given[2:5], strict=True)),
+}
+
+# What looks at the launch, which is one for all runs in here, and takes longer than they do.
+LOOKS = ((placement, "look", ([], [])), (begin, "git_commit", ""), (remains, "remove_stale", None))
+
+# What no check finds, or what is no fault, and why; of data that are made or of an input alone.
+LEFT = {
+    ("heat", "scatter-reverse", "made"): (NONE, "the built-in state reads the same backwards"),
+    ("heat", "halo-reverse", "made"): (NONE, "the built-in state reads the same backwards"),
+    ("heat", "gather-reverse", "made"): (NONE, "the built-in state reads the same backwards"),
+    ("k_means", "input-old"): (NONE, "the points are the same in every step"),
+    ("k_means", "sum-swap"): (NONE, "the same block sums are added in another order"),
+    ("sum_squares", "sum-swap"): (NONE, "the same block sums are added in another order"),
+}
+
+
+class Injector:
+    """Puts a fault into the runs inside `patched`, and notes which places the job has.
+
+    Parameters
+    ----------
+    job : str
+    comm : MPI.Comm
+    fault : Fault or None
+        None to look at the places alone.
+
+    Attributes
+    ----------
+    places : dict of str to dtype
+        The places that this rank has passed, and what it had there at last.
+    calls : dict of str to int
+        How often it has passed them in this repeat.
+    changed : bool
+        Whether any value of this rank is another one now.
+    """
+
+    def __init__(self, job, comm, fault=None):
+        self.job, self.comm, self.fault = job, comm, fault
+        self.places, self.calls, self.changed = {}, {}, False
+        # Before the repeats; where a kernel is compiled, and in the check, there is no fault.
+        self._on, self._before = True, {}
+
+    def patched(self):
+        """Return a context in which the door of the job leads through `passes`."""
+        patches = contextlib.ExitStack()
+        for owner, names, wrong in (
+            (Device, ["empty"], self._empty),
+            (Rows, ["scatter", "each"], self._scatter),
+            (Rows, ["sum_to_root", "sum_to_all"], self._sum),
+            (Rows, ["gather"], self._gather),
+            (HaloRows, ["scatter"], self._scatter_halo),
+            (HaloRows, ["finish_exchange"], self._halo),
+            (HaloRows, ["gather"], self._gather),
+            (Progress, ["over"], self._over),
+            (Run, ["repeats"], self._repeats),
+            (Run, ["compile"], self._compile),
+            (Run, ["kernel"], self._kernel),
+            (Run, ["on_root"], self._on_root),
+        ):
+            for name in names:
+                way = _method(wrong, getattr(owner, name))
+                patches.enter_context(mock.patch.object(owner, name, way))
+        return patches
+
+    def passes(self, place, array, unit=1, there=None, beside=None):
+        """Change an array, or a list, that passes a place, if the fault is there and now."""
+        if not isinstance(array, np.ndarray | list):
+            raise Stop("faults are put into arrays of the host: take --variant numpy or numba")
+        self.places[place] = getattr(array, "dtype", None)
+        call = self.calls[place] = self.calls.get(place, -1) + 1
+        fault = self.fault
+        if fault is None or fault.place != place:
+            return
+        right = array.copy()
+        key = _key(array) if fault.change is old else None
+        before, self._before[key] = self._before.get(key, right), right
+        mine = fault.rank is None or place == "gather"
+        mine = mine or fault.rank % self.comm.size == self.comm.rank
+        if mine and self._on and fault.call in (None, call) and len(array):
+            fault.change(array, unit, Way(fault, before, there, beside))
+            same = right == array if isinstance(array, list) else _same(right, array)
+            self.changed = self.changed or not same
+
+    def _empty(self, right, device, shape, dtype):
+        # Else a kernel that writes nothing could find the right values there, of another run.
+        array = right(device, shape, dtype)
+        array[...] = 0
+        return array
+
+    def _scatter(self, right, rows, source):
+        own = right(rows, source)
+        self.passes("scatter", own, rows.block)
+        return own
+
+    def _scatter_halo(self, right, plate, source):
+        u, room = right(plate, source)
+        self.passes("scatter", u[1:-1, 1:-1])
+        return u, room
+
+    def _gather(self, right, rows, values):
+        every = right(rows, values)
+        if every is not None:
+            self.passes("gather", every, getattr(rows, "block", 1))
+        return every
+
+    def _sum(self, right, rows, parts):
+        # A copy: what travels is wrong, and what the rank has is not.
+        parts = np.array(rows.rank.device.to_host(parts))
+        self.passes("sum", parts)
+        return right(rows, parts)
+
+    def _halo(self, right, plate, u):
+        from mpi4py import MPI
+
+        right(plate, u)
+        if plate.lower != MPI.PROC_NULL:
+            self.passes("halo", u[0, 1:-1], len(u[0]), beside=u[1, 1:-1])
+        if plate.upper != MPI.PROC_NULL:
+            self.passes("halo", u[-1, 1:-1], len(u[-1]), beside=u[-2, 1:-1])
+
+    def _over(self, right, progress, parts):
+        parts = list(parts)
+        self.passes("loop", parts)
+        return right(progress, parts)
+
+    def _repeats(self, right, run):
+        for repeat in right(run):
+            last = repeat == run.args.repeats - 1
+            self._on = self.fault is not None and (self.fault.when == "all" or last)
+            self.calls = {}
+            yield repeat
+        self._on = False
+
+    def _compile(self, right, run, *given):
+        on, self._on = self._on, False
+        right(run, *given)
+        self._on = on
+
+    def _on_root(self, right, run, call, *given):
+        def told(*given):
+            try:
+                return call(*given)
+            except Stop:
+                raise
+            except Exception as error:
+                # On all ranks alike, so that the next fault can be tried.
+                raise Stop(f"{type(error).__name__}: {error}", 1) from None
+
+        return right(run, told, *given)
+
+    def _kernel(self, right, run, function, **constants):
+        call = right(run, function, **constants)
+        block = getattr(run._kernel, "BLOCK", 1)
+
+        @functools.wraps(call.func)
+        def wrong(*given, **more):
+            given = list(given)
+            for place, index in READS.get(self.job, {"input": 0}).items():
+                given[index] = given[index].copy()
+                self.passes(place, given[index])
+            written = WRITES.get(self.job, lambda given: {"kernel": given[1]})(given)
+            there = {place: array.copy() for place, array in written.items()}
+            call.func(*given, **more)
+            for place, array in written.items():
+                # An entry for each row, or for each block.
+                unit = block if len(array) == len(given[0]) else 1
+                self.passes(place, array, unit)
+                self.passes("call", array, there=there[place])
+
+        return functools.partial(wrong, **constants)
+
+    def wrap(self):
+        """Return the communicator with sums of whole numbers, and broadcasts, that pass here."""
+        from mpi4py import MPI
+
+        injector = self
+
+        class Comm(MPI.Intracomm):
+            def Allreduce(self, given, total, op=MPI.SUM):
+                given = np.array(given)
+                injector.passes("allreduce", given)
+                super().Allreduce(given, total, op)
+                injector.passes("reduced", total)
+
+            def bcast(self, value, root=0):
+                value = super().bcast(value, root)
+                if isinstance(value, np.ndarray):
+                    value = value.copy()
+                    injector.passes("broadcast", value)
+                return value
+
+        return Comm(self.comm)
+
+
+def _method(wrong, right):
+    return lambda *args, **more: wrong(right, *args, **more)
+
+
+def _same(one, two):
+    return one.tobytes() == two.tobytes()
+
+
+def _key(array):
+    """Return what an array has in common with that of the step before, which is in other memory."""
+    base = array.base if isinstance(array.base, np.ndarray) else array
+    return array.shape, array.ctypes.data - base.ctypes.data
+
+
+@dataclass
+class Job:
+    """A job and its options, to be run again and again.
+
+    Attributes
+    ----------
+    path : Path
+    options : list of str
+    comm : MPI.Comm
+    record : Path
+        Of the last run.
+    clean : str
+        Digest of the results without a fault; on rank 0.
+    places : dict of str to dtype
+        Of all ranks, see `Injector`.
+    calls : dict of str to int
+    """
+
+    path: Path
+    options: list[str]
+    comm: object
+    record: Path
+    clean: str = ""
+    places: dict = None
+    calls: dict = None
+
+    def __post_init__(self):
+        injector = Injector(self.path.stem, self.comm)
+        self.main = runpy.run_path(str(self.path))["main"]
+        outcome, text = self._run(injector, quiet=True)
+        if outcome:
+            stop_all(text and f"without a fault, {self.path.name} says: {text}")
+        self.clean = self._digest()
+        each = self.comm.allgather((injector.places, injector.calls))
+        self.places = {place: kind for places, _ in each for place, kind in places.items()}
+        self.calls = {place: n for _, calls in each for place, n in calls.items()}
+
+    def attempt(self, fault, quiet=True):
+        """Run the job with a fault; return what came of it, and a sentence. Collective."""
+        injector = Injector(self.path.stem, self.comm, fault)
+        outcome, text = self._run(injector, quiet)
+        changed = any(self.comm.allgather(injector.changed))
+        if outcome and self.comm.bcast(self.record.exists()):
+            return NOT_FOUND, f"{text}; but there is a record"
+        if not outcome and not changed:
+            return NONE, "this is no fault here: it leaves all values as they are"
+        if not outcome:
+            right = self.comm.bcast(self.comm.rank != 0 or self._digest() == self.clean)
+            if right:
+                return NONE, "this is no fault here: the answer is right, to the last bit"
+            return NOT_FOUND, "the answer is wrong, and nothing has found it"
+        return outcome, text
+
+    def _run(self, injector, quiet):
+        """Run the job; return an outcome if it has stopped, else None, and why it has."""
+        if self.comm.rank == 0:
+            self.record.unlink(missing_ok=True)
+        printed = io.StringIO()
+        try:
+            with contextlib.ExitStack() as inside:
+                inside.enter_context(injector.patched())
+                if quiet:
+                    for where, name, seen in LOOKS:
+                        look = mock.patch.object(where, name, lambda *_, seen=seen: seen)
+                        inside.enter_context(look)
+                    inside.enter_context(contextlib.redirect_stdout(printed))
+                    inside.enter_context(contextlib.redirect_stderr(printed))
+                self.main(injector.wrap(), [*self.options, f"--output={self.record}"])
+        except Stop as stop:
+            if not stop.agreed:
+                raise
+            found = stop.status == 1 and str(stop).startswith("check failed: ")
+            if not str(stop):
+                # The parser of the job has told why.
+                print(end=printed.getvalue(), file=sys.stderr)
+            return (FOUND if found else STOPPED), str(stop)
+        finally:
+            start.unfinished.clear()
+        return None, ""
+
+    def _digest(self):
+        if self.comm.rank == 0:
+            return record.read(self.record).attributes["results_sha256"]
+        return ""
+
+    def faults(self):
+        """Return the faults that the job can have, by name."""
+        return {
+            name: fault
+            for name, fault in FAULTS.items()
+            if fault.place in self.places
+            # Without steps nothing is old; and labels are too small to be rounded.
+            and (fault.change is not old or "loop" in self.places)
+            and (fault.change is not float32 or self.places[fault.place].itemsize > 4)
+        }
+
+    def smallest(self, name, **settings):
+        """Return the least bit, or the largest k of a factor 1 + 2^-k, that is found. Collective.
+
+        None if none is. Whoever finds a change is taken to find a larger one.
+        """
+        fault = replace(FAULTS[name], **settings)
+        which = "bit" if fault.change is bit else "by"
+        kind = self.places[fault.place]
+        digits = np.finfo(kind).nmant if kind.kind == "f" else 8 * kind.itemsize - 2
+        # From the largest change to the smallest.
+        sizes = range(digits - 1, -1, -1) if which == "bit" else range(1, digits + 1)
+
+        def finds(index):
+            outcome, _ = self.attempt(replace(fault, **{which: sizes[index]}))
+            return outcome == FOUND
+
+        if not finds(0):
+            return None
+        found, lost = 0, len(sizes)
+        while lost - found > 1:
+            middle = (found + lost) // 2
+            found, lost = (middle, lost) if finds(middle) else (found, middle)
+        return sizes[found]
+
+
+def described(fault):
+    """Return where a fault is, and what it does there."""
+    what = fault.change.__doc__.strip().rstrip(".")
+    return f"{PLACES[fault.place]}: {what[0].lower()}{what[1:]}"
+
+
+def setting(text):
+    """Read ``name=value`` of a fault."""
+    name, _, value = text.partition("=")
+    if name == "when" and value in ("all", "last"):
+        return name, value
+    if name == "rank" and value == "all":
+        return name, None
+    if name in ("bit", "by", "rank", "call") and value.isdecimal():
+        return name, int(value)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is none of bit=N, by=N, call=N, rank=N, rank=all and when=last"
+    )
+
+
+def parsed(words):
+    """Return the arguments before the first ``--``, and the lists of options after each."""
+    parser = argparse.ArgumentParser(
+        prog="faults.py",
+        usage="faults.py [-h] [--json] JOB FAULT [NAME=VALUE ...] [-- OPTIONS OF THE JOB]",
+        description=__doc__.replace("%", "%%"),
+        epilog="faults:\n"
+        + "\n".join(f"    {name:<20}{described(fault)}" for name, fault in FAULTS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    jobs = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
+    meaning = f"{', '.join(job for job in jobs if job not in NO_ANSWER)}, or a file"
+    add("job", metavar="JOB", help=meaning)
+    add("fault", metavar="FAULT", help="one of those below, all, or smallest")
+    add("settings", metavar="NAME=VALUE", nargs="*", type=setting, help="see above")
+    add("--json", action="store_true", help="print a line of JSON for each list of options")
+    parts = [[]]
+    for word in words:
+        if word == "--":
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    args = parser.parse_args(parts[0])
+    args.path = Path(args.job) if args.job.endswith(".py") else ROOT / "jobs" / f"{args.job}.py"
+    if not args.path.is_file():
+        parser.error(f"no job {args.job}: choose from {', '.join(jobs)}, or name a file")
+    if args.path.stem in NO_ANSWER:
+        parser.error(f"{args.job} takes no faults: {NO_ANSWER[args.path.stem]}")
+    if args.fault not in (*FAULTS, "all", "smallest"):
+        parser.error(f"no fault {args.fault}: faults.py --help lists them")
+    if args.fault in FAULTS and len(parts) > 2:
+        parser.error("several lists of options are for all and smallest")
+    return args, parts[1:] or [[]]
+
+
+def try_one(job, args):
+    """Try one fault, as a user asks for it; raise what the exit status says."""
+    if args.fault not in job.faults():
+        place = PLACES[FAULTS[args.fault].place]
+        stop_all(f"{args.job} cannot have {args.fault}: with these options it lacks {place}")
+    fault = replace(FAULTS[args.fault], **dict(args.settings))
+    outcome, text = job.attempt(fault, quiet=False)
+    stop_all(text, STATUS[outcome])
+
+
+def try_all(job, args):
+    """Try all faults; return what came of each, by name."""
+    return {
+        name: job.attempt(replace(fault, **dict(args.settings)))
+        for name, fault in job.faults().items()
+    }
+
+
+def try_smallest(job, args):
+    """Look for the smallest faults of those that have a size; return them by name."""
+    found = {}
+    for name, fault in job.faults().items():
+        if fault.change in (bit, factor):
+            found[name] = job.smallest(name), ""
+            if job.calls[fault.place] > 0:
+                found[f"{name} call=0"] = job.smallest(name, call=0), ""
+    return found
+
+
+def main(comm, argv):
+    """Do what the command line says."""
+    with agreement(comm):
+        words = None
+        if comm.rank == 0:
+            try:
+                words = parsed(argv)
+            except SystemExit as end:
+                raise Stop("", end.code or 0) from None
+    args, lists = comm.bcast(words)
+    with contextlib.ExitStack() as inside:
+        folder = None
+        if comm.rank == 0:
+            folder = inside.enter_context(tempfile.TemporaryDirectory(prefix="faults-"))
+        folder, missed = comm.bcast(folder), []
+        for options in lists:
+            job = Job(args.path, options, comm, Path(folder, "r.h5"))
+            if args.fault in FAULTS:
+                try_one(job, args)
+            found = (try_all if args.fault == "all" else try_smallest)(job, args)
+            missed += [name for name, (outcome, _) in found.items() if outcome == NOT_FOUND]
+            if comm.rank == 0:
+                show(args, options, found)
+        if missed:
+            stop_all(f"not found: {', '.join(missed)}", STATUS[NOT_FOUND])
+
+
+def show(args, options, found):
+    """Print what came of the faults of one list of options."""
+    if args.json:
+        print(json.dumps({"job": args.job, "options": options, "faults": found}), flush=True)
+        return
+    print(f"{args.job} {' '.join(options)}")
+    for name, (outcome, text) in found.items():
+        print(f"  {name:<20} {outcome!s:<10} {text}")
+
+
+if __name__ == "__main__":
+    if not {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
+        beside = Path(sys.executable).parent / "mpirun"
+        mpirun = str(beside) if beside.exists() else shutil.which("mpirun")
+        if mpirun is None:
+            sys.exit("faults.py: error: no mpirun: start it with that of the MPI library")
+        # Where ranks share cores, one that waits leaves its core to the others at once.
+        os.environ.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "1")
+        os.execv(mpirun, [mpirun, "-n", str(RANKS), sys.executable, *sys.argv])
+    launch(main)
