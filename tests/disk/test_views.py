@@ -25,10 +25,13 @@ while True:
     with h5py.File(path) as file:
         theirs = file["v"][0]
     try:
-        Dataset(path + ":/v", 1, (numpy.float64,), allow_external=True).read(0, rows)
+        data = Dataset(path + ":/v", 1, (numpy.float64,), allow_external=True)
+        data.read(0, rows)
     except Stop as error:
         sys.exit(f"{theirs} {error}")
-    assert rows[0] == theirs, (rows[0], theirs)
+    # What was looked at is what is read.
+    assert rows[0] == data._sources[0][0] == theirs, (rows[0], data._sources, theirs)
+    del data
     print(places[int(theirs) - 1])
     os.unlink(f"../{places[int(theirs) - 1]}/a.h5")
 """
