@@ -239,11 +239,14 @@ def test_points_inside_are_updated_while_halo_rows_are_on_their_way(
 
 
 @pytest.mark.mpi
-def test_too_little_memory_for_the_check_does_not_lose_the_answer(
-    comm, job, mpi_tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    ("error", "told"), [(MemoryError(), "too little memory"), (Stop("x.npy has changed"), "has ch")]
+)
+def test_a_check_that_cannot_be_made_does_not_lose_the_answer(
+    comm, job, mpi_tmp_path, monkeypatch, error, told
 ):
     def compare(*args):
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(job, "compare", compare)
     path = mpi_tmp_path / "r.h5"
@@ -251,7 +254,8 @@ def test_too_little_memory_for_the_check_does_not_lose_the_answer(
         job.main(comm, ["--n", "9", "--variant", "numpy", "--output", str(path)])
     assert caught.value.status == 1
     if comm.rank == 0:
-        assert "too little memory to check" in record.read(path).attributes["warnings"][-1]
+        warning = record.read(path).attributes["warnings"][-1]
+        assert warning.startswith("the last state is not checked: ") and told in warning
 
 
 @pytest.mark.mpi
