@@ -248,8 +248,8 @@ LEFT = {
     ("heat", "halo-reverse", "made"): (NONE, "the built-in state reads the same backwards"),
     ("heat", "gather-reverse", "made"): (NONE, "the built-in state reads the same backwards"),
     ("k_means", "input-old"): (NONE, "the points are the same in every step"),
-    ("k_means", "sum-swap"): (NONE, "the same block sums are added in another order"),
-    ("sum_squares", "sum-swap"): (NONE, "the same block sums are added in another order"),
+    ("k_means", "sum-swap"): (NONE, "the same numbers are added in another order"),
+    ("sum_squares", "sum-swap"): (NONE, "the same numbers are added in another order"),
 }
 
 
@@ -313,7 +313,8 @@ class Injector:
         right = array.copy()
         key = _key(array) if fault.change is old else None
         before, self._before[key] = self._before.get(key, right), right
-        mine = fault.rank is None or place == "gather"
+        # Rank 0 gathers; and ranks that do not take the same steps wait for each other for ever.
+        mine = fault.rank is None or place in ("gather", "loop")
         mine = mine or fault.rank % self.comm.size == self.comm.rank
         if mine and self._on and fault.call in (None, call) and len(array):
             fault.change(array, unit, Way(fault, before, there, beside))

@@ -124,21 +124,21 @@ def size(name, found):
 
 # Where a rank has one row or block, or none, a fault there is none.
 CASES = [
-    ("heat", "all", "--rows=2 --n=1 --steps=2"),
+    ("heat", "all rank=0", "--rows=2 --n=4 --steps=1"),
     ("heat", "all rank=1", "--rows=4 --n=70 --steps=1"),
     ("heat", "all rank=all bit=45", "--rows=61 --n=17 --steps=25"),
     ("heat", "all rank=0 when=last", "--input=x.npy --steps=7"),
     ("heat", "all bit=51 call=0", "--input=x.npy --steps=7"),
-    ("heat", "all", "--n=200 --steps=50"),
+    ("heat", "all", "--n=200 --steps=20"),
     ("k_means", "all", "--n=70 --d=1 --k=2 --steps=2"),
     ("k_means", "all rank=1 bit=40", "--n=3000 --k=7 --d=5 --steps=3 --start=random"),
-    ("k_means", "all rank=all", "--n=1000 --distribute=local --steps=3"),
+    ("k_means", "all rank=0", "--n=1000 --distribute=local --steps=3"),
     ("k_means", "all rank=0 when=last", "--input=x.npy --distribute=local --k=4 --steps=3"),
-    ("sum_squares", "all", "--n=3"),
+    ("sum_squares", "all rank=0", "--n=3"),
     ("sum_squares", "all rank=0 when=last bit=30", "--input=x.npy"),
     ("sum_squares", "all rank=1", "--input=x.npy --distribute=local"),
     ("sum_squares", "all rank=all", "--n=1e6 --distribute=local"),
-    ("sum_squares", "all", "--n=1e7"),
+    ("sum_squares", "all bit=30", "--n=1e7"),
 ]
 
 
