@@ -8,18 +8,20 @@ References
 .. [1] M. Okabe and K. Ito, Color Universal Design, 2008
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
@@ -37,7 +39,6 @@ STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 10,
-    "figure.constrained_layout.use": True,
     "figure.figsize": (5, 3.6),
     "font.family": "DejaVu Sans",  # which Matplotlib brings: no layout depends on the machine
     "font.size": 10,
@@ -90,7 +91,21 @@ _MANY_DOTS = 1000
 
 _ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center"}
 
-_styled = style.context(["default", STYLE])
+_Arguments = ParamSpec("_Arguments")
+
+
+def _styled(make: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
+    """Let a function make figures of this style, laid out."""
+
+    @functools.wraps(make)
+    def styled(*args: _Arguments.args, **options: _Arguments.kwargs) -> Figure:
+        with style.context(["default", STYLE]):
+            figure = make(*args, **options)
+            # As the figure's own engine it would be asked again for each file, and draw each twice.
+            ConstrainedLayoutEngine().execute(figure)
+        return figure
+
+    return styled
 
 
 def draw(analysis: Analysis) -> dict[str, Figure]:
