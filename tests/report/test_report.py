@@ -83,17 +83,22 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-# The figures of the examples, each drawn once.
+# The figures of each series of the examples, drawn once.
 DRAWN = {}
 
 
 def html(result, **changes):
     """Return the page of an analysis."""
     planned = {**plan([1, 2], ("strong", "weak")), **changes}
-    if repr(result) not in DRAWN:
-        drawn = figures.draw(result).items()
-        DRAWN[repr(result)] = {name: figures.svg(f, name, "shown") for name, f in drawn}
-    return report.page(result, Sweep(Path(), planned, [run()], []), DRAWN[repr(result)])
+    drawn = {}
+    for series in result.series:
+        # These are in no figure.
+        shown = analysis(replace(series, recommended=None, bottleneck=None), target=result.target)
+        if repr(shown) not in DRAWN:
+            of_series = figures.draw(shown).items()
+            DRAWN[repr(shown)] = {name: figures.svg(f, name, "shown") for name, f in of_series}
+        drawn |= DRAWN[repr(shown)]
+    return report.page(result, Sweep(Path(), planned, [run()], []), drawn)
 
 
 def with_failures():
@@ -535,14 +540,16 @@ def test_limit_in_the_folder_is_in_the_report(tmp_path, capsys):
     assert "preflight.h5 is not a whole HDF5 file" in error and len(error.splitlines()) == 1
 
 
-def test_second_report_has_the_same_bytes(tmp_path, capsys):
+def test_options_reach_the_analysis_and_a_second_report_has_the_same_bytes(tmp_path, capsys):
     write_example(tmp_path, modes=("strong",))
     contents = []
     for _ in range(2):
-        assert make_report(tmp_path) == 0
+        assert make_report(tmp_path, "--efficiency", "0.999") == 0
+        assert "99.9 %" in capsys.readouterr().out
         files = [path for path in sorted(tmp_path.rglob("*")) if path.is_file()]
         contents.append({path: path.read_bytes() for path in files})
     assert contents[0] == contents[1]
+    assert "target, 99.9 %" in (tmp_path / "figures" / "strong-efficiency.svg").read_text()
 
 
 @pytest.mark.parametrize(
@@ -564,13 +571,6 @@ def test_report_where_every_run_failed(tmp_path, capsys):
     write_sweep(tmp_path, plan([1], launches=1), [run(outcome="killed", reason="signal 9")])
     assert make_report(tmp_path) == 0
     assert "1 rank, launch 1: killed (signal 9), after 2.000 s" in capsys.readouterr().out
-
-
-def test_options_reach_the_analysis(tmp_path, capsys):
-    write_example(tmp_path, modes=("strong",))
-    assert make_report(tmp_path, "--efficiency", "0.999") == 0
-    assert "target, 99.9 %" in (tmp_path / "figures" / "strong-efficiency.svg").read_text()
-    assert "99.9 %" in capsys.readouterr().out
 
 
 def test_not_a_sweep_is_one_sentence(tmp_path, capsys):
@@ -653,9 +653,10 @@ def test_terminal_keeps_the_charge_and_its_width(unit, per, facts, gpus):
             Billing.of(planned)
         return
     billing = Billing.of({**planned, "gpus_per_rank": gpus})
-    text = tables.terminal(analysed(some, billing=billing))
+    found = analysed(some, billing=billing)
+    text = tables.terminal(found)
     assert max(map(len, text.splitlines())) <= 100
-    assert f"0.02 {unit} per {per}" in method.method(analysed(some, billing=billing))
+    assert f"0.02 {unit} per {per}" in method.method(found)
     table = text.split("----")[0]
     assert unit in table and "speedup" in table
 
