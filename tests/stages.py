@@ -76,8 +76,8 @@ IN_LANES = {
     "jobs": bare(f"{PLAIN} and not long", *JOBS),
     "failures": bare("failures and not long", *FAILURES),
     "slurm": bare("slurm and not long", *SLURM),
-    "chromium": bare("chromium", *PAGE),
     "programs": bare("programs", *SWEEP),
+    "chromium": bare("chromium", *PAGE),
     "cuda": bare("cuda_compile", *ON_GPU, environment=CUDA),
     "cudasim": bare("cudasim and not mpi", *KERNELS, variables=SIMULATOR, environment=CUDA),
 }
