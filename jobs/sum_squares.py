@@ -8,8 +8,8 @@ Communication: rank 0 draws or reads the vector, into memory that the ranks of i
     sends the ranks of other nodes their blocks; each rank sums its blocks; the block sums are added
     in one fixed tree, so that the bits are the same on any number of ranks.
 Check: every rank draws its part once more, or compares checksums of what has arrived with those
-    that rank 0 took as it read. Each block sum, and the total, may differ from dot products by the
-    rounding errors of both, see `kernels.sum_squares.error_bound`.
+    that rank 0 took as it read. Each block sum may differ from a dot product, and the total from
+    the exact sum of them, by rounding errors, see `kernels.sum_squares.error_bound`.
 """
 
 # First: from here on a rank that fails ends the others.

@@ -1,4 +1,4 @@
-"""Block sums and their total, beside sums that are computed in another way."""
+"""Block sums, beside dot products, and their total, beside their exact sum."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Evidence:
     Attributes
     ----------
     total : float
-        Sum of the squares of its elements, by dot products; infinite if it overflows.
+        Sum of its block sums, rounded once; infinite if it overflows.
     error, bound : float
         Distance of a block sum from the dot product of that block, and its bound: of the block
         where they are closest.
@@ -44,7 +44,7 @@ def examine(x: np.ndarray, sums: np.ndarray) -> Evidence:
     parts = (x[first : first + BLOCK].astype(np.float64) for first in range(0, x.size, BLOCK))
     dots = [float(np.dot(part, part)) for part in parts]
     try:
-        total = math.fsum(dots)
+        total = math.fsum(sums)
     except OverflowError:
         total = math.inf
     blocks = (
@@ -76,10 +76,10 @@ def judge(evidence: list[Evidence], total: float, n: int) -> list[tuple[float, f
         Error, bound, and what is compared and why the bound is what it is.
     """
     worst = max(evidence, key=lambda each: each.share)
-    # Of the dot products, of the exact sum of a rank and of that of all ranks.
-    bound = error_bound(n, total, roundings(n)) + error_bound(n, total, BLOCK + 2)
     again = math.fsum(each.total for each in evidence)
+    # Of the tree over the blocks; of the exact sum of a rank, and of that of all ranks.
+    bound = error_bound(n, total, roundings(n) - roundings(BLOCK)) + error_bound(n, total, 2)
     return [
         (worst.error, worst.bound, "block sums: rounding of both"),
-        (abs(total - again), bound, "total: rounding of both sums"),
+        (abs(total - again), bound, "total of the block sums: rounding"),
     ]

@@ -48,7 +48,8 @@ class Rows:
         # Made where they are first needed: one that all ranks of a node see, and one of its own.
         self._shared: window.Window | None = None
         self._private: window.Window | None = None
-        self._sent = Checksums(self.shape[0], block)
+        # Of what rank 0 has sent; made there, since it takes memory, too.
+        self._sent: Checksums | None = None
 
     def scatter(self, source: Callable[[int, np.ndarray], None] | np.ndarray | None) -> Any:
         """Bring each rank its rows from rank 0, and return them. Collective.
@@ -117,7 +118,11 @@ class Rows:
                 expected = self._asked_again(source)
         else:
             # Not by the scatter that is to be checked, whose mistakes would be made twice.
-            every = self._sent.values if comm.rank == 0 else np.empty(sum(self.blocks), np.uint32)
+            every = np.empty(sum(self.blocks), np.uint32)
+            if comm.rank == 0:
+                if self._sent is None:
+                    raise RuntimeError("nothing was scattered before the timed repeats")
+                every = self._sent.values
             comm.Bcast(every)
             first = self.start // self.block
             expected = every[first : first + self.blocks[comm.rank]]

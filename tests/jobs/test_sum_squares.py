@@ -51,7 +51,7 @@ def test_drawn_elements(comm, job, mpi_tmp_path, n, variant):
         assert [check["why"].split(":")[0] for check in run.checks] == [
             "blocks that are not as they were drawn or read",
             "block sums",
-            "total",
+            "total of the block sums",
         ]
         assert run.attributes["ranks"] == comm.size
 
