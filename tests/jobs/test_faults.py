@@ -138,7 +138,7 @@ CASES = [
     ("sum_squares", "all rank=0 when=last bit=30", "--input=x.npy"),
     ("sum_squares", "all rank=1", "--input=x.npy --distribute=local"),
     ("sum_squares", "all rank=all", "--n=1e6 --distribute=local"),
-    ("sum_squares", "all bit=30", "--n=1e7"),
+    ("sum_squares", "all", "--n=1e7"),
 ]
 
 
