@@ -151,11 +151,12 @@ def _of_all_modes(fill: Fill, final: np.ndarray, r: float, steps: int) -> Found:
     def mean(value: float) -> float:
         return math.ldexp(value / math.sqrt(final.size), exponent)
 
-    proven = all(n + 1 & n == 0 for n in final.shape)
+    # See `heat.transform_bound`.
+    assumed = "" if all(n + 1 & n == 0 for n in final.shape) else ", assumed for this size,"
     return Found(
         mean(math.sqrt(math.fsum(errors))),
         mean(bound),
-        "rounding of the steps and of sine transforms" + ("" if proven else ", of these assumed"),
+        f"rounding of the steps and{assumed} of sine transforms",
         mean(norm["left"]),
         mean(norm["change"]),
         before,
