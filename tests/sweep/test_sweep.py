@@ -91,9 +91,8 @@ def test_job_in_both_modes(process, tmp_path):
         assert {"kernel", "reduce", "other"} < set(run.phases)
         assert not {"import", "init", "write"} & set(run.phases)
         assert run.facts["variant"] == "numpy"
-        (check,) = run.facts["checks"]
-        assert 0 <= check["error"] <= check["bound"]
-        assert check["why"] == "rounding of both sums"
+        assert all(0 <= check["error"] <= check["bound"] for check in run.facts["checks"])
+        assert "block sums: rounding of both" in [check["why"] for check in run.facts["checks"]]
     # The same problem has the same bits, whatever the ranks.
     strong = {run.facts["results_sha256"] for run in whole.runs if run.mode == "strong"}
     assert len(strong) == 1
