@@ -79,7 +79,7 @@ def answer(run, source, final, r):
     """Check the last state, and return what the record holds. On rank 0."""
     try:
         found = compare(source, source.made, final, r, run.args.steps)
-    except (MemoryError, Stop) as error:
+    except (MemoryError, ImportError, Stop) as error:
         # The record is written all the same, marked as unchecked.
         run.warn(f"the last state is not checked: {str(error) or 'too little memory'}")
     else:

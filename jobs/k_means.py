@@ -60,7 +60,7 @@ def answer(run, evidence, wrong, labels, found, s, ends):
     totals, centres, new, inertias = found
     done, moving = run.first_step + len(inertias), not np.array_equal(new, centres)
     run.check(wrong, 0, "blocks that are not as they were drawn or read: exact")
-    run.check((run.args.steps - done) * moving, 0, "steps that are missing: exact")
+    run.check(abs(run.args.steps - done) * moving, 0, "steps too few or too many: exact")
     for each in check.judge(evidence, labels, *found, ends):
         run.check(*each)
     for text in check.remarks(evidence, totals, centres, new, ends):

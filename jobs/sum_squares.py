@@ -23,7 +23,7 @@ from numpy.random import PCG64, Generator
 
 from kernels import sum_squares
 from kernels.sum_squares import BLOCK, find_not_finite
-from kernels.sum_squares.check import examine, judge
+from kernels.sum_squares.check import examine, judge, remarks
 
 
 def options(parser):
@@ -53,6 +53,8 @@ def answer(run, total, evidence, wrong, n):
     run.check(wrong, 0, "blocks that are not as they were drawn or read: exact")
     for each in judge(evidence, total, n):
         run.check(*each)
+    for text in remarks(total, n):
+        run.warn(text)
     return {"total": (total, "1", "sum of the squares")}
 
 

@@ -1,7 +1,7 @@
 """The state after some steps, beside what is known of it without doing them."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,8 @@ class Found:
     @property
     def remarks(self) -> list[str]:
         """What a user should know where the checks say little."""
+        if self.before == 0:
+            return ["the state is 0 at all points, so the check says little"]
         if self.left < _CLEAR * self.bound:
             return ["little heat is left, so the check says little: take fewer --steps"]
         if self.change < _CLEAR * self.bound:
@@ -118,51 +120,60 @@ def _of_the_mode(fill: Fill, final: np.ndarray, r: float, steps: int) -> Found:
     )
 
 
+# What is not as it should be may overflow, and is then off by infinity.
+@np.errstate(over="ignore", invalid="ignore")
 def _of_all_modes(fill: Fill, final: np.ndarray, r: float, steps: int) -> Found:
     """Predict the state by sine transforms: each coefficient times its factor for all steps."""
-    from scipy import fft
-
     ny, nx = final.shape
-    c = np.empty(final.shape)
-    for part, start in _pieces(c):
-        fill(start, part)
-    before = _largest(c)
+    predicted = np.empty(final.shape)
+    for part, first in _pieces(predicted):
+        fill(first, part)
+    before = _largest(predicted)
     # To within 1, without rounding, so that no square overflows or underflows.
     _, exponent = math.frexp(before)
-    np.ldexp(c, -exponent, out=c)
-    c = fft.dstn(c, type=1, norm="ortho", overwrite_x=True)
-    y, x = heat.half_angles(ny), heat.half_angles(nx)
-    squares: dict[str, list[float]] = {"start": [], "left": [], "change": [], "factors": []}
-    for part, start in _pieces(c):
-        f = 1 - 4 * r * np.add.outer(y[start : start + len(part)], x)
-        power, error = heat.powers(f, steps)
-        _add_square(squares["start"], part)
-        _add_square(squares["factors"], part * error)
-        _add_square(squares["change"], part * (1 - power))
-        part *= power
-        _add_square(squares["left"], part)
-    predicted = fft.idstn(c, type=1, norm="ortho", overwrite_x=True)
-    errors: list[float] = []
-    for part, start in _pieces(final):
-        _add_square(errors, np.ldexp(part, -exponent) - predicted[start : start + len(part)])
-    norm = {name: math.sqrt(math.fsum(each)) for name, each in squares.items()}
-    bound = heat.transform_bound(ny, nx, r, steps, norm["start"], norm["factors"], exponent)
-
-    def mean(value: float) -> float:
-        return math.ldexp(value / math.sqrt(final.size), exponent)
-
+    np.ldexp(predicted, -exponent, out=predicted)
+    predicted, start, left, change, factors = _predict(predicted, r, steps)
+    error = _norm(
+        np.ldexp(part, -exponent) - predicted[first : first + len(part)]
+        for part, first in _pieces(final)
+    )
+    bound = heat.transform_bound(ny, nx, r, steps, start, factors, exponent)
+    norms = np.ldexp(np.array([error, bound, left, change]) / math.sqrt(final.size), exponent)
+    error, bound, left, change = norms.tolist()
     # See `heat.transform_bound`.
     assumed = "" if all(n + 1 & n == 0 for n in final.shape) else ", assumed for this size,"
     return Found(
-        mean(math.sqrt(math.fsum(errors))),
-        mean(bound),
+        error,
+        bound,
         f"rounding of the steps and{assumed} of sine transforms",
-        mean(norm["left"]),
-        mean(norm["change"]),
+        left,
+        change,
         before,
         _largest(final),
         heat.growth_bound(r, steps, before),
     )
+
+
+def _predict(u: np.ndarray, r: float, steps: int) -> tuple[np.ndarray, float, float, float, float]:
+    """Return the state after some steps, in the memory of the first one, and norms.
+
+    These are of the coefficients of the first state, of the last one and of their difference, and
+    of the errors of their factors.
+    """
+    from scipy import fft
+
+    ny, nx = u.shape
+    c = fft.dstn(u, type=1, norm="ortho", overwrite_x=True)
+    y, x = heat.half_angles(ny), heat.half_angles(nx)
+    start = _norm(part for part, _ in _pieces(c))
+    squares = []
+    for part, first in _pieces(c):
+        power, error = heat.powers(1 - 4 * r * np.add.outer(y[first : first + len(part)], x), steps)
+        squares.append([np.vdot(each, each) for each in (part * (1 - power), part * error)])
+        part *= power
+    left = _norm(part for part, _ in _pieces(c))
+    change, factors = np.sqrt(np.sum(squares, axis=0)).tolist()
+    return fft.idstn(c, type=1, norm="ortho", overwrite_x=True), start, left, change, factors
 
 
 def _largest(u: np.ndarray) -> float:
@@ -170,8 +181,9 @@ def _largest(u: np.ndarray) -> float:
     return abs(float(np.maximum(u.max(), -u.min())))
 
 
-def _add_square(squares: list[float], part: np.ndarray) -> None:
-    squares.append(float(np.vdot(part, part)))
+def _norm(parts: Iterable[np.ndarray]) -> float:
+    """Return the Euclidean norm of all parts together."""
+    return float(np.sqrt(np.sum([np.vdot(part, part) for part in parts])))
 
 
 def _pieces(u: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:

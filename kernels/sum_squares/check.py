@@ -28,7 +28,7 @@ class Evidence:
     @property
     def share(self) -> float:
         """The error as a part of its bound; infinite if it is not a number."""
-        return math.inf if math.isnan(self.error) else self.error / self.bound
+        return math.inf if math.isnan(self.error) else self.error / (self.bound or 1.0)
 
 
 def examine(x: np.ndarray, sums: np.ndarray) -> Evidence:
@@ -55,7 +55,7 @@ def examine(x: np.ndarray, sums: np.ndarray) -> Evidence:
         )
         for each, dot in zip(sums, dots, strict=True)
     )
-    return max(blocks, key=lambda block: block.share, default=Evidence(total, 0.0, 1.0))
+    return max(blocks, key=lambda block: block.share, default=Evidence(total, 0.0, 0.0))
 
 
 def judge(evidence: list[Evidence], total: float, n: int) -> list[tuple[float, float, str]]:
@@ -83,3 +83,17 @@ def judge(evidence: list[Evidence], total: float, n: int) -> list[tuple[float, f
         (worst.error, worst.bound, "block sums: rounding of both"),
         (abs(total - again), bound, "total of the block sums: rounding"),
     ]
+
+
+def remarks(total: float, n: int) -> list[str]:
+    """Return what a user should know where the comparison says little.
+
+    Parameters
+    ----------
+    total, n
+        As for `judge`.
+    """
+    # What squares that underflow add up to at most, a thousand times.
+    if n and total < 1000 * n * 2.0**-1074:
+        return ["the squares are 0, or too small for float64, so the check says little"]
+    return []

@@ -48,7 +48,8 @@ class Rows:
         # Made where they are first needed: one that all ranks of a node see, and one of its own.
         self._shared: window.Window | None = None
         self._private: window.Window | None = None
-        # Of what rank 0 has sent; made there, since it takes memory, too.
+        # Whether each rank can ask the source for its rows; else what rank 0 has sent.
+        self._ask = False
         self._sent: Checksums | None = None
 
     def scatter(self, source: Callable[[int, np.ndarray], None] | np.ndarray | None) -> Any:
@@ -70,9 +71,13 @@ class Rows:
         rank = self.rank
         if self._shared is None:
             self._shared = window.share(rank, self.counts, self.shape[1:], self.dtype)
+        if rank.comm.rank == 0 and isinstance(source, np.ndarray):
+            source = np.ascontiguousarray(source, self.dtype)
         # Not in timed repeats, whose results must have the same bits.
-        if rank.comm.rank == 0 and not rank.clock.timed and not _everywhere(source):
-            source = self._note(source)
+        if not rank.clock.timed:
+            self._ask = all(rank.comm.allgather(getattr(source, "everywhere", False)))
+            if rank.comm.rank == 0 and not self._ask:
+                source = self._note(source)
         self.own = collectives.scatter(rank.comm, source, self.counts, self._shared, rank.clock)
         return self.own
 
@@ -85,6 +90,7 @@ class Rows:
         rank = self.rank
         if self._private is None:
             self._private = window.private(rank, self.counts, self.shape[1:], self.dtype)
+        self._ask = True
         self.own = collectives.fill(rank.comm, source, self.counts, self._private, rank.clock)
         return self.own
 
@@ -102,7 +108,7 @@ class Rows:
         Parameters
         ----------
         source : callable or array
-            As for `scatter` or `each`, whose rows are to be as they came.
+            As it was given to `scatter` or `each`; the rows are to be as they came.
 
         Raises
         ------
@@ -113,7 +119,7 @@ class Rows:
         comm = self.rank.comm
         arrived = Checksums(self.counts[comm.rank], self.block)
         arrived.add(0, self.on_host())
-        if self._private is not None or _everywhere(source):
+        if self._ask:
             with agreement(comm):
                 expected = self._asked_again(source)
         else:
@@ -245,8 +251,3 @@ class Rows:
     def _to_host(self, parts: Any) -> np.ndarray:
         with self.rank.phase("to_host"):
             return self.rank.device.to_host(parts)
-
-
-def _everywhere(source: Any) -> bool:
-    """Tell whether every rank can ask a source for its rows; a plain function or array need not."""
-    return getattr(source, "everywhere", False)

@@ -304,12 +304,21 @@ def test_steps_enlarge_no_state_by_more_than_rounding(steps, value):
     assert larger.checks[1][0] > larger.checks[1][1]
 
 
-def test_nan_is_further_than_any_bound():
-    start = random_plate(5, 6)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e308, 1.04e155])
+@pytest.mark.filterwarnings("error")
+def test_what_is_far_off_is_further_than_any_bound(value):
+    # Of several pieces: two squares may overflow only when they are added.
+    start = random_plate(700, 512)
     bad = walk(start, 0.2, 3)
-    bad[2, 3] = np.nan
+    bad[[2, 690], 3] = value
     for error, bound, _ in compared(bad, start, 0.2, 3).checks:
         assert not error <= bound
+
+
+def test_a_state_of_zeros_is_told():
+    start = plate(5, 6, np.zeros((5, 6)))
+    (text,) = compared(start, start, 0.2, 3).remarks
+    assert text.startswith("the state is 0 at all points")
 
 
 @pytest.mark.parametrize("made", [True, False])

@@ -130,7 +130,7 @@ def test_sums_agree_with_dot_products(n, dtype):
     exact = sum(Fraction(value) ** 2 for value in x.tolist())
     found = check.examine(x, sums_of(reference, x))
     assert abs(Fraction(found.total) - exact) <= Fraction(error_bound(n, found.total, ROWS + 7))
-    assert found.error <= found.bound <= max(4e-12 * found.total, 1)
+    assert found.error <= found.bound <= 4e-12 * found.total
     for error, bound, _ in check.judge([found, check.examine(x[:0], x[:0])], found.total, n):
         assert error <= bound
 
@@ -146,6 +146,12 @@ def test_one_wrong_block_sum_is_found(wrong):
         # The total was another one, too.
         for error, bound, _ in check.judge(ranks, total, len(x)):
             assert not error <= bound
+
+
+def test_squares_that_underflow_are_told():
+    assert check.remarks(0.0, 0) == check.remarks(1e-290, 10**6) == []
+    for total in (0.0, 1e-320):
+        assert "so the check says little" in check.remarks(total, 5)[0]
 
 
 def test_a_total_that_is_a_little_wrong_is_found():
