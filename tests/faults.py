@@ -63,6 +63,7 @@ NO_ANSWER = {"preflight": "it measures, and has no answer that a fault could mak
 # Where a fault is.
 PLACES = {
     "call": "the kernel",
+    "constants": "the constants that the kernel of a rank is given",
     "loop": "the steps",
     "scatter": "the rows that a rank gets",
     "broadcast": "the array that a rank gets by a broadcast",
@@ -162,6 +163,11 @@ def few(steps, unit, way):
     steps.pop()
 
 
+def many(steps, unit, way):
+    """There is one too many."""
+    steps.append(steps[-1] + 1)
+
+
 @dataclass(frozen=True)
 class Fault:
     """What a fault does, where, and to whom.
@@ -204,7 +210,8 @@ class Way:
 BLOCKS = (drop, duplicate, swap, reverse, float32, bit)
 CHANGES = {
     "call": (no_op, zeros, skip),
-    "loop": (few,),
+    "constants": (factor,),
+    "loop": (few, many),
     "scatter": (*BLOCKS, other),
     "broadcast": (drop, swap),
     "input": (old, float32, bit),
@@ -219,9 +226,12 @@ CHANGES = {
     "reduced": (old, bit),
     "gather": (*BLOCKS, old),
 }
-SHORT = {"call-no_op": "no-op", "call-zeros": "zeros", "call-skip": "skip", "loop-few": "few-steps"}
+SHORT = {
+    **{"call-no_op": "no-op", "call-zeros": "zeros", "call-skip": "skip"},
+    **{"loop-few": "few-steps", "loop-many": "many-steps"},
+}
 # Of all ranks.
-EVERYWHERE = (no_op, zeros, few)
+EVERYWHERE = (no_op, zeros, few, many)
 # Where bit 20 is within the rounding of what it is added to.
 BITS = {"input": 36, "centres": 36}
 FAULTS = {
@@ -398,6 +408,10 @@ class Injector:
             for place, index in READS.get(self.job, {"input": 0}).items():
                 given[index] = given[index].copy()
                 self.passes(place, given[index])
+            for name, value in more.items():
+                one = np.array([value], np.float64)
+                self.passes("constants", one)
+                more[name] = float(one[0])
             written = WRITES.get(self.job, lambda given: {"kernel": given[1]})(given)
             there = {place: array.copy() for place, array in written.items()}
             call.func(*given, **more)
@@ -417,6 +431,9 @@ class Injector:
 
         class Comm(MPI.Intracomm):
             def Allreduce(self, given, total, op=MPI.SUM):
+                # Of what watches over a run, and not of the job.
+                if given is MPI.IN_PLACE:
+                    return super().Allreduce(given, total, op)
                 given = np.array(given)
                 injector.passes("allreduce", given)
                 super().Allreduce(given, total, op)
@@ -502,7 +519,9 @@ class Job:
     def _run(self, injector, quiet):
         """Run the job; return an outcome if it has stopped, else None, and why it has."""
         if self.comm.rank == 0:
-            self.record.unlink(missing_ok=True)
+            # And snapshots beside it.
+            for path in self.record.parent.iterdir():
+                path.unlink()
         printed = io.StringIO()
         try:
             with contextlib.ExitStack() as inside:
@@ -569,7 +588,7 @@ class Job:
 
 def described(fault):
     """Return where a fault is, and what it does there."""
-    what = fault.change.__doc__.strip().rstrip(".")
+    what = (fault.change.__doc__ or fault.change.__name__).strip().rstrip(".")
     return f"{PLACES[fault.place]}: {what[0].lower()}{what[1:]}"
 
 
@@ -592,7 +611,8 @@ def parsed(words):
     parser = argparse.ArgumentParser(
         prog="faults.py",
         usage="faults.py [-h] [--json] JOB FAULT [NAME=VALUE ...] [-- OPTIONS OF THE JOB]",
-        description=__doc__.replace("%", "%%"),
+        # Without docstrings under `python -OO`.
+        description=(__doc__ or "").replace("%", "%%"),
         epilog="faults:\n"
         + "\n".join(f"    {name:<20}{described(fault)}" for name, fault in FAULTS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -618,6 +638,8 @@ def parsed(words):
         parser.error(f"{args.job} takes no faults: {NO_ANSWER[args.path.stem]}")
     if args.fault not in (*FAULTS, "all", "smallest"):
         parser.error(f"no fault {args.fault}: faults.py --help lists them")
+    if any(word.startswith("--checkpoint") for word in words):
+        parser.error("no --checkpoint: each run would go on from the one before")
     if args.fault in FAULTS and len(parts) > 2:
         parser.error("several lists of options are for all and smallest")
     return args, parts[1:] or [[]]

@@ -47,7 +47,7 @@ def require_unpacked(dataset: Any) -> None:
     if packed:
         raise ValueError(
             f"{dataset.name!r} holds packed numbers, see its {' and '.join(packed)}: "
-            f"`{_unpacking(dataset)}` unpacks them"
+            f"{_unpacking(dataset)}"
         )
 
 
@@ -85,7 +85,7 @@ def marks(dataset: Any) -> list[Mark]:
     for name in _MISSING:
         found += [_equal(value, f"its {name}") for value in _own(dataset, name)]
     for name in ("valid_min", "valid_max", "valid_range"):
-        limits = _own(dataset, name).tolist()
+        limits = _cast(dataset, _numbers(dataset, name)).tolist()
         if len(limits) != 1 + (name == "valid_range") and limits:
             raise ValueError(f"the attribute {name} of {dataset.name!r} has {len(limits)} numbers")
         low = limits[0] if limits and name != "valid_max" else -math.inf
@@ -122,10 +122,16 @@ def _outside(low: float, high: float, what: str) -> Mark:
 
 def _own(dataset: Any, name: str) -> np.ndarray:
     """Return the numbers of an attribute that the elements of a dataset can equal."""
-    numbers = _numbers(dataset, name)
+    numbers = _cast(dataset, _numbers(dataset, name))
     with np.errstate(all="ignore"):
         own = numbers.astype(dataset.dtype)
     return own if own.dtype.kind == "f" else own[own == numbers]
+
+
+def _cast(dataset: Any, numbers: np.ndarray) -> np.ndarray:
+    """Round numbers as the elements of a dataset are, if these are floats."""
+    with np.errstate(all="ignore"):
+        return numbers.astype(dataset.dtype) if dataset.dtype.kind == "f" else numbers
 
 
 def _numbers(dataset: Any, name: str) -> np.ndarray:
@@ -139,5 +145,8 @@ def _numbers(dataset: Any, name: str) -> np.ndarray:
         hdf5.element_type(identifier).kind not in "iuf"
         or math.prod(identifier.shape) > _MOST_NUMBERS
     ):
-        raise ValueError(f"the attribute {name} of {dataset.name!r} is no number")
+        raise ValueError(
+            f"the attribute {name} of {dataset.name!r} is no number; if its elements are numbers "
+            f"as they are, {hdf5.as_npy(dataset)}"
+        )
     return np.ravel(dataset.attrs[name])

@@ -114,8 +114,7 @@ class Dataset:
                 rows,
                 marked(rows),
                 start,
-                f"{what}, and so no number; if it is meant as one, `{self._command}` writes all "
-                "elements as numbers",
+                f"{what}, and so no number; if it is meant as one, {self._command}",
             )
         if self.largest is not None:
             too_large = ~(np.abs(rows) <= np.float64(self.largest))

@@ -111,7 +111,7 @@ def _unlockable(path: str | Path, number: int) -> OSError:
 
 
 def as_npy(dataset: Any, *steps: str, values: str = "d[()]", first: str = "") -> str:
-    """Return a command that writes a dataset to a .npy file, in which all elements are numbers.
+    """Say which command writes a dataset to a .npy file, in which all elements are numbers.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def as_npy(dataset: Any, *steps: str, values: str = "d[()]", first: str = "") ->
     made = f"{Path(path).stem}-{re.sub('[^0-9A-Za-z]+', '-', name).strip('-')}.npy"
     code = [f"import {first}h5py, numpy", f"d = h5py.File({_text(path)})[{_text(name)}]", *steps]
     code.append(f"numpy.save({_text(made)}, {values})")
-    return f"python -c {shlex.quote('; '.join(code))}"
+    return f"`python -c {shlex.quote('; '.join(code))}` writes {made}, for --input"
 
 
 def _text(text: str) -> str:
@@ -339,7 +339,7 @@ def _require_known_packing(dataset: Any) -> None:
         raise ValueError(
             f"{dataset.name!r} is packed by filters {filters} of HDF5, and only gzip (1), "
             "shuffle (2) and fletcher32 (3) are read: "
-            f"{'after `pip install hdf5plugin` ' * plugin}`{command}` unpacks it"
+            f"{'after `pip install hdf5plugin`, ' * plugin}{command}"
         )
 
 
@@ -352,7 +352,8 @@ def packing(dataset: Any) -> list[int]:
 def require_complete(dataset: Any) -> None:
     """Make sure that all of a dataset that lies in its file was written.
 
-    Of one without chunks, space may be taken and not written: then its elements are the fill value.
+    Space may be taken and not written, as parallel HDF5 does: then its elements are the fill value,
+    which `rankwise.disk.conventions.marks` looks for unless it is 0.
 
     Raises
     ------
@@ -370,10 +371,9 @@ def require_complete(dataset: Any) -> None:
         what = f"nothing of {dataset.name!r} was written"
     else:
         return
-    raise ValueError(
-        f"{what}: if its fill value, {dataset.fillvalue}, is meant for the rest, "
-        f"`{as_npy(dataset)}` writes it there"
-    )
+    if dataset.fillvalue != 0 or not {"_FillValue", "missing_value"}.isdisjoint(dataset.attrs):
+        raise ValueError(f"{what}, and the rest is missing")
+    raise ValueError(f"{what}: if the rest is meant to be 0, {as_npy(dataset)}")
 
 
 def require_chunks(dataset: Any, row: int, axis: int = 0) -> None:

@@ -90,7 +90,7 @@ def _source(dataset: Any, part: Any) -> Any:
     ):
         raise ValueError(
             f"{what}without a limit, and then nobody knows how much is missing: "
-            f"`{hdf5.as_npy(dataset)}` writes what is there"
+            f"{hdf5.as_npy(dataset)}"
         )
     try:
         file = _open(dataset.file, part.file_name)

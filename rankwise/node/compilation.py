@@ -189,6 +189,7 @@ def warm_up(node: "MPI.Comm", name: str, call: Callable[[], None]) -> list[str]:
     else:
         if node.rank == 0:
             call()
+            # Also if it could not be kept: that all compile at once takes the least time then.
             with suppress(OSError):
                 compiled.touch()
         sleep_until_all(node)

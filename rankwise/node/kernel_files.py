@@ -5,10 +5,13 @@ may name the wrong machine code; and a full disk or a damaged file ends the prog
 https://github.com/numba/numba/issues/10434. Importing this module imports Numba.
 """
 
+import atexit
 import hashlib
 import os
 import pickle
 import re
+import shutil
+import tempfile
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -29,9 +32,16 @@ def use(place: Path | None) -> None:
     """Let Numba keep kernels that are imported from now on in a folder, or nowhere."""
     global folder
     folder = place
+    base: Any = getattr(caching, "CompileResultCacheImpl", object).__base__
+    if not (hasattr(caching, "IndexDataCacheFile") and hasattr(base, "_locator_classes")):
+        # Numba's names, not ours: a later one may have others. What it keeps itself is then apart.
+        config.CACHE_DIR = tempfile.mkdtemp(prefix="rankwise-numba-")
+        atexit.register(shutil.rmtree, config.CACHE_DIR, ignore_errors=True)
+        _note(f"Numba {numba.__version__} keeps compiled kernels in a way that is not known here; "
+              "each start compiles again")  # fmt: skip
+        return
     caching.IndexDataCacheFile = KernelFile
     config.CACHE_LOCATOR_CLASSES = ""
-    base = caching.CompileResultCacheImpl.__base__
     if base._locator_classes[0] is not Source:
         # What has no file, as in a notebook, remains for Numba.
         base._locator_classes = [Source, *base._locator_classes]

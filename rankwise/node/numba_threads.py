@@ -19,6 +19,7 @@ _USUAL = {
     "NUMBA_DEBUGINFO": ("", "0"),
     "NUMBA_DISABLE_JIT": ("", "0"),
     "NUMBA_ENABLE_AVX": ("", "1"),
+    "NUMBA_ENABLE_PROFILING": ("", "0"),
     "NUMBA_LOOP_VECTORIZE": ("", "1"),
     "NUMBA_OPT": ("", "3", "max"),
 }
@@ -77,6 +78,11 @@ def _prepare(threads: int) -> list[str]:
     os.environ["NUMBA_NUM_THREADS"] = str(max(threads, int(asked) if good else 0))
     if asked and not good:
         notes.append(f"NUMBA_NUM_THREADS={asked} is not used: it is no number of threads")
+    features = os.environ.get("NUMBA_CPU_FEATURES", "")
+    # LLVM ends the process at anything else.
+    if not all(re.fullmatch(r"[+-][\w.-]+", each) for each in features.split(",") if features):
+        del os.environ["NUMBA_CPU_FEATURES"]
+        notes.append(f"NUMBA_CPU_FEATURES={features} is not used: it is no list of +name or -name")
     if os.environ.pop("NUMBA_CACHE_LOCATOR_CLASSES", ""):
         notes.append("NUMBA_CACHE_LOCATOR_CLASSES is not used: NUMBA_CACHE_DIR names a folder")
     return notes

@@ -248,6 +248,22 @@ def test_a_block_that_is_not_as_it_was_sent_is_counted(comm, how, nodes, fault, 
 
 @pytest.mark.mpi
 @pytest.mark.sizes
+@pytest.mark.parametrize("nodes", ["one", "many"])
+def test_blocks_of_a_source_that_rank_0_alone_has(comm, nodes):
+    rows = Rows(rank_of(comm, nodes), (999,), np.float64, block=100)
+    whole = np.random.default_rng(0).random(999)
+    rows.each(Everywhere(whole))
+    # Of another type, and not contiguous.
+    for each in (Everywhere(whole), np.repeat(whole, 2)[::2], whole.astype(np.float32)):
+        source = each if comm.rank == 0 else None
+        own = rows.scatter(source)
+        assert rows.wrong_blocks(source) == 0
+        expected = whole[rows.start :][: len(own)]
+        np.testing.assert_allclose(own, expected, rtol=1e-7)
+
+
+@pytest.mark.mpi
+@pytest.mark.sizes
 def test_a_timed_repeat_takes_no_checksums(comm, monkeypatch):
     taken = []
     right = Checksums.add

@@ -107,7 +107,21 @@ def test_a_missing_value_of_another_type(path):
 def test_an_attribute_that_is_no_number(path, value):
     for name in ("scale_factor", "_FillValue"):
         refuse(make(path, VALUES, {name: value}), f"the attribute {name} of '/t' is no number")
+        message = refuse(f"{path}:/t", "if its elements are numbers as they are, `python -c")
+        np.testing.assert_array_equal(read(follow(message)), VALUES)
     refuse(make(path, VALUES, {"valid_range": 1.0}), "the attribute valid_range .* has 1 numbers")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "wrong"),
+    [({"valid_max": 3.5}, 4), ({"valid_range": np.array([0.5, 4.5])}, 0), ({"valid_min": 0}, None)],
+)
+def test_limits_that_no_element_can_equal(path, attributes, wrong):
+    where = make(path, np.arange(5), attributes)
+    if wrong is None:
+        np.testing.assert_array_equal(read(where, 1, (np.int64,)), np.arange(5))
+    else:
+        refuse(where, f"element {wrong} of .* outside of its valid_", 1, (np.int64,))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +160,7 @@ def test_what_was_not_written_is_refused(path, size, stored, packing):
     with h5py.File(path, "w") as file:
         dataset = file.create_dataset("t", (1000,), "f8", chunks=(300,), **packing)
         dataset[:size] = VALUES[:size]
-    message = refuse(f"{path}:/t", f"{stored} of the 4 chunks of '/t' were written: if its fill ")
+    message = refuse(f"{path}:/t", f"{stored} of the 4 chunks of '/t' were written: if the rest ")
     expected = np.append(VALUES[:size], np.zeros(1000 - size))
     np.testing.assert_array_equal(read(follow(message)), expected)
     with h5py.File(path, "r+") as file:
@@ -154,11 +168,23 @@ def test_what_was_not_written_is_refused(path, size, stored, packing):
     np.testing.assert_array_equal(read(f"{path}:/t"), VALUES)
 
 
+@pytest.mark.parametrize("marked", ["fill value", "_FillValue", "missing_value"])
+def test_of_what_is_missing_no_command_makes_numbers(path, marked):
+    with h5py.File(path, "w") as file:
+        fill = 9.97e36 if marked == "fill value" else 0.0
+        dataset = file.create_dataset("t", (1000,), "f8", chunks=(300,), fillvalue=fill)
+        dataset[:500] = VALUES[:500]
+        if marked != "fill value":
+            dataset.attrs[marked] = 0.0
+    message = refuse(f"{path}:/t", "2 of the 4 chunks of '/t' were written, and the rest is missi")
+    assert "python" not in message
+
+
 def test_what_was_never_written_is_refused(path):
     with h5py.File(path, "w") as file:
         file.create_dataset("t", (1000,), "f8")
         file.create_dataset("none", (0,), "f8", chunks=(5,), maxshape=(None,))
-    refuse(f"{path}:/t", "nothing of '/t' was written: if its fill value, 0.0, is meant")
+    refuse(f"{path}:/t", "nothing of '/t' was written: if the rest is meant to be 0, `py")
     assert read(f"{path}:/none").size == 0
 
 
@@ -228,7 +254,7 @@ def test_what_a_plugin_has_packed_names_it(path):
         space = h5py.h5s.create_simple((100,))
         h5py.h5d.create(file.id, b"t", h5py.h5t.IEEE_F64LE, space, properties)
     words = (
-        r"filters \[32015\].*: after `pip install hdf5plugin` `python -c 'import hdf5plugin, h5py"
+        r"filters \[32015\].*: after `pip install hdf5plugin`, `python -c 'import hdf5plugin, h5py"
     )
     refuse(f"{path}:/t", words)
 
@@ -238,7 +264,8 @@ def test_odd_names_in_a_command(path):
         file.create_dataset("a b/`x`'", data=VALUES, chunks=(100,), compression="lzf")
     with pytest.raises(Stop) as caught:
         Dataset("it's $HOME \"é\".h5:/a b/`x`'", 1, FLOATS)
-    command = str(caught.value).partition(": `")[2].removesuffix("` unpacks it")
+    command, _, end = str(caught.value).partition(": `")[2].rpartition("` writes ")
+    assert end == 'it\'s $HOME "é"-a-b-x.npy, for --input'
     subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
     np.testing.assert_array_equal(read('it\'s $HOME "é"-a-b-x.npy'), VALUES)
 

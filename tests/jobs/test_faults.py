@@ -158,6 +158,8 @@ ONE = {
     "below the bound": ("heat kernel-bit bit=0 -- --n 30 --steps 2", 3, "nothing has found it"),
     "of no effect": ("k_means input-old -- --n 300 --steps 2", 4, "leaves all values as they are"),
     "no such place": ("heat sum-drop -- --n 9", 2, "heat cannot have sum-drop"),
+    "checkpoint": ("heat no-op -- --n 9 --checkpoint c.h5", 2, "each run would go on from the one"),
+    "snapshots": ("heat no-op -- --n 9 --steps 4 --snapshot-every 2", 1, "check failed: off by 0."),
     "no such job": ("cold no-op", 2, "no job cold: choose from heat, k_means, "),
     "no such fault": ("heat nop", 2, "no fault nop: faults.py --help lists them"),
     "no such setting": ("heat no-op bits=3", 2, "'bits=3' is none of bit=N"),

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pickle
 import resource
+import shutil
 from pathlib import Path
 
 import numba
@@ -131,6 +132,18 @@ def test_without_a_folder_nothing_is_kept(kernel, tmp_path, monkeypatch):
     # Not beside the kernel either, where Numba would, and where ranks are in each other's way.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "one.py"]
     assert kernel_files.problems == []
+
+
+@pytest.mark.parametrize("name", ["IndexDataCacheFile", "CompileResultCacheImpl"])
+def test_a_numba_of_other_names_compiles_each_time(kernel, monkeypatch, name):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.delattr(kernel_files.caching, name)
+    kernel_files.use(kernel_files.folder)
+    folder = Path(numba.config.CACHE_DIR)
+    assert folder.is_dir() and folder.stat().st_mode & 0o77 == 0
+    (problem,) = kernel_files.problems
+    assert problem.startswith(f"Numba {numba.__version__} keeps compiled kernels in a way that")
+    shutil.rmtree(folder)
 
 
 def test_versions_are_forgotten_where_numba_asks_for_it(kernel, tmp_path):

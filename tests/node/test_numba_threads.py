@@ -46,14 +46,17 @@ def test_values_that_mean_nothing_are_ignored_and_named(monkeypatch):
         NUMBA_DISABLE_JIT="",
         NUMBA_BOUNDSCHECK="1",
         NUMBA_CACHE_LOCATOR_CLASSES="Nothing",
+        NUMBA_CPU_FEATURES="+avx2,foo",
+        NUMBA_ENABLE_PROFILING="1",
     )
     assert lines == [
         "NUMBA_NUM_THREADS=abc is not used: it is no number of threads",
+        "NUMBA_CPU_FEATURES=+avx2,foo is not used: it is no list of +name or -name",
         "NUMBA_CACHE_LOCATOR_CLASSES is not used: NUMBA_CACHE_DIR names a folder",
         "NUMBA_DISABLE_JIT= means nothing to Numba, which ignores it",
         "NUMBA_OPT=fast means nothing to Numba, which ignores it",
-        "Numba obeys NUMBA_BOUNDSCHECK=1, so kernels may be slower than usual: remove it if it is "
-        "not meant",
+        "Numba obeys NUMBA_BOUNDSCHECK=1, NUMBA_ENABLE_PROFILING=1, so kernels may be slower than "
+        "usual: remove it if it is not meant",
         "2 2",
     ]
 
