@@ -7,15 +7,12 @@
 Communication: rank 0 draws or reads the points and sends each rank its blocks; in each step the
     sums and sizes of the clusters are added over all ranks (Allreduce of whole numbers, exact in
     any order), and the inertia, the sum of the squared distances, in one fixed tree.
-Check: the points are those that were drawn or read, as in `sum_squares`. Each rank adds points and
-    distances in another way, and looks for nearer centres of a sample. The inertia never rises.
-    Bounds: see `kernels.k_means.check`.
+Check: the points are those that were drawn or read. Each rank computes labels, sums and inertia of
+    its points in another way, see `kernels.k_means.check`; the inertia never rises.
 """
 
 # First: from here on a rank that fails ends the others.
 from rankwise.job import Run, add_input, add_loop, count, launch
-
-import zlib
 
 import numpy as np
 
@@ -43,7 +40,7 @@ def solve(run, x, loop, points, first, scale, assign, labels, there, sums):
         points = device.to_device(points)
     for _ in loop.steps(lambda: {"centres": (new, "1", "after the step")}):
         centres = new.copy()
-        mark = zlib.crc32(centres, mark)
+        mark = check.checksum(centres, mark)
         with run.phase("kernel"):
             assign(points, device.to_device(centres), labels, there, sums, scale=scale)
         with run.phase("reduce"):
@@ -86,8 +83,8 @@ def main(comm, argv):
     loop = run.loop(problem, 8 * args.k * d, source)
     x, assign = run.rows(source, k_means.BLOCK), run.kernel("assign", scale=1.0)
     run.compile(assign, *k_means.one_point(d))
-    labels = x.per_row(np.int32)
-    room = labels, run.device.empty((args.k, d + 1), np.int64), x.per_block()
+    labels, sums = x.per_row(np.int32), x.per_block()
+    there = run.device.empty((args.k, d + 1), np.int64)
     first = comm.bcast(run.on_root(k_means.first_centres, source, source.dtype, *problem.values()))
     with loop:
         loop.resume_on_all("centres", first)
@@ -98,7 +95,7 @@ def main(comm, argv):
                 ends = np.max(comm.allgather(k_means.extent(points)), axis=0)
             s = k_means.shift(np.abs(ends).max(), n)
             k_means.round_points(points, 2.0**s)
-            found, mark = solve(run, x, loop, points, first, 2.0**s, assign, *room)
+            found, mark = solve(run, x, loop, points, first, 2.0**s, assign, labels, there, sums)
             every = x.gather(labels)
         with run.phase("check"):
             wrong, ours = x.wrong_blocks(source), run.device.to_host(labels)

@@ -13,6 +13,7 @@ References
 """
 
 import math
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -52,7 +53,7 @@ class Evidence:
     labels : int
         `fingerprint` of the labels.
     centres : int
-        Checksum of the centres of all steps, of which each rank has its own copy.
+        `checksum` of the centres of all steps, of which each rank has its own copy.
     """
 
     sums: np.ndarray
@@ -133,6 +134,11 @@ def fingerprint(labels: np.ndarray, start: int) -> int:
     return total % 2**64
 
 
+def checksum(centres: np.ndarray, before: int) -> int:
+    """Return the CRC-32 of the centres of another step, after that of those before."""
+    return zlib.crc32(centres.data, before)
+
+
 def examine(
     x: np.ndarray,
     labels: np.ndarray,
@@ -140,7 +146,7 @@ def examine(
     start: int,
     n: int,
     scale: float,
-    checksum: int,
+    mark: int,
 ) -> Evidence:
     """Compute again, in other ways, what a kernel makes of the points of one rank.
 
@@ -155,14 +161,14 @@ def examine(
         First of these points, counted from 0; number of points, of all ranks.
     scale : float
         See `kernels.k_means.round_points`.
-    checksum : int
-        See `Evidence.centres`.
+    mark : int
+        `checksum` of the centres of all steps.
     """
     k, x = len(centres), x.astype(np.float64, copy=False)
     change = round_points(x, scale)
     firsts: dict[tuple[float, ...], int] = {}
     first = [firsts.setdefault(tuple(centre), j) for j, centre in enumerate(centres.tolist())]
-    marks = fingerprint(labels, start), checksum
+    marks = fingerprint(labels, start), mark
     known = (labels >= 0) & (labels < k)
     labels = np.where(known, labels, 0)
     wrong = np.count_nonzero(~known | (np.array(first)[labels] != labels))

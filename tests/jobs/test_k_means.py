@@ -69,7 +69,7 @@ def test_iris(comm, job, mpi_tmp_path, variant):
         assert found.attributes["kernel_bytes"] == (4 * 8 + 4) * 150 * 4
         assert found.attributes["kernel_flops"] == 3 * 3 * 4 * 150 * 4
         assert [check["why"].split(":")[0] for check in found.checks] == [
-            "blocks that are not as they were drawn or read", "steps that are missing",
+            "blocks that are not as they were drawn or read", "steps too few or too many",
             "points by cluster", "labels where they belong", "ranks with other centres",
             "centres", "inertia", "labels of a sample", "rise of the inertia",
         ]  # fmt: skip
