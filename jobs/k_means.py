@@ -47,7 +47,7 @@ def solve(run, x, loop, points, first, scale, assign, labels, there, sums):
             run.comm.Allreduce(device.to_host(there), totals)
         inertias.append(float(x.sum_to_all(sums)))
         new[...] = k_means.means(totals, centres, scale)
-        if np.array_equal(new, centres):
+        if run.comm.bcast(np.array_equal(new, centres)):  # of rank 0: all leave together
             break
     return (totals, centres, run.same(new), inertias), mark
 

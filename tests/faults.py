@@ -19,15 +19,16 @@ or around its kernel. The exit status is
 
     1   the check has found it: the job says "check failed"
     2   there is no such job or fault, or the job stops before its check
-    3   nothing has found it, and the answer is wrong
+    3   nothing has found it, and the answer is another one
     4   it is none: the answer is the right one
+    5   the job has a mistake, or does not end
 
 FAULT `all` tries every fault that the job can have, and `smallest` looks for the smallest ones that
 its check finds; then several lists of options, each after `--`, are tried one after the other.
 """
 
 # First, as in a job: from here on a rank that fails ends the others.
-from rankwise.job import HaloRows, Rows, Run, Stop, launch
+from rankwise.job import HaloRows, Rows, Run, Stop, guard, launch
 
 import argparse
 import contextlib
@@ -39,6 +40,9 @@ import runpy
 import shutil
 import sys
 import tempfile
+import threading
+import time
+import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
@@ -58,6 +62,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = 3
 FOUND, NOT_FOUND, NONE, STOPPED = "found", "not found", "none", "stopped"
 STATUS = {FOUND: 1, STOPPED: 2, NOT_FOUND: 3, NONE: 4}
+BROKEN = 5
+# How long a run with a fault may take, besides ten times that without one [s].
+PATIENCE_SECONDS = 60.0
 NO_ANSWER = {"preflight": "it measures, and has no answer that a fault could make wrong"}
 
 # Where a fault is.
@@ -474,6 +481,8 @@ class Job:
     comm : MPI.Comm
     record : Path
         Of the last run.
+    limit : float or None
+        How long a run may take [s].
     clean : str
         Digest of the results without a fault; on rank 0.
     places : dict of str to dtype
@@ -485,6 +494,7 @@ class Job:
     options: list[str]
     comm: object
     record: Path
+    limit: float | None = None
     clean: str = ""
     places: dict = None
     calls: dict = None
@@ -492,7 +502,9 @@ class Job:
     def __post_init__(self):
         injector = Injector(self.path.stem, self.comm)
         self.main = runpy.run_path(str(self.path))["main"]
+        begin = time.monotonic()
         outcome, text = self._run(injector, quiet=True)
+        self.limit = PATIENCE_SECONDS + 10 * (time.monotonic() - begin)
         if outcome:
             stop_all(text and f"without a fault, {self.path.name} says: {text}")
         self.clean = self._digest()
@@ -513,7 +525,7 @@ class Job:
             right = self.comm.bcast(self.comm.rank != 0 or self._digest() == self.clean)
             if right:
                 return NONE, "this is no fault here: the answer is right, to the last bit"
-            return NOT_FOUND, "the answer is wrong, and nothing has found it"
+            return NOT_FOUND, "the answer is another one, and nothing has found it"
         return outcome, text
 
     def _run(self, injector, quiet):
@@ -523,6 +535,9 @@ class Job:
             for path in self.record.parent.iterdir():
                 path.unlink()
         printed = io.StringIO()
+        watch = threading.Timer(self.limit or threading.TIMEOUT_MAX, self._does_not_end)
+        watch.daemon = True
+        watch.start()
         try:
             with contextlib.ExitStack() as inside:
                 inside.enter_context(injector.patched())
@@ -541,9 +556,20 @@ class Job:
                 # The parser of the job has told why.
                 print(end=printed.getvalue(), file=sys.stderr)
             return (FOUND if found else STOPPED), str(stop)
+        except Exception:
+            # The other ranks may wait for this one.
+            traceback.print_exc(file=sys.__stderr__)
+            guard.abort(BROKEN)
         finally:
+            watch.cancel()
             start.unfinished.clear()
         return None, ""
+
+    def _does_not_end(self):
+        if self.comm.rank == 0:
+            text = f"faults.py: {self.path.name} does not end within {self.limit:.0f} s"
+            print(text, file=sys.__stderr__, flush=True)
+        guard.abort(BROKEN)
 
     def _digest(self):
         if self.comm.rank == 0:
@@ -651,27 +677,32 @@ def try_one(job, args):
         place = PLACES[FAULTS[args.fault].place]
         stop_all(f"{args.job} cannot have {args.fault}: with these options it lacks {place}")
     fault = replace(FAULTS[args.fault], **dict(args.settings))
+    bits = 8 * (job.places[fault.place] or np.dtype("f8")).itemsize
+    if fault.bit >= bits or (fault.rank or 0) >= job.comm.size:
+        stop_all(f"there are {bits} bits and {job.comm.size} ranks, counted from 0")
     outcome, text = job.attempt(fault, quiet=False)
-    stop_all(text, STATUS[outcome])
+    if job.comm.rank == 0:
+        print(f"{args.fault}: {outcome}: {text}")
+    stop_all("", STATUS[outcome])
 
 
 def try_all(job, args):
-    """Try all faults; return what came of each, by name."""
-    return {
-        name: job.attempt(replace(fault, **dict(args.settings)))
-        for name, fault in job.faults().items()
-    }
+    """Try all faults; yield what came of each, by name."""
+    for name, fault in job.faults().items():
+        outcome, text = job.attempt(replace(fault, **dict(args.settings)))
+        _, reason = LEFT.get((job.path.stem, name), ("", ""))
+        if outcome == NOT_FOUND and reason:
+            outcome, text = NONE, f"{reason}, so that only the last digits differ"
+        yield name, (outcome, text)
 
 
 def try_smallest(job, args):
-    """Look for the smallest faults of those that have a size; return them by name."""
-    found = {}
+    """Look for the smallest faults of those that have a size; yield them by name."""
     for name, fault in job.faults().items():
         if fault.change in (bit, factor):
-            found[name] = job.smallest(name), ""
+            yield name, (job.smallest(name), "")
             if job.calls[fault.place] > 0:
-                found[f"{name} call=0"] = job.smallest(name, call=0), ""
-    return found
+                yield f"{name} call=0", (job.smallest(name, call=0), "")
 
 
 def main(comm, argv):
@@ -693,22 +724,24 @@ def main(comm, argv):
             job = Job(args.path, options, comm, Path(folder, "r.h5"))
             if args.fault in FAULTS:
                 try_one(job, args)
-            found = (try_all if args.fault == "all" else try_smallest)(job, args)
+            found = show(args, options, comm.rank == 0, job)
             missed += [name for name, (outcome, _) in found.items() if outcome == NOT_FOUND]
-            if comm.rank == 0:
-                show(args, options, found)
         if missed:
             stop_all(f"not found: {', '.join(missed)}", STATUS[NOT_FOUND])
 
 
-def show(args, options, found):
-    """Print what came of the faults of one list of options."""
-    if args.json:
+def show(args, options, tell, job):
+    """Try the faults of one list of options, and print what comes of each; return that by name."""
+    found = {}
+    if tell and not args.json:
+        print(" ".join(["faults of", args.job, *options]), flush=True)
+    for name, result in (try_all if args.fault == "all" else try_smallest)(job, args):
+        found[name] = result
+        if tell and not args.json:
+            print(f"  {name:<20} {result[0]!s:<10} {result[1]}", flush=True)
+    if tell and args.json:
         print(json.dumps({"job": args.job, "options": options, "faults": found}), flush=True)
-        return
-    print(f"{args.job} {' '.join(options)}")
-    for name, (outcome, text) in found.items():
-        print(f"  {name:<20} {outcome!s:<10} {text}")
+    return found
 
 
 if __name__ == "__main__":

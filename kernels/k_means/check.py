@@ -28,6 +28,9 @@ UNIT = 2.0**-53
 # enough for a tight bound.
 TERMS = 2**12
 
+# Points of which quartiles are taken, by rank.
+QUARTILES = 1000
+
 # Differences in long double of which the sample of labels is made: 16 MiB of them.
 SAMPLE = 2**20
 
@@ -50,6 +53,8 @@ class Evidence:
         where they are closest, among a sample of points.
     change : float
         Largest change of a coordinate by its rounding.
+    middle : float
+        Largest interquartile range of a coordinate, of a sample of points.
     labels : int
         `fingerprint` of the labels.
     centres : int
@@ -62,6 +67,7 @@ class Evidence:
     excess: float
     bound: float
     change: float
+    middle: float
     labels: int
     centres: int
 
@@ -165,7 +171,8 @@ def examine(
         `checksum` of the centres of all steps.
     """
     k, x = len(centres), x.astype(np.float64, copy=False)
-    change = round_points(x, scale)
+    middle = interquartile_range(x)
+    change = round_points(x, scale), middle
     firsts: dict[tuple[float, ...], int] = {}
     first = [firsts.setdefault(tuple(centre), j) for j, centre in enumerate(centres.tolist())]
     marks = fingerprint(labels, start), mark
@@ -173,7 +180,16 @@ def examine(
     labels = np.where(known, labels, 0)
     wrong = np.count_nonzero(~known | (np.array(first)[labels] != labels))
     sums, inertia = exact_sums(x, labels, k, n), dot_inertia(x, labels, centres)
-    return Evidence(sums, inertia, int(wrong), *excess(x, labels, centres), change, *marks)
+    return Evidence(sums, inertia, int(wrong), *excess(x, labels, centres), *change, *marks)
+
+
+def interquartile_range(x: np.ndarray) -> float:
+    """Return that of the coordinate where it is largest, of a sample of points; 0 of none."""
+    sample = x[:: max(1, len(x) // QUARTILES)]
+    if not len(sample):
+        return 0.0
+    low, high = np.percentile(sample, (25, 75), axis=0)
+    return float((high - low).max())
 
 
 def exact_sums(x: np.ndarray, labels: np.ndarray, k: int, n: int) -> np.ndarray:
@@ -371,11 +387,17 @@ def remarks(
         As for `judge`, of the last iteration.
     """
     change, spread = max(each.change for each in evidence), ends.sum(axis=0).max()
+    # Far from all others a point makes the spread, and takes the digits of the others.
+    middle = min((each.middle for each in evidence if each.middle > 0), default=math.inf)
     empty, k = np.count_nonzero(totals[:, -1] == 0), len(totals)
     told = {
         "all points are equal: there are no clusters, and the checks say little": spread == 0,
         f"the points are rounded by up to {change:.3g}, which may show: they spread over "
         f"{spread:.3g}; subtract what they have in common": change > HARMLESS * spread,
+        f"the points are rounded by up to {change:.3g}, which may show: half of them lie within "
+        f"{middle:.3g}, and some far away; take these out": (
+            HARMLESS * middle < change <= HARMLESS * spread
+        ),
         f"{empty} of the {k} clusters have no points, and keep their centres": empty > 0,
         "the centres still move, and labels and inertia are for those before the last step: take "
         "more --steps": not np.array_equal(centres, new),

@@ -165,6 +165,9 @@ ONE = {
     "no such setting": ("heat no-op bits=3", 2, "'bits=3' is none of bit=N"),
     "no answer": ("preflight no-op", 2, "preflight takes no faults: it measures"),
     "no such option": ("heat no-op -- --m 9", 2, "heat.py: error: unrecognized arguments: --m"),
+    "no such bit": ("heat kernel-bit bit=64 -- --n 9 --steps 4", 2, "there are 64 bits and "),
+    "no such rank": ("heat no-op rank=99 -- --n 9 --steps 4", 2, " ranks, counted from 0"),
+    "other steps": ("k_means reduced-old -- --n 500", 1, "check failed: off by "),
     "job stops": ("heat no-op -- --dt 1", 2, "without a fault, heat.py says: a time step of 1.0"),
 }
 
@@ -178,7 +181,7 @@ def test_a_status_says_what_came_of_a_fault(comm, capsys, name):
         faults.main(comm, words.split())
     assert (caught.value.status, caught.value.agreed) == (status, True)
     if comm.rank == 0:
-        assert message in str(caught.value) + capsys.readouterr().err
+        assert message in str(caught.value) + "".join(capsys.readouterr())
 
 
 def test_it_starts_itself_on_three_ranks(start, tmp_path):
@@ -188,8 +191,45 @@ def test_it_starts_itself_on_three_ranks(start, tmp_path):
     options = "heat no-op -- --input m45.npy --steps 200".split()
     done = start(None, faults.__file__, *options)
     assert done.returncode == 1, done.stderr
-    assert "faults.py: error: check failed: off by " in done.stderr
+    assert done.stdout.startswith("no-op: found: check failed: off by ")
     assert list(tmp_path.iterdir()) == [tmp_path / "m45.npy"]
+
+
+MISTAKEN = """
+from rankwise.job import Run, count, launch
+
+import numpy as np
+
+
+def main(comm, argv):
+    run = Run(comm, argv, __file__, __doc__, lambda parser: parser.add_argument("--n", type=count))
+    for _ in run.repeats():
+        with run.phase("kernel"):
+            {mistake}
+    run.on_root(run.check, 0, 0, "exact")
+    run.finish({{"x": (1.0, "1", "one")}}, work=1, kernel_bytes=0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        ("absent", "NameError"),
+        # A rank that got another array does not come.
+        ("comm.bcast(np.array([1.0, 2.0])).sum() == 3 and comm.Barrier()", "does not end within "),
+    ],
+)
+def test_a_job_that_has_a_mistake_or_does_not_end(start, tmp_path, mistake, said):
+    (tmp_path / "mine.py").write_text(MISTAKEN.format(mistake=mistake))
+    words = "mine.py broadcast-drop -- --n 0"
+    script = (
+        "import rankwise.job, runpy, sys; from tests import faults; faults.PATIENCE_SECONDS = 1.0; "
+        "sys.argv[0] = 'faults.py'; rankwise.job.launch(faults.main)"
+    )
+    env = {"PYTHONPATH": str(Path(faults.__file__).parents[1])}
+    done = start(3, "-c", script, *words.split(), env=env)
+    assert done.returncode == 5, done.stderr
+    assert said in done.stderr
 
 
 def test_help_lists_jobs_and_faults(start):

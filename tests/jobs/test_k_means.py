@@ -76,6 +76,23 @@ def test_iris(comm, job, mpi_tmp_path, variant):
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("value", "told"), [(1.0, False), (1e6, False), (1e12, True), (1e36, True)]
+)
+def test_a_point_that_takes_the_digits_of_the_others_is_told(comm, job, mpi_tmp_path, value, told):
+    if comm.rank == 0:
+        x = np.random.default_rng(0).random((40, 5))
+        x[3, 3] = value
+        np.save(mpi_tmp_path / "x.npy", x)
+    path = mpi_tmp_path / "r.h5"
+    options = ["--input", f"{mpi_tmp_path}/x.npy", "--variant", "numpy", "--output", str(path)]
+    job.main(comm, options)
+    if comm.rank == 0:
+        warnings = record.read(path).attributes["warnings"]
+        assert sum("half of them lie within 0." in text for text in warnings) == told
+
+
+@pytest.mark.mpi
 @pytest.mark.sizes
 @pytest.mark.parametrize(("variant", "threads"), [("numpy", 1), ("numba", 1), ("numba", 2)])
 def test_the_bits_are_those_of_every_run(comm, job, mpi_tmp_path, variant, threads):
