@@ -6,6 +6,7 @@ import os
 import pickle
 import resource
 import shutil
+import sys
 from pathlib import Path
 
 import numba
@@ -31,6 +32,8 @@ def kernel(tmp_path, monkeypatch):
     (tmp_path / "one.py").write_text(KERNEL)
     before = kernel_files.folder
     monkeypatch.setattr(kernel_files, "problems", [])
+    # Else Python would make a folder beside the kernel.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     kernel_files.use(tmp_path / "kept")
 
     def call(*values, path=tmp_path / "one.py"):
