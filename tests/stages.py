@@ -55,29 +55,30 @@ def folders(*names):
 
 
 JOBS = folders("jobs", "kernels")
-SCALING = folders("sweep", "analysis", "report")
+SCALING = folders("sweep", "analysis")
 # Where the tests with these marks are: to look for them everywhere takes longer than to run some.
 PARALLEL = folders("jobs", "ranks", "node", "disk", "data", "run", "preflight")
 SIZES = folders("jobs", "data", "run")
 FAILURES = folders("failures", "slurm")
 SLURM = folders("slurm")
-PAGE = folders("report")
+REPORT = folders("report")
 SWEEP = folders("sweep")
 KERNELS = folders("kernels")
 ON_GPU = folders("kernels", "jobs")
 APART = ("cudasim", "cuda_compile", "failures", "slurm", "chromium", "programs")
 PLAIN = " and ".join(f"not {mark}" for mark in APART)
-REST = [f"--ignore={folder}" for folder in (*JOBS, *SCALING)]
+REST = [f"--ignore={folder}" for folder in (*JOBS, *SCALING, *REPORT)]
 
 # In three lanes, the longest first. Many tests wait, so that two lanes would leave cores idle.
 IN_LANES = {
     "rooms": bare(f"{PLAIN} and not long", *REST),
     "scaling": bare(f"{PLAIN} and not long", *SCALING),
     "jobs": bare(f"{PLAIN} and not long", *JOBS),
+    "report": bare(f"{PLAIN} and not long", *REPORT),
     "failures": bare("failures and not long", *FAILURES),
     "slurm": bare("slurm and not long", *SLURM),
     "programs": bare("programs", *SWEEP),
-    "chromium": bare("chromium", *PAGE),
+    "chromium": bare("chromium", *REPORT),
     "cuda": bare("cuda_compile", *ON_GPU, environment=CUDA),
     "cudasim": bare("cudasim and not mpi", *KERNELS, variables=SIMULATOR, environment=CUDA),
 }

@@ -17,7 +17,7 @@ PLACES = {
     "sizes": STAGES["SIZES"],
     "failures": STAGES["FAILURES"],
     "slurm": STAGES["SLURM"],
-    "chromium": STAGES["PAGE"],
+    "chromium": STAGES["REPORT"],
     "programs": STAGES["SWEEP"],
     "cuda_compile": STAGES["ON_GPU"],
     "cudasim": [*STAGES["KERNELS"], *STAGES["PARALLEL"]],
@@ -33,9 +33,10 @@ def test_tests_with_a_mark_are_where_their_stage_looks(mark):
 
 
 def test_rooms_leaves_out_what_other_stages_run():
-    words = {name: STAGES["STAGES"][name][0] for name in ("rooms", "jobs", "scaling")}
+    words = {name: STAGES["STAGES"][name][0] for name in ("rooms", "jobs", "scaling", "report")}
     left_out = [word.removeprefix("--ignore=") for word in words["rooms"] if "--ignore" in word]
-    run = [word for name in ("jobs", "scaling") for word in words[name] if "tests/" in word]
+    names = [name for name in words if name != "rooms"]
+    run = [word for name in names for word in words[name] if "tests/" in word]
     assert left_out == run
     assert all((ROOT / folder).is_dir() for folder in run)
 
@@ -63,4 +64,4 @@ def test_marks_that_no_stage_runs_are_refused(marks, refused):
 def test_an_unknown_stage_is_named(names, capsys):
     with pytest.raises(SystemExit) as ended:
         STAGES["main"](names.split())
-    assert str(ended.value).startswith("no stage none: choose from rooms, scaling, jobs, failures")
+    assert str(ended.value).startswith("no stage none: choose from rooms, scaling, jobs, report")

@@ -42,9 +42,12 @@ def script(tmp_path, text, name="run.sh"):
 
 def test_a_run_that_says_that_it_failed_is_never_recommended(rankwise, tmp_path):
     # It exits with 0, sooner than a run that works.
-    error = "echo 'Error in routine cdiaghg (1): S matrix not positive definite'"
-    words = script(tmp_path, f'[ "$PMI_SIZE" = 1 ] && sleep 0.2 || {error}\n')
-    sweep = ["--ranks", "1,2", "--launches", "1", "--report"]
+    error = "Error in routine cdiaghg (1): S matrix not positive definite"
+    text = (
+        f'case $PMI_RANK$PMI_SIZE in 01) echo took 2;; 02) echo took 0.5; echo "{error}";; esac\n'
+    )
+    words = script(tmp_path, text)
+    sweep = ["--ranks", "1,2", "--launches", "1", "--report", "--seconds", r"took (\S+)"]
     done = rankwise("sweep", *sweep, "--refuse", "Error in routine", "--", *words)
     assert done.returncode == 1
     outcomes = {run.ranks: (run.outcome, run.reason) for run in only(tmp_path).runs}
