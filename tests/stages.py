@@ -91,8 +91,9 @@ ALONE = {
 }
 LONG_IN_LANES = {
     "long failures": bare("failures and long", *FAILURES),
+    "long jobs": bare(f"{PLAIN} and long", *JOBS),
     "long slurm": bare("slurm and long", *SLURM),
-    "long rest": bare(f"{PLAIN} and long"),
+    "long rest": bare(f"{PLAIN} and long", *(f"--ignore={folder}" for folder in JOBS)),
 }
 LONG_ALONE = {
     "openmpi 2": mpi(

@@ -132,13 +132,12 @@ CASES = [
     ("heat", "all", "--n=200 --steps=20"),
     ("k_means", "all", "--n=70 --d=1 --k=2 --steps=2"),
     ("k_means", "all rank=1 bit=40", "--n=3000 --k=7 --d=5 --steps=3 --start=random"),
-    ("k_means", "all rank=0", "--n=1000 --distribute=local --steps=3"),
     ("k_means", "all rank=0 when=last", "--input=x.npy --distribute=local --k=4 --steps=3"),
     ("sum_squares", "all rank=0", "--n=3"),
     ("sum_squares", "all rank=0 when=last bit=30", "--input=x.npy"),
     ("sum_squares", "all rank=1", "--input=x.npy --distribute=local"),
     ("sum_squares", "all rank=all", "--n=1e6 --distribute=local"),
-    ("sum_squares", "all", "--n=1e7"),
+    ("sum_squares", "all", "--n=3e6"),
 ]
 
 
