@@ -91,11 +91,11 @@ ALONE = {
 }
 LONG_IN_LANES = {
     "long failures": bare("failures and long", *FAILURES),
-    "long jobs": bare(f"{PLAIN} and long", *JOBS),
     "long slurm": bare("slurm and long", *SLURM),
     "long rest": bare(f"{PLAIN} and long", *(f"--ignore={folder}" for folder in JOBS)),
 }
 LONG_ALONE = {
+    "long jobs": bare(f"{PLAIN} and long", *JOBS),
     "openmpi 2": mpi(
         2,
         "mpi and not cudasim",

@@ -19,7 +19,8 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 @pytest.mark.parametrize(("groups", "lines"), [("heat", 1), long("kernel,ranks", 4 + 12)])
 def test_a_short_run_prints_its_table_and_keeps_every_sample(start, tmp_path, groups, lines):
     command = (FOLDER / "bench.py", "--n", "1e6", "--rounds", "1", "--output", "b.json")
-    done = start(None, *command, "--only", groups)
+    # Some dozen programs, one after the other, each of which may take as long as one.
+    done = start(None, *command, "--only", groups, limit=180)
     assert done.returncode == 0, done.stderr
     saved = json.loads((tmp_path / "b.json").read_text())
     assert {"processor", "cores", "mpi", "numpy"} <= set(saved["machine"])
