@@ -1,8 +1,9 @@
 """What a job is written with: import it first, so that a rank that fails ends the others.
 
 A job has a `Run`, which knows the command line, the ranks and the device. The run gives it a
-`Source`, where its data come from; `Rows` or `HaloRows`, which travel to the ranks and back; and a
-`Loop`, if it takes many steps. `docs/your-own-job.md` shows a whole one.
+`Source`, where its data come from; `Rows` or `HaloRows`, which travel to the ranks and back; a
+`Loop`, if it takes many steps; a `Queue`, if its tasks take unequal times. `docs/your-own-job.md`
+shows a whole one.
 """
 
 from rankwise.ranks import guard  # noqa: I001  # before anything that may fail
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from rankwise.data.rows import Rows
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.start import launch
-from rankwise.run.options import add_loop, count, positive
+from rankwise.run.options import add_loop, add_queue, count, positive
 from rankwise.run.run import Run
 from rankwise.run.source import Source, add_input
 
 if TYPE_CHECKING:
     from rankwise.data.halo import HaloRows
+    from rankwise.data.queue import Queue
     from rankwise.preflight.preflight import Preflight
     from rankwise.run.loop import Loop
 
@@ -26,12 +28,14 @@ __all__ = [
     "HaloRows",
     "Loop",
     "Preflight",
+    "Queue",
     "Rows",
     "Run",
     "Source",
     "Stop",
     "add_input",
     "add_loop",
+    "add_queue",
     "count",
     "guard",
     "launch",
@@ -43,6 +47,7 @@ _LATER = {
     "HaloRows": "rankwise.data.halo",
     "Loop": "rankwise.run.loop",
     "Preflight": "rankwise.preflight.preflight",
+    "Queue": "rankwise.data.queue",
 }
 
 

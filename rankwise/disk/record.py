@@ -39,6 +39,10 @@ Schema, version 5::
     /timings           (repeats, phases, ranks) float64 [s], attribute `phases`; NaN where a phase
                        did not run, phases that run once stand in the first repeat; the others
                        add up to the wall clock of the repeat
+    /queue             only of a job with a queue of tasks: datasets busy, longest and chunks, each
+                       (repeats, ranks), see `Balance`, and attributes
+                       schedule          str, block, cyclic, guided or dynamic
+                       tasks             int
     /ranks             table: rank, host, cores, threads, device, peak_memory [bytes]
     /snapshots         table: step, file (beside the record), sha256 of its dataset as by `digest`
 
@@ -108,6 +112,41 @@ class Result:
         hdf5.put(dataset.attrs, units=self.units, description=self.description)
 
 
+@dataclass(frozen=True)
+class Balance:
+    """How the tasks of a queue were shared by the ranks.
+
+    Attributes
+    ----------
+    schedule : str
+        See `rankwise.data.schedules`.
+    tasks : int
+    busy : (repeats, ranks) float64 array
+        Seconds in which a rank computed: of its cores where it runs on the host, since ranks may
+        share them; of the wall clock on a GPU [s].
+    longest : (repeats, ranks) float64 array
+        Of these, those of the chunk that took longest [s].
+    chunks : (repeats, ranks) int64 array
+        How many chunks of consecutive tasks a rank has done.
+    """
+
+    schedule: str
+    tasks: int
+    busy: np.ndarray
+    longest: np.ndarray
+    chunks: np.ndarray
+
+    def put(self, file: Any) -> None:
+        """Write it into an open HDF5 file."""
+        group = file.create_group("queue")
+        hdf5.put(group.attrs, schedule=self.schedule, tasks=self.tasks)
+        for name in _BALANCE:
+            group[name] = getattr(self, name)
+
+
+_BALANCE = ("busy", "longest", "chunks")
+
+
 @dataclass
 class Record:
     """All that is known of one run. See the schema in `rankwise.disk.record`.
@@ -123,6 +162,8 @@ class Record:
     timings : (repeats, phases, ranks) float64 array [s]
     ranks : (ranks,) structured array
     snapshots : (snapshots,) structured array
+    balance : Balance or None
+        Of a job with a queue.
     """
 
     attributes: dict[str, Any]
@@ -132,6 +173,7 @@ class Record:
     timings: np.ndarray
     ranks: np.ndarray = field(repr=False)
     snapshots: np.ndarray = field(default_factory=lambda: np.empty(0, SNAPSHOT), repr=False)
+    balance: Balance | None = None
 
 
 def target(comm: "MPI.Comm", job: str, output: Path | None, force: bool) -> Path:
@@ -267,6 +309,8 @@ def _fill(file: Any, record: Record) -> int:
     hdf5.put(timings.attrs, phases=tuple(record.phases), units="s")
     file["ranks"] = record.ranks
     file["snapshots"] = record.snapshots
+    if record.balance is not None:
+        record.balance.put(file)
     sample = np.ravel_multi_index((0, record.phases.index("write"), 0), record.timings.shape)
     return timings.id.get_offset() + int(sample) * record.timings.itemsize
 
@@ -325,9 +369,21 @@ def _read(file: Any) -> Record:
         timings,
         ranks,
         snapshots,
+        _balance(file),
     )
     _require_schema(record)
     return record
+
+
+def _balance(file: Any) -> Balance | None:
+    if (group := hdf5.find(file, "queue")) is None:
+        return None
+    facts = hdf5.attributes(group)
+    kinds = [isinstance(facts.get("schedule"), str), isinstance(facts.get("tasks"), int)]
+    if not all(kinds):
+        raise ValueError("its queue has no schedule or no tasks")
+    arrays = hdf5.arrays(file, [f"queue/{name}" for name in _BALANCE])
+    return Balance(facts["schedule"], facts["tasks"], *arrays)
 
 
 def _require_schema(record: Record) -> None:
@@ -348,6 +404,9 @@ def _require_schema(record: Record) -> None:
     sizes = (*record.timings.shape[:1], len(record.phases), record.attributes["ranks"])
     if record.timings.shape != sizes or record.ranks.shape != sizes[2:] or 0 in sizes:
         raise ValueError("its timings are not those of its phases and ranks")
+    shape = (sizes[0], sizes[2])
+    if record.balance and {getattr(record.balance, name).shape for name in _BALANCE} != {shape}:
+        raise ValueError("its queue is not that of its repeats and ranks")
 
 
 def _checks(table: np.ndarray) -> list[dict[str, Any]]:

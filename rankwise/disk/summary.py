@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rankwise.disk import record as records
-from rankwise.disk.record import Record
+from rankwise.disk.record import Balance, Record
 from rankwise.ranks.clock import REPEATED
 from rankwise.ranks.words import counted, numbers, printable
 
@@ -31,7 +31,9 @@ def summary(record: Record) -> dict[str, Any]:
         over repeats; ``kernel_gbs`` [GB/s] counts the bytes of all ranks over the kernel seconds
         of the slowest rank, median over repeats; where ``oversubscribed``, ranks take turns on the
         CPUs of a node, and were not in their kernels at the same time. ``kernel_gflops``
-        [Gflop/s] likewise; both None where no rank was in the phase ``kernel``.
+        [Gflop/s] likewise; both None where no rank was in the phase ``kernel``. ``queue`` is None
+        without one; else ``busy`` [s] and ``chunks`` of each rank, ``longest`` [s] of all, and
+        ``imbalance``, the busiest rank over the mean, all of them medians over repeats.
     """
     facts = record.attributes
     each = np.array([phase in REPEATED for phase in record.phases])
@@ -62,6 +64,7 @@ def summary(record: Record) -> dict[str, Any]:
         "repeats": len(record.timings),
         "seconds": float(_median(np.nansum(record.timings[:, each], axis=1).max(axis=1))),
         "phases": _phases(record),
+        "queue": _queue(record.balance),
         "kernel_gbs": facts["kernel_bytes"] / seconds / 1e9 if seconds > 0 else None,
         "kernel_gflops": facts["kernel_flops"] / seconds / 1e9 if seconds > 0 else None,
         "oversubscribed": _oversubscribed(record),
@@ -93,6 +96,22 @@ def seconds_of_ranks(record: Record) -> dict[str, list[float]]:
         if name in REPEATED and not np.isnan(samples).all():
             found[name] = _median(np.nan_to_num(samples)).tolist()
     return found
+
+
+def _queue(balance: Balance | None) -> dict[str, Any] | None:
+    if balance is None:
+        return None
+    mean = balance.busy.mean(axis=1)
+    # Of no tasks, nobody has more than others.
+    share = np.divide(balance.busy.max(axis=1), mean, out=np.ones_like(mean), where=mean > 0)
+    return {
+        "schedule": balance.schedule,
+        "tasks": balance.tasks,
+        "busy": _median(balance.busy).tolist(),
+        "chunks": _median(balance.chunks).tolist(),
+        "longest": float(_median(balance.longest.max(axis=1))),
+        "imbalance": float(_median(share)),
+    }
 
 
 def _oversubscribed(record: Record) -> bool:
@@ -137,6 +156,7 @@ def text(facts: dict[str, Any], path: Path) -> str:
         f"  kernel    {_speed(facts)}",
         f"  memory    {_mebibytes(facts['peak_memory_rank'])} the largest rank, "
         f"{_mebibytes(facts['peak_memory_node'])} the largest node",
+        *_shared(facts["queue"]),
         *(f"  warning   {text}" for text in facts["warnings"]),
         *_snapshots(facts["snapshots"]),
         *_went_on(facts["first_step"], facts["restarts"]),
@@ -169,6 +189,16 @@ def _speed(facts: dict[str, Any]) -> str:
         return "no GB/s, since ranks take turns"
     flops = f", {facts['kernel_gflops']:.2f} Gflop/s" if facts["kernel_flops"] else ""
     return f"{facts['kernel_gbs']:.2f} GB/s{flops}"
+
+
+def _shared(queue: dict[str, Any] | None) -> list[str]:
+    if queue is None:
+        return []
+    return [
+        f"  queue     {queue['schedule']}, {counted(queue['tasks'], 'task')}: a rank computed for "
+        f"{min(queue['busy']):.4g} to {max(queue['busy']):.4g} s, imbalance "
+        f"{queue['imbalance']:.2f} (the busiest over the mean)"
+    ]
 
 
 def _snapshots(names: list[str]) -> list[str]:

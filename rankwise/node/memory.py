@@ -1,4 +1,13 @@
-"""How much memory this process has taken."""
+"""How much memory this process has taken, and how much it may have."""
+
+from rankwise.node import groups
+
+
+def available() -> int:
+    """Return how much memory this machine has to spare, or this job may have at most [bytes]."""
+    with open("/proc/meminfo") as file:
+        fields = dict(line.split(":") for line in file)
+    return min([1024 * int(fields["MemAvailable"].split()[0]), *groups.memory_limits()])
 
 
 def peak() -> int:

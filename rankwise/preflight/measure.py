@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankwise.disk import files, hdf5
-from rankwise.node import groups
+from rankwise.node import memory
 from rankwise.ranks.agreement import sleep_until_all
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Memory:
 
     def __init__(self, node: "MPI.Comm", threads: int, cores: tuple[int, ...]) -> None:
         wanted = max(_LEAST_BYTES, _CACHES * _cache_bytes())
-        octets = min(wanted, int(_SHARE_OF_MEMORY * _free_bytes() / 2)) // node.size
+        octets = min(wanted, int(_SHARE_OF_MEMORY * memory.available() / 2)) // node.size
         # The same on every rank, whatever each finds to be free.
         elements = min(node.allgather(octets)) // 8
         self.node = node
@@ -117,13 +117,6 @@ def _cache_bytes() -> int:
         except (OSError, ValueError):
             continue
     return sum(found.values())
-
-
-def _free_bytes() -> int:
-    """Return how much memory this machine has to spare, or this job may have at most."""
-    with open("/proc/meminfo") as file:
-        fields = dict(line.split(":") for line in file)
-    return min([1024 * int(fields["MemAvailable"].split()[0]), *groups.memory_limits()])
 
 
 def of_nodes(comm: "MPI.Comm", node: "MPI.Comm", value: Any) -> list[Any]:

@@ -75,6 +75,8 @@ def sleep_until_all(comm: "MPI.Comm") -> None:
 
     MPI itself waits by spinning, which takes the cores from a rank that has more to do.
     """
-    barrier = comm.Ibarrier()
+    barrier, pause = comm.Ibarrier(), 5e-5
     while not barrier.Test():
-        time.sleep(0.005)
+        time.sleep(pause)
+        # A short wait ends at once; in a long one, looking costs nothing.
+        pause = min(2 * pause, 0.005)

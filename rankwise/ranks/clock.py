@@ -45,12 +45,16 @@ class Clock:
     ----------
     repeats : int
         Number of timed repeats.
+
+    Attributes
+    ----------
+    repeat : int or None
+        The repeat that runs now, -1 for the warm-up; None outside of all.
     """
 
     def __init__(self, repeats: int) -> None:
         self.seconds = np.full((repeats, len(PHASES)), np.nan)
-        # The repeat that runs now, -1 for the warm-up; None outside of all.
-        self._repeat: int | None = None
+        self.repeat: int | None = None
         # Of each phase that is open now, the seconds of the phases inside it.
         self._inside: list[float] = []
         # Set to the device's, so that a phase ends when the device has finished.
@@ -94,9 +98,9 @@ class Clock:
         """
         if self._inside:
             self._inside[-1] += seconds
-        once = self._repeat is None and name in ONCE
+        once = self.repeat is None and name in ONCE
         if once or self.timed:
-            row, column = self.seconds[self._repeat or 0], PHASES.index(name)
+            row, column = self.seconds[self.repeat or 0], PHASES.index(name)
             row[column] = seconds + (0.0 if np.isnan(row[column]) else row[column])
 
     def repeats(self, before: Callable[[], object] = lambda: None) -> Iterator[int]:
@@ -113,24 +117,24 @@ class Clock:
         repeated = [PHASES.index(name) for name in REPEATED]
         for repeat in range(-1, len(self.seconds)):
             before()
-            self._repeat, start = repeat, time.perf_counter()
+            self.repeat, start = repeat, time.perf_counter()
             yield repeat
             if self.synchronize is not None:
                 self.synchronize()
             wall = time.perf_counter() - start
             if repeat >= 0:
                 self.add("other", max(0.0, wall - np.nansum(self.seconds[repeat, repeated])))
-        self._repeat = None
+        self.repeat = None
 
     @property
     def warming_up(self) -> bool:
         """Whether this is the untimed warm-up."""
-        return self._repeat == -1
+        return self.repeat == -1
 
     @property
     def timed(self) -> bool:
         """Whether this is a timed repeat."""
-        return self._repeat is not None and self._repeat >= 0
+        return self.repeat is not None and self.repeat >= 0
 
     def total(self, name: str) -> float:
         """Return the seconds of a phase of this rank so far, over all repeats [s]."""

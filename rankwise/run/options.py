@@ -2,10 +2,12 @@
 
 import argparse
 import math
+import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankwise.data.schedules import GUIDED, SCHEDULES
 from rankwise.ranks.agreement import stop_all
 
 if TYPE_CHECKING:
@@ -50,13 +52,23 @@ def parse(
     if comm.rank == 0:
         _add_common_options(parser, weak)
         try:
-            arguments = parser.parse_args(argv)
+            arguments = parser.parse_args(_joined(argv))
         except SystemExit as done:
             status = int(done.code or 0)
     arguments, status = comm.bcast((arguments, status))
     if arguments is None:
         stop_all("", status)
     return arguments
+
+
+def _joined(argv: list[str]) -> list[str]:
+    """Join options and values such as -0.5,0.5, which argparse would take for options."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1].startswith("--") and re.match(r"-\.?\d", word):
+            word = f"{words.pop()}={word}"
+        words.append(word)
+    return words
 
 
 def _add_common_options(parser: argparse.ArgumentParser, weak: bool) -> None:
@@ -162,3 +174,20 @@ def add_loop(
     add("--checkpoint-every", type=number, metavar="K", help=text)
     text = f"write one every S seconds (default: {CHECKPOINT_SECONDS:g}, without the other)"
     add("--checkpoint-seconds", type=positive, metavar="S", help=text)
+
+
+def add_queue(parser: argparse.ArgumentParser, tasks: str) -> None:
+    """Add ``--schedule`` and ``--chunk``, for `rankwise.run.run.Run.queue`.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    tasks : str
+        What the tasks are, in the plural.
+    """
+    add = parser.add_argument
+    text = f"which rank does which {tasks}: block and cyclic are fixed; with guided (default) and "
+    text += "dynamic a rank that is done takes more"
+    add("--schedule", choices=SCHEDULES, default=GUIDED, help=text)
+    text = f"{tasks} that a rank takes at a time, with guided at least; not with block (default: 1)"
+    add("--chunk", type=lambda text: count(text, 1), metavar="K", help=text)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rankwise.disk.record import SCHEMA, Record, Result, digest
+from rankwise.disk.record import SCHEMA, Balance, Record, Result, digest
 from rankwise.node import memory
 from rankwise.node.code import versions
 from rankwise.node.slurm import slurm_ids
@@ -19,7 +19,11 @@ from rankwise.run.begin import Begun
 
 
 def collect(
-    run: Begun, results: dict[str, Result], facts: dict[str, Any], snapshots: np.ndarray
+    run: Begun,
+    results: dict[str, Result],
+    facts: dict[str, Any],
+    snapshots: np.ndarray,
+    balance: Balance | None = None,
 ) -> Record | None:
     """Gather what the ranks know of this run. Collective.
 
@@ -31,7 +35,7 @@ def collect(
     facts : dict
         The attributes ``work``, ``kernel_bytes``, ``kernel_flops`` and ``unchecked`` of a record;
         significant on rank 0.
-    snapshots : structured array
+    snapshots, balance
         See `Record`; significant on rank 0.
 
     Returns
@@ -83,7 +87,7 @@ def collect(
         "results_sha256": digest(results),
     }
     ranks = np.array([row for row, _ in rows], np.dtype(kinds))
-    return Record(attributes, results, run.checks, PHASES, timings, ranks, snapshots)
+    return Record(attributes, results, run.checks, PHASES, timings, ranks, snapshots, balance)
 
 
 def _folder() -> str:

@@ -24,6 +24,7 @@ from rankwise.run.source import Fill, Source
 
 if TYPE_CHECKING:
     from rankwise.data.halo import HaloRows
+    from rankwise.data.queue import Queue
     from rankwise.run.loop import Loop
 
 
@@ -32,6 +33,7 @@ class Run(Begun):
     """A run, and what a job does with it. Parameters and attributes: see `Begun`."""
 
     _loop: "Loop | None" = None
+    _queue: "Queue | None" = None
     _first_value: bytes | None = None
 
     def kernel(self, function: str, **constants: Any) -> Callable[..., None]:
@@ -94,6 +96,19 @@ class Run(Begun):
         from rankwise.data.halo import HaloRows
 
         return HaloRows(self, *source.shape)
+
+    def queue(
+        self, tasks: int, shape: int | Sequence[int] = (), dtype: Any = np.float64
+    ) -> "Queue":
+        """Return the tasks of this run; it has one queue at most. See `Queue`. Collective.
+
+        The parser had `add_queue`.
+        """
+        from rankwise.data.queue import Queue
+
+        schedule, chunk = self.args.schedule, self.args.chunk
+        self._queue = Queue(self, tasks, shape, dtype, schedule, chunk)
+        return self._queue
 
     def loop(self, problem: dict[str, Any], nbytes: int, source: Source | None = None) -> "Loop":
         """Return the steps of this run; it has one loop at most. See `Loop`. Collective."""
@@ -208,7 +223,8 @@ class Run(Begun):
             figures[name], more = whole(name, value)
             problems += more
         problems += _problems_of_the_answer(kept, self.checks)
-        made = provenance.collect(self, kept, figures | {"unchecked": ""}, snapshots)
+        balance = self._queue.balance() if self._queue is not None else None
+        made = provenance.collect(self, kept, figures | {"unchecked": ""}, snapshots, balance)
         if made is not None:
             problems += _problems_of_the_clock(made)
             made.attributes["unchecked"] = "; ".join(problems)

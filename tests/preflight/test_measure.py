@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from rankwise.node import device
+from rankwise.node import device, memory
 from rankwise.preflight import measure
 from rankwise.preflight.measure import Memory, messages_between, messages_within
 from rankwise.ranks.agreement import sleep_until_all
@@ -81,7 +81,7 @@ def test_arrays_are_larger_than_the_caches(comm, monkeypatch):
     monkeypatch.setattr(measure, "_cache_bytes", lambda: 2**21)
     assert Memory(comm, 1, CORES).source.nbytes == 2**23
     assert not Memory(comm, 1, CORES).cached
-    monkeypatch.setattr(measure, "_free_bytes", lambda: 2**20)
+    monkeypatch.setattr(measure.memory, "available", lambda: 2**20)
     assert Memory(comm, 1, CORES).source.nbytes == 2**17
     assert Memory(comm, 1, CORES).cached
 
@@ -93,12 +93,12 @@ def test_arrays_are_not_small_where_caches_are():
 def test_sizes_are_those_of_the_machine():
     assert 0 <= measure._cache_bytes() < 2**34
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert 2**26 < measure._free_bytes() <= total
+    assert 2**26 < memory.available() <= total
 
 
 def test_memory_of_the_job_counts(monkeypatch):
-    monkeypatch.setattr(measure.groups, "memory_limits", lambda: [2**27])
-    assert measure._free_bytes() == 2**27
+    monkeypatch.setattr(memory.groups, "memory_limits", lambda: [2**27])
+    assert memory.available() == 2**27
 
 
 @pytest.mark.mpi
