@@ -31,7 +31,7 @@ Call = Callable[[int, Any], object]
 
 
 class Queue:
-    """Tasks and their results. As a context: at its end the counter is freed. Collective.
+    """Tasks and their results; as a context, in which they are computed. Collective.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Queue:
             self._require_memory()
         self._chunks = Chunks(schedule, tasks, rank.comm.size, chunk or 1)
         self._numbers = self._chunks.of(rank.comm.rank)
-        self._counter = None if self._numbers is not None else _Counter(rank)
+        self._counter: _Counter | None = None
         # The results of this rank on the host, by the number of their chunk.
         self._own: dict[int, np.ndarray] = {}
         # Of all ranks, the numbers of the chunks that they have done, in rising order.
@@ -82,6 +82,8 @@ class Queue:
         self._spent = np.zeros((len(rank.clock.seconds), 3))
 
     def __enter__(self) -> "Queue":
+        if self._numbers is None:
+            self._counter = _Counter(self.rank)
         return self
 
     def __exit__(self, kind: Any, error: Any, _: Any) -> None:
@@ -236,9 +238,11 @@ class Queue:
 
     def _next(self) -> Iterator[int]:
         """Yield the numbers of the chunks of this rank."""
-        if self._counter is None:
-            yield from self._numbers or ()
+        if self._numbers is not None:
+            yield from self._numbers
             return
+        if self._counter is None:
+            raise RuntimeError("a queue computes inside its context only: with queue:")
         with self.rank.phase("queue"):
             self._counter.ask()
         while True:

@@ -238,6 +238,13 @@ def test_a_chunk_has_no_more_tasks_than_there_are(rank, schedule):
 
 
 @pytest.mark.mpi
+def test_it_computes_inside_its_context_only(rank):
+    queue = Queue(rank, 9)
+    with pytest.raises(RuntimeError, match="inside its context only: with queue:"):
+        queue.compute(numbers)
+
+
+@pytest.mark.mpi
 def test_a_block_has_no_size(rank):
     with pytest.raises(Stop, match="with the schedule block each rank has one chunk"):
         Queue(rank, 9, schedule="block", chunk=1)
