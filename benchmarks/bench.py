@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from comparison import CORES, Comparison, disturbances, machine, note, table
 
+from rankwise.data.schedules import SCHEDULES
 from rankwise.node import device
 from rankwise.ranks import streams
 from rankwise.run import options
@@ -200,6 +201,61 @@ def heat(bench):
     bench.add("heat, speedup of 2 ranks", ours, "", "limit: copies", others, ">= 0.95")
 
 
+def queue(bench):
+    side, tasks = (1024, 4096) if bench.n >= 10**8 else (64, 100)
+
+    def mandelbrot(ranks, schedule, **variables):
+        def sample():
+            with tempfile.TemporaryDirectory() as folder:
+                options = (
+                    "--n",
+                    side,
+                    "--schedule",
+                    schedule,
+                    "--repeats",
+                    REPEATS,
+                    "--threads",
+                    1,
+                )
+                options += ("--variant", "numba", "--json", "--output", f"{folder}/r.h5")
+                script = JOBS / "mandelbrot.py"
+                _, line = bench.python(script, *options, ranks=ranks, variables=variables)
+            return json.loads(line)
+
+        return sample
+
+    def empty(way):
+        def sample():
+            _, line = bench.python(FOLDER / "empty_tasks.py", way, tasks, REPEATS, ranks=2)
+            return 1e6 * np.median(json.loads(line)["seconds"]) / tasks
+
+        return sample
+
+    far = {"MPIR_CVAR_NOLOCAL": "1"}
+    ways = {f"2 {schedule}": mandelbrot(2, schedule) for schedule in SCHEDULES}
+    ways |= {"2 dynamic far": mandelbrot(2, "dynamic", **far)}
+    ways |= {f"4 {schedule}": mandelbrot(4, schedule) for schedule in ("block", "guided")}
+    ways |= {f"{way} tasks": empty(way) for way in ("guided", "dynamic", "futures")}
+    found = bench.in_turn(ways)
+    seconds = {
+        name: [one["seconds"] for one in found[name]] for name in ways if "tasks" not in name
+    }
+    shared = {name: [one["queue"] for one in found[name]] for name in seconds}
+    for schedule in SCHEDULES:
+        each, what = shared[f"2 {schedule}"], f"Mandelbrot, 2 ranks, {schedule}"
+        limits = [np.mean(one["busy"]) + one["longest"] for one in each]
+        other = "limit: mean busy + longest chunk"
+        bench.add(what, seconds[f"2 {schedule}"], "s", other, limits, "<= 1.05")
+    near, what = seconds["2 dynamic"], "dynamic, as between nodes"
+    bench.add(what, seconds["2 dynamic far"], "s", "in one node", near, "<= 1.05")
+    guided, block = ([max(one["busy"]) for one in shared[f"4 {s}"]] for s in ("guided", "block"))
+    bench.add("busiest of 4 ranks, guided", guided, "s", "block", block, ">= 1.7", True)
+    futures = "mpi4py.futures, chunksize 1"
+    for way, asked in (("guided", ">= 20"), ("dynamic", "")):
+        what, ours = f"an empty task, {way}", found[f"{way} tasks"]
+        bench.add(what, ours, "us", futures, found["futures tasks"], asked, True)
+
+
 def gpu(bench):
     if not device.visible_gpus():
         note("no GPU")
@@ -223,6 +279,7 @@ GROUPS = {
     "start": start,
     "growth": growth,
     "heat": heat,
+    "queue": queue,
     "gpu": gpu,
 }
 

@@ -16,7 +16,7 @@ from tests.cases import long
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.mark.parametrize(("groups", "lines"), [("heat", 1), long("kernel,ranks", 4 + 12)])
+@pytest.mark.parametrize(("groups", "lines"), [("heat", 1), long("kernel,ranks,queue", 4 + 12 + 8)])
 def test_a_short_run_prints_its_table_and_keeps_every_sample(start, tmp_path, groups, lines):
     command = (FOLDER / "bench.py", "--n", "1e6", "--rounds", "1", "--output", "b.json")
     # Some dozen programs, one after the other, each of which may take as long as one.

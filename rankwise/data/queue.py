@@ -11,7 +11,6 @@ enters it after each piece of a task, and the pieces are to be short: some 10 ms
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from rankwise.disk.record import Balance
 from rankwise.node import memory
 from rankwise.node.rank import Rank
 from rankwise.ranks.agreement import Stop, agreement, sleep_until_all, stop_all
+from rankwise.ranks.progress import Progress
 
 _TAG = 2
 
@@ -76,17 +76,28 @@ class Queue:
         self._counter: _Counter | None = None
         # The results of this rank on the host, by the number of their chunk.
         self._own: dict[int, np.ndarray] = {}
+        # The results of all, on rank 0.
+        self._every: np.ndarray | None = None
         # Of all ranks, the numbers of the chunks that they have done, in rising order.
         self._done: list[np.ndarray] = []
         # Of each timed repeat: seconds of all chunks, of the longest one, number of chunks.
-        self._spent = np.zeros((len(rank.clock.seconds), 3))
+        repeats = len(rank.clock.seconds)
+        self._spent = np.zeros((repeats, 3))
+        self._progress = Progress(tasks * repeats, "task", rank.comm.rank == 0)
 
     def __enter__(self) -> "Queue":
+        comm = self.rank.comm
+        with agreement(comm, MemoryError):
+            if comm.rank == 0:
+                self._every = np.empty((self.tasks, *self.shape), self.dtype)
+                # The pages are there before the timed repeats.
+                self._every.fill(0)
         if self._numbers is None:
             self._counter = _Counter(self.rank)
         return self
 
     def __exit__(self, kind: Any, error: Any, _: Any) -> None:
+        self._progress.clear()
         # All ranks must free it together, and one that fails is alone.
         if self._counter is not None and (error is None or getattr(error, "agreed", False)):
             self._counter.free()
@@ -118,6 +129,8 @@ class Queue:
             if self._counter is not None:
                 self._counter.reset()
             rank.comm.Barrier()
+        if not rank.clock.repeat:
+            self._progress.begin()
         seconds = [self._compute_chunk(number, call, at_once) for number in self._next()]
         if rank.clock.timed:
             longest = max(seconds, default=0.0)
@@ -135,27 +148,18 @@ class Queue:
         Returns
         -------
         (tasks, *shape) array, or None
-            On rank 0, after a warm-up zeros; None elsewhere.
-
-        Raises
-        ------
-        Stop
-            Rank 0 has too little memory.
+            On rank 0, the same one in all repeats, and zeros in the warm-up; None elsewhere.
         """
-        rank, every = self.rank, None
-        comm = rank.comm
-        with agreement(comm, MemoryError):
-            if comm.rank == 0:
-                every = np.zeros((self.tasks, *self.shape), self.dtype)
+        rank, comm = self.rank, self.rank.comm
         if rank.clock.warming_up:
-            return every
+            return self._every
         with rank.phase("gather"):
-            if every is not None:
-                self._receive_all(every.reshape(-1))
+            if self._every is not None:
+                self._receive_all(self._every.reshape(-1))
             else:
                 for parts in self._messages(self._done[comm.rank]):
                     comm.Send(self._packed(parts), 0, _TAG)
-        return every
+        return self._every
 
     def wrong_tasks(self, every: np.ndarray | None) -> int:
         """Count the tasks that were not done once, or whose results rank 0 has not got. Collective.
@@ -234,7 +238,8 @@ class Queue:
         task = self.rank.comm.rank
         if task < self.tasks:
             results = self.rank.device.empty((min(at_once, self._size),), self.dtype)
-            self._call(call, task * self._size, results)
+            with self.rank.phase("kernel"):
+                self._call(call, task * self._size, results)
 
     def _next(self) -> Iterator[int]:
         """Yield the numbers of the chunks of this rank."""
@@ -254,35 +259,40 @@ class Queue:
 
     def _compute_chunk(self, number: int, call: Call, at_once: int) -> float:
         """Do the tasks of a chunk, and return for how long this rank was busy [s]."""
-        rank, counter, busy = self.rank, self._counter, 0.0
+        rank, counter = self.rank, self._counter
+        seconds = time.perf_counter if rank.device.is_gpu else time.process_time
         first, stop = (task * self._size for task in self._chunks[number])
         results = rank.device.empty((stop - first,), self.dtype)
-        for begin, part in _pieces(results, at_once):
-            if counter is not None and begin + len(part) == len(results):
-                with rank.phase("queue"):
+        with rank.phase("kernel"):
+            start = seconds()
+            for begin, part in _pieces(results, at_once):
+                if counter is not None and begin + len(part) == len(results):
                     counter.ask()
-            busy += self._call(call, first + begin, part)
-            if counter is not None and rank.comm.rank == 0:
-                # The library answers for this rank meanwhile.
-                rank.comm.Iprobe()
+                self._call(call, first + begin, part)
+                if rank.comm.rank == 0:
+                    # The library answers for this rank meanwhile.
+                    rank.comm.Iprobe()
+                    self._tell(first + begin + len(part), first)
+            busy = seconds() - start
         with rank.phase("to_host"):
             self._own[number] = rank.device.to_host(results)
         return busy
 
-    def _call(self, call: Call, first: int, out: Any) -> float:
-        """Compute some results, and return for how long this rank was busy [s]."""
-        rank = self.rank
-        seconds = time.perf_counter if rank.device.is_gpu else time.process_time
-        begin = seconds()
+    def _tell(self, end: int, first: int) -> None:
+        """Show how far all ranks have come, on rank 0: they have chunks like this one."""
+        done = (first + (end - first) * self.rank.comm.size) // self._size
+        self._progress.reach((self.rank.clock.repeat or 0) * self.tasks + min(done, self.tasks))
+
+    def _call(self, call: Call, first: int, out: Any) -> None:
+        """Compute some results, until they are there."""
         try:
-            with rank.phase("kernel") if rank.clock.repeat is not None else nullcontext():
-                call(first, out)
+            call(first, out)
+            self.rank.device.synchronize()
         except Stop as stop:
             raise Stop(f"{self._named(first)}: {stop}", stop.status) from stop
         except Exception as error:
             error.add_note(f"in {self._named(first)}")
             raise
-        return seconds() - begin
 
     def _named(self, first: int) -> str:
         return f"task {first // self._size} of {self.tasks}, counted from 0"

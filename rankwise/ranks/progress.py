@@ -55,7 +55,11 @@ class Progress:
 
     def advance(self) -> None:
         """Count a part that is done, and show how far the work has come if it is time to."""
-        self.done += 1
+        self.reach(self.done + 1)
+
+    def reach(self, done: int) -> None:
+        """As `advance`, where so many parts are done; no fewer than before."""
+        self.done = max(self.done, done)
         now = time.monotonic()
         if now < self.next or self.done == self.total:
             return

@@ -14,6 +14,7 @@ from rankwise.data.queue import Queue
 from rankwise.data.schedules import SCHEDULES, Chunks
 from rankwise.node import device
 from rankwise.node.rank import Rank
+from rankwise.ranks import progress
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES, Clock
 from tests.data.pretended import running_clock
@@ -289,6 +290,22 @@ def test_the_counter_is_freed_unless_one_rank_fails_alone(rank, monkeypatch):
         assert len(freed) == times
         if not getattr(error, "agreed", False):
             right(queue._counter)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_progress_goes_up_to_all_tasks(schedule, monkeypatch, capsys):
+    from mpi4py import MPI
+
+    monkeypatch.setattr(progress, "_LOG_SECONDS", 0.0)
+    rank = Rank(MPI.COMM_SELF, Clock(2), device.choose(MPI.COMM_SELF, "numpy", 1))
+    with Queue(rank, 30, 2, schedule=schedule) as queue:
+        for _ in rank.clock.repeats():
+            queue.compute(numbers, 1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["task 0 of 60, 0 %", "task 1 of 60, 1 %, 0 s left"]
+    done = [int(line.split()[1]) for line in lines]
+    assert done == sorted(done)
+    assert 45 <= done[-1] < 60
 
 
 def test_a_task_that_raises_ends_all_ranks(start, tmp_path):

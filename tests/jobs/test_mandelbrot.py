@@ -138,7 +138,9 @@ def test_a_row_that_rank_0_has_not_got_is_found(comm, job, mpi_tmp_path, monkeyp
 @pytest.mark.mpi
 def test_counts_that_rank_0_cannot_hold_are_refused(comm, job, mpi_tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 10**9)
-    with pytest.raises(Stop, match=r"the results of 20000 tasks take .* GB on the node of rank 0, "):
+    with pytest.raises(
+        Stop, match=r"the results of 20000 tasks take .* GB on the node of rank 0, "
+    ):
         run(job, comm, mpi_tmp_path / "r.h5", "--n 2e4")
 
 
