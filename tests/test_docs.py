@@ -9,10 +9,13 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from kernels import mandelbrot
+from kernels.mandelbrot import numba_ as mandelbrot_numba
 from rankwise import job as door
 from rankwise.disk import record
 from tests.copies import copy_clone
@@ -20,6 +23,7 @@ from tests.copies import copy_clone
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "your-own-job.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+UNEVEN = (ROOT / "docs" / "uneven-tasks.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 # A file of the page: its path, then its text.
 FILES = dict(re.findall(r"\n`([\w/]+\.py)`\n\n```python\n(.*?)```", PAGE, re.DOTALL))
@@ -102,6 +106,37 @@ def test_it_is_swept(worked):
     assert (worked[0] / "scaling" / "report.html").exists()
 
 
+@pytest.mark.mpi
+def test_the_queue_on_the_page_runs(comm, mpi_tmp_path):
+    (text,) = re.findall(r"\n`jobs/cases.py`\n\n```python\n(.*?)```", UNEVEN, re.DOTALL)
+    file = mpi_tmp_path / "cases.py"
+    if comm.rank == 0:
+        file.write_text(text)
+    comm.Barrier()
+    main = runpy.run_path(str(file))["main"]
+    main(comm, ["--schedule", "dynamic", "--chunk", "7", "--output", f"{mpi_tmp_path}/r.h5"])
+    if comm.rank == 0:
+        case = np.arange(1000.0)
+        found = record.read(mpi_tmp_path / "r.h5")
+        np.testing.assert_array_equal(
+            found.results["results"].values, np.stack([case, case**2, case**3], axis=1)
+        )
+        assert found.balance.chunks.sum() == -(-1000 // 7)
+
+
+@pytest.mark.long
+def test_the_imbalances_on_the_page_are_those_of_the_default_window(capsys, monkeypatch):
+    counts = np.empty(1024 * 1024, np.int32)
+    x, y = mandelbrot.coordinates(1024, (-0.5, 0.5), 3.25)
+    mandelbrot_numba.counts(0, counts, x, y, 5000)
+    found = SimpleNamespace(results={"counts": SimpleNamespace(values=counts.reshape(1024, -1))})
+    monkeypatch.setattr(record, "read", lambda path: found)
+    main = runpy.run_path(str(ROOT / "benchmarks" / "imbalance.py"))["main"]
+    main("m.h5", "2,4,8,16,64")
+    (table,) = re.findall(r"<!-- imbalance -->\n\n((?:\|.*\n)+)", UNEVEN)
+    assert capsys.readouterr().out == table
+
+
 def test_stream_of_a_block_does_not_depend_on_the_pieces():
     (text,) = re.findall(r"  ```python\n(  def draw_normals.*?)  ```", PAGE, re.DOTALL)
     names = {"np": np}
@@ -116,11 +151,14 @@ def test_stream_of_a_block_does_not_depend_on_the_pieces():
 
 @pytest.mark.parametrize(
     ("name", "owner"),
-    [("run", door.Run), ("x", door.Rows), ("plate", door.HaloRows), ("loop", door.Loop)],
+    [
+        *(("run", door.Run), ("x", door.Rows), ("plate", door.HaloRows), ("loop", door.Loop)),
+        ("queue", door.Queue),
+    ],
 )
-def test_methods_on_the_page_are_there(name, owner):
+def test_methods_on_the_pages_are_there(name, owner):
     # `run.args` and `x.start` are set when one is made; its docstring tells.
-    told = set(re.findall(rf"\b{name}\.(\w+)", PAGE))
+    told = set(re.findall(rf"\b{name}\.(\w+)", PAGE + UNEVEN))
     # From Python 3.13 on a docstring has lost its indentation.
     said = "\n".join(inspect.cleandoc(base.__doc__) for base in owner.__mro__[:-1])
     assert told
