@@ -9,8 +9,9 @@ outside a few. See `docs/uneven-tasks.md` for what each schedule makes of that.
 
 Communication: a rank takes rows as the schedule says, with guided and dynamic from a counter in the
     memory of rank 0; the counts go to rank 0 in the order of the rows, whoever computed them.
-Check: every row came from the rank that did it, once. One row in 16 is done again on another rank,
-    by another algorithm: an orbit that comes back to the same two floats never leaves.
+Check: every row came from the rank that did it, once. One row in 16, and one of each rank, is done
+    again on another, by another algorithm: an orbit that comes back to the same two floats never
+    leaves.
 """
 
 # First: from here on a rank that fails ends the others.

@@ -196,7 +196,7 @@ class Queue:
         call, at_once
             As for `compute`; another function than there, if there is one.
         one_in : int
-            Of so many tasks one is done again.
+            Of so many tasks one is done again, and of each rank its last one.
         """
         comm, found = self.rank.comm, {}
         for task in self._again(one_in):
@@ -348,9 +348,12 @@ class Queue:
         doers = np.full(len(self._chunks), -1)
         for other, numbers in enumerate(self._done):
             doers[numbers] = other
-        for k in range(-(-self.tasks // one_in)):
-            # Not always the first of its group: at regular distances tasks may be alike.
-            task = min(k * one_in + k * 7 % one_in, self.tasks - 1)
+        groups, last = range(-(-self.tasks // one_in)), self.tasks - 1
+        # Not always the first of its group: at regular distances tasks may be alike.
+        tasks = {min(k * one_in + k * 7 % one_in, last) for k in groups}
+        # If all that a rank has done is wrong, that shows, however few tasks it had.
+        tasks |= {self._chunks[int(own[-1])][1] - 1 for own in self._done if own.size}
+        for k, task in enumerate(sorted(tasks)):
             before = doers[self._chunks.number_of(task)]
             others = max(1, comm.size - 1)
             if (before + 1 + k % others) % comm.size == comm.rank:
