@@ -352,7 +352,8 @@ class Queue:
         # Not always the first of its group: at regular distances tasks may be alike.
         tasks = {min(k * one_in + k * 7 % one_in, last) for k in groups}
         # If all that a rank has done is wrong, that shows, however few tasks it had.
-        tasks |= {self._chunks[int(own[-1])][1] - 1 for own in self._done if own.size}
+        own = (self._chunks[int(numbers[-1])] for numbers in self._done if numbers.size)
+        tasks |= {stop - 1 for first, stop in own if first < stop}
         for k, task in enumerate(sorted(tasks)):
             before = doers[self._chunks.number_of(task)]
             others = max(1, comm.size - 1)
