@@ -49,6 +49,7 @@ from unittest import mock
 
 import numpy as np
 
+from rankwise.data.queue import Queue, _Counter
 from rankwise.disk import record
 from rankwise.node import placement
 from rankwise.node import shared_memory as remains
@@ -65,6 +66,7 @@ STATUS = {FOUND: 1, STOPPED: 2, NOT_FOUND: 3, NONE: 4}
 BROKEN = 5
 # How long a run with a fault may take, besides ten times that without one [s].
 PATIENCE_SECONDS = 60.0
+OF_THE_HOST = "faults are put into arrays of the host: take --variant numpy or numba"
 NO_ANSWER = {"preflight": "it measures, and has no answer that a fault could make wrong"}
 
 # Where a fault is.
@@ -76,6 +78,8 @@ PLACES = {
     "broadcast": "the array that a rank gets by a broadcast",
     "input": "the rows that the kernel of a rank is given",
     "centres": "the centres that the kernel of a rank is given",
+    "columns": "the coordinates of columns that the kernel of a rank is given",
+    "first": "the number of the first result that the kernel of a rank is to write",
     "kernel": "what the kernel of a rank writes",
     "labels": "the labels that the kernel of a rank writes",
     "totals": "the sums and sizes of clusters that the kernel of a rank writes",
@@ -84,6 +88,9 @@ PLACES = {
     "sum": "what a rank adds to a sum of floats",
     "allreduce": "what a rank adds to a sum of whole numbers",
     "reduced": "the sum of whole numbers that a rank gets",
+    "chunk": "a chunk that a rank takes from a queue",
+    "numbers": "the numbers of the chunks that a rank sends",
+    "reset": "the reset of the counter of a queue before each repeat",
     "gather": "the rows that rank 0 collects",
 }
 
@@ -144,6 +151,11 @@ def factor(a, unit, way):
     a *= 1 + 2.0**-way.fault.by
 
 
+def less(a, unit, way):
+    """It is too small by one."""
+    a -= 1
+
+
 def zeros(a, unit, way):
     """It writes zeros."""
     a[...] = 0
@@ -173,6 +185,16 @@ def few(steps, unit, way):
 def many(steps, unit, way):
     """There is one too many."""
     steps.append(steps[-1] + 1)
+
+
+def leave_out(parts, unit, way):
+    """It is left out."""
+    parts.clear()
+
+
+def take_next(parts, unit, way):
+    """The next one is taken with it, which another rank does, too."""
+    parts.append(parts[-1] + 1)
 
 
 @dataclass(frozen=True)
@@ -223,6 +245,8 @@ CHANGES = {
     "broadcast": (drop, swap),
     "input": (old, float32, bit),
     "centres": (old, float32, bit),
+    "columns": (float32, bit),
+    "first": (less,),
     "kernel": (drop, duplicate, swap, old, float32, bit, factor),
     "labels": (swap, old, bit),
     "totals": (drop, old, bit),
@@ -231,16 +255,21 @@ CHANGES = {
     "sum": (drop, duplicate, swap, old, twice, float32, bit, factor),
     "allreduce": (drop, duplicate, swap, old, twice, float32, bit),
     "reduced": (old, bit),
+    "chunk": (leave_out, take_next),
+    "numbers": (swap,),
+    "reset": (leave_out,),
     "gather": (*BLOCKS, old),
 }
 SHORT = {
     **{"call-no_op": "no-op", "call-zeros": "zeros", "call-skip": "skip"},
     **{"loop-few": "few-steps", "loop-many": "many-steps"},
+    **{"chunk-leave_out": "chunk-lost", "chunk-take_next": "chunk-twice"},
+    **{"reset-leave_out": "no-reset"},
 }
 # Of all ranks.
-EVERYWHERE = (no_op, zeros, few, many)
+EVERYWHERE = (no_op, zeros, few, many, leave_out, take_next)
 # Where bit 20 is within the rounding of what it is added to.
-BITS = {"input": 36, "centres": 36}
+BITS = {"input": 36, "centres": 36, "columns": 36}
 FAULTS = {
     SHORT.get(f"{at}-{change.__name__}", f"{at}-{change.__name__}"): Fault(
         at, change, rank=None if change in EVERYWHERE else -1, bit=BITS.get(at, 20)
@@ -249,8 +278,9 @@ FAULTS = {
     for change in changes
 }
 
-# What a kernel reads and what it writes, by place, if it is not its first and its second argument.
-READS = {"k_means": {"input": 0, "centres": 1}}
+# What a kernel reads and what it writes, by place, if it is not its first and its second argument:
+# which argument it is, or its name.
+READS = {"k_means": {"input": 0, "centres": 1}, "mandelbrot": {"first": 0, "columns": "x"}}
 WRITES = {
     "heat": lambda given: {"kernel": given[1][1:-1, 1:-1]},
     "k_means": lambda given: dict(zip(("labels", "totals", "inertia"), given[2:5], strict=True)),
@@ -308,6 +338,10 @@ class Injector:
             (HaloRows, ["finish_exchange"], self._halo),
             (HaloRows, ["gather"], self._gather),
             (Progress, ["over"], self._over),
+            (Queue, ["_compute_chunk"], self._chunk),
+            (Queue, ["_exchange_numbers"], self._numbers),
+            (Queue, ["gather"], self._gather),
+            (_Counter, ["reset"], self._reset),
             (Run, ["repeats"], self._repeats),
             (Run, ["compile"], self._compile),
             (Run, ["kernel"], self._kernel),
@@ -321,7 +355,7 @@ class Injector:
     def passes(self, place, array, unit=1, there=None, beside=None):
         """Change an array, or a list, that passes a place, if the fault is there and now."""
         if not isinstance(array, np.ndarray | list):
-            raise Stop("faults are put into arrays of the host: take --variant numpy or numba")
+            raise Stop(OF_THE_HOST)
         self.places[place] = getattr(array, "dtype", None)
         call = self.calls[place] = self.calls.get(place, -1) + 1
         fault = self.fault
@@ -330,8 +364,9 @@ class Injector:
         right = array.copy()
         key = _key(array) if fault.change is old else None
         before, self._before[key] = self._before.get(key, right), right
-        # Rank 0 gathers; and ranks that do not take the same steps wait for each other for ever.
-        mine = fault.rank is None or place in ("gather", "loop")
+        # Rank 0 gathers, and has the counter; and ranks that do not take the same steps wait for
+        # each other for ever.
+        mine = fault.rank is None or place in ("gather", "loop", "reset")
         mine = mine or fault.rank % self.comm.size == self.comm.rank
         if mine and self._on and fault.call in (None, call) and len(array):
             fault.change(array, unit, Way(fault, before, there, beside))
@@ -354,8 +389,8 @@ class Injector:
         self.passes("scatter", u[1:-1, 1:-1])
         return u, room
 
-    def _gather(self, right, rows, values):
-        every = right(rows, values)
+    def _gather(self, right, rows, *values):
+        every = right(rows, *values)
         if every is not None:
             self.passes("gather", every, getattr(rows, "block", 1))
         return every
@@ -379,6 +414,29 @@ class Injector:
         parts = list(parts)
         self.passes("loop", parts)
         return right(progress, parts)
+
+    def _chunk(self, right, queue, number, *given):
+        numbers = [number]
+        self.passes("chunk", numbers)
+        # Even if it is lost: the next one is asked for meanwhile.
+        seconds = right(queue, number, *given)
+        for other in numbers[1:]:
+            with mock.patch.object(queue, "_counter", None):
+                right(queue, other % len(queue._chunks), *given)
+        if not numbers:
+            del queue._own[number]
+        return seconds
+
+    def _numbers(self, right, queue):
+        every = right(queue)
+        self.passes("numbers", every[self.comm.rank])
+        return every
+
+    def _reset(self, right, counter):
+        calls = [right]
+        self.passes("reset", calls)
+        for call in calls:
+            call(counter)
 
     def _repeats(self, right, run):
         for repeat in right(run):
@@ -411,24 +469,38 @@ class Injector:
 
         @functools.wraps(call.func)
         def wrong(*given, **more):
-            given = list(given)
-            for place, index in READS.get(self.job, {"input": 0}).items():
-                given[index] = given[index].copy()
-                self.passes(place, given[index])
-            for name, value in more.items():
-                one = np.array([value], np.float64)
-                self.passes("constants", one)
-                more[name] = float(one[0])
-            written = WRITES.get(self.job, lambda given: {"kernel": given[1]})(given)
-            there = {place: array.copy() for place, array in written.items()}
-            call.func(*given, **more)
-            for place, array in written.items():
-                # An entry for each row, or for each block.
-                unit = block if len(array) == len(given[0]) else 1
-                self.passes(place, array, unit)
-                self.passes("call", array, there=there[place])
+            # Without an array it computes nothing.
+            if not any(np.ndim(value) for value in (*given, *more.values())):
+                return call.func(*given, **more)
+            return self._compute(call.func, block, list(given), more)
 
         return functools.partial(wrong, **constants)
+
+    def _compute(self, function, block, given, more):
+        # A queue gives a number first.
+        reads = {"input" if np.ndim(given[0]) else "first": 0}
+        for place, key in READS.get(self.job, reads).items():
+            where = more if isinstance(key, str) else given
+            where[key] = self._passed(place, where[key])
+        for name, value in more.items():
+            if isinstance(value, float):
+                more[name] = self._passed("constants", value)
+        written = WRITES.get(self.job, lambda given: {"kernel": given[1]})(given)
+        there = {place: array.copy() for place, array in written.items()}
+        function(*given, **more)
+        for place, array in written.items():
+            # An entry for each row, or for each block.
+            unit = block if np.shape(given[0])[:1] == array.shape[:1] else 1
+            self.passes(place, array, unit)
+            self.passes("call", array, there=there[place])
+
+    def _passed(self, place, value):
+        """Return an array, or a number, that has passed a place; what the caller has is left."""
+        if not isinstance(value, np.ndarray | int | float):
+            raise Stop(OF_THE_HOST)
+        copy = np.array(value, ndmin=1)
+        self.passes(place, copy)
+        return copy if isinstance(value, np.ndarray) else type(value)(copy[0])
 
     def wrap(self):
         """Return the communicator with sums of whole numbers, and broadcasts, that pass here."""
@@ -582,9 +654,11 @@ class Job:
             name: fault
             for name, fault in FAULTS.items()
             if fault.place in self.places
-            # Without steps nothing is old; and labels are too small to be rounded.
-            and (fault.change is not old or "loop" in self.places)
+            # What comes once, and without steps, is never old.
+            and (fault.change is not old or "loop" in self.places or self.calls[fault.place] > 0)
+            # Labels are too small to be rounded, and whole numbers have no small factor.
             and (fault.change is not float32 or self.places[fault.place].itemsize > 4)
+            and (fault.change is not factor or self.places[fault.place].kind == "f")
         }
 
     def smallest(self, name, **settings):

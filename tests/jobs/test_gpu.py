@@ -14,6 +14,7 @@ SIZES = {
     "sum_squares": ["--n", "1234567"],
     "heat": ["--n", "101", "--rows", "64", "--steps", "30"],
     "k_means": ["--n", "12345", "--k", "7", "--start", "random", "--steps", "9"],
+    "mandelbrot": ["--n", "200", "--limit", "300"],
 }
 
 if device.visible_gpus() and not device._simulated():
