@@ -7,7 +7,7 @@ T-th point: all have their part of each region.
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from kernels.mandelbrot import FIRST_MARK
+from kernels.mandelbrot import FIRST_KEPT, FIRST_MARK
 
 # Orbits that a thread iterates side by side: of one alone, each operation waits for the one before.
 LANES = 16
@@ -88,7 +88,8 @@ def counts(first: int, out: np.ndarray, x: np.ndarray, y: np.ndarray, limit: int
 def count_by_period(cr, ci, limit):  # type: ignore[no-untyped-def]
     """Return the count of one point."""
     zr = zi = 0.0
-    kept_r, kept_i, mark = np.nan, np.nan, FIRST_MARK
+    kept_r = kept_i = FIRST_KEPT
+    mark = FIRST_MARK
     for k in range(limit):
         a = zr * zr
         b = zi * zi

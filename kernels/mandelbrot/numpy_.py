@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels.mandelbrot import FIRST_MARK
+from kernels.mandelbrot import FIRST_KEPT, FIRST_MARK
 
 # Enough to hide the cost of a NumPy call, few enough to stay in cache. How long they take is up to
 # the limit: a pass over fewer would take hardly less.
@@ -66,8 +66,8 @@ def counts_by_period(first: int, out: np.ndarray, x: np.ndarray, y: np.ndarray, 
     out[:] = limit
     live, cr, ci = _points(first, out, x, y)
     zr, zi = np.zeros_like(cr), np.zeros_like(ci)
-    # Not a number is equal to none: nothing is kept yet.
-    kept_r, kept_i, mark = np.full_like(zr, np.nan), np.full_like(zi, np.nan), FIRST_MARK
+    kept_r, kept_i = np.full_like(zr, FIRST_KEPT), np.full_like(zi, FIRST_KEPT)
+    mark = FIRST_MARK
     for k in range(limit):
         a, b = zr * zr, zi * zi
         stay = a + b <= 4

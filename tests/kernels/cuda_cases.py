@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels import k_means
+from kernels import k_means, mandelbrot
 from kernels.sum_squares import BLOCK
 from rankwise.node import variants
 
@@ -146,11 +146,37 @@ def outputs(n: int, d: int, k: int, scale: float) -> tuple[Any, ...]:
     return labels, np.full((k, d + 1), -7 if n else 0), inertia, scale
 
 
+def escapes() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    # Around the 128 points of a thread block, and pieces that begin within a row.
+    x, y = mandelbrot.coordinates(13, (-0.5, 0.5), 3.25)
+    for first, points in ((0, 0), (0, 1), (5, 127), (7, 128), (15, 129)):
+        yield f"{first}-{points}", window(first, points, x, y[:-1], 40)
+    for limit in (1, 2, 8, 9, 17):
+        yield f"limit-{limit}", window(3, 50, x, y, limit)
+    # Points that leave late, so that each rounding tells; and numbers that an int32 does not hold.
+    x, y = mandelbrot.coordinates(2**16, (-0.743643, 0.131825), 2e-3)
+    yield "zoom", window(2**31 + 41496, 12, x, y, 700)
+
+
+def endless_orbits() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    # Fixed points and periods; a loop over all iterations would take minutes.
+    x, y = np.array([-1.7549, -1.3125, -1.0, -0.125, 0.0, 0.25 - 2**-10]), np.array([0.0, 0.03125])
+    yield "endless", window(0, 12, x, y, 2**31 - 1)
+
+
+def window(first: int, points: int, x: np.ndarray, y: np.ndarray, limit: int) -> tuple[Any, ...]:
+    """Return the arguments of a call, with counts in which one that is not written shows."""
+    return first, np.full(points, -7, np.int32), x, y, limit
+
+
 ROWS: tuple[tuple[str, str, Callable[[], Iterator[tuple[str, tuple[Any, ...]]]]], ...] = (
     ("sum_squares", "block_sums", sum_squares),
     ("sum_squares", "block_sums", subnormal_squares),
     ("heat", "step", heat_steps),
     ("k_means", "assign", k_means_assignments),
+    ("mandelbrot", "counts", escapes),
+    ("mandelbrot", "counts_by_period", escapes),
+    ("mandelbrot", "counts_by_period", endless_orbits),
 )
 
 CASES = [

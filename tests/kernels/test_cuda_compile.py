@@ -1,7 +1,7 @@
 """CUDA kernels compiled for real architectures, without a GPU.
 
-A second kernel folder joins by one row in `NUMBA` for each signature of its Numba kernel, and one
-in `RAW` for each set of options of its raw kernel.
+A second kernel folder joins by one row in `NUMBA` for each signature of each of its Numba kernels,
+and one in `RAW` for each set of options of its source.
 """
 
 import importlib
@@ -17,15 +17,20 @@ pytestmark = pytest.mark.cuda_compile
 # A100, H100 and H200, B200.
 every_arch = pytest.mark.parametrize("arch", [80, 90, 100])
 
-# Folder and signature of its `cuda_.kernel`.
+ESCAPES = "void(int64, int32[::1], float64[::1], float64[::1], int64)"
+
+# Folder, name of a kernel in its `cuda_`, and signature.
 NUMBA = [
-    ("sum_squares", "void(float64[::1], float64[::1])"),
-    ("sum_squares", "void(float32[::1], float64[::1])"),
-    ("heat", "void(float64[:, ::1], float64[:, ::1], float64)"),
+    ("sum_squares", "kernel", "void(float64[::1], float64[::1])"),
+    ("sum_squares", "kernel", "void(float32[::1], float64[::1])"),
+    ("heat", "kernel", "void(float64[:, ::1], float64[:, ::1], float64)"),
     (
         "k_means",
+        "kernel",
         "void(float64[:, ::1], float64[:, ::1], int32[::1], int64[:, ::1], float64[::1], float64)",
     ),
+    ("mandelbrot", "kernel", ESCAPES),
+    ("mandelbrot", "period_kernel", ESCAPES),
 ]
 
 # Folder and arguments of its `cupy_.options`.
@@ -34,6 +39,7 @@ RAW: list[tuple[str, tuple[str, ...]]] = [
     ("sum_squares", ("float32",)),
     ("heat", ()),
     ("k_means", ()),
+    ("mandelbrot", ()),
 ]
 
 SUM = """
@@ -89,9 +95,9 @@ def compilers() -> None:
 
 
 @every_arch
-@pytest.mark.parametrize(("folder", "signature"), NUMBA)
-def test_numba_kernel(folder: str, signature: str, arch: int) -> None:
-    kernel = importlib.import_module(f"kernels.{folder}.cuda_").kernel
+@pytest.mark.parametrize(("folder", "name", "signature"), NUMBA)
+def test_numba_kernel(folder: str, name: str, signature: str, arch: int) -> None:
+    kernel = getattr(importlib.import_module(f"kernels.{folder}.cuda_"), name)
     code = compile_numba(kernel, signature, arch)
     assert code.faults() == [], code
 

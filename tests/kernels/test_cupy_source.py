@@ -11,7 +11,9 @@ import importlib.util
 import numpy as np
 import pytest
 
+from kernels import mandelbrot
 from kernels.sum_squares import BLOCK
+from rankwise.node import variants
 from tests.kernels.cuda_cases import Case, every_case, need, plates
 from tests.kernels.cuda_on_cpu import RawKernel
 
@@ -42,6 +44,12 @@ def test_an_array_that_begins_between_16_bytes(monkeypatch: pytest.MonkeyPatch) 
     x = np.random.default_rng(0).standard_normal(2 * BLOCK)
     case = Case("sum_squares", "block_sums", (x, np.full(2, np.nan)))
     test_bits_on_the_cpu(case, False, monkeypatch)
+
+
+@pytest.mark.parametrize("variant", ["cuda", "cupy"])
+def test_points_of_the_mandelbrot_set_at_once(variant: str) -> None:
+    need("cupy")
+    assert variants.load(mandelbrot, variant).at_once(10**5) == mandelbrot.at_once_on_gpu(10**5)
 
 
 # Defined only where there is a GPU: elsewhere nothing is left out, since the source has run above.
