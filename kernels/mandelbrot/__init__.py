@@ -94,7 +94,8 @@ def coordinates(n: int, centre: tuple[float, float], width: float) -> tuple[np.n
     with np.errstate(over="ignore"):
         x, y = ((middle - width / 2) + steps for middle in centre)
     for side in (x, y):
-        if not np.isfinite(side[[0, -1]]).all():
+        # If the first is infinite, so is the last.
+        if not math.isfinite(side[-1]):
             raise ValueError(f"a window of width {width} is too large, or too far from 0")
         if not (side[1:] > side[:-1]).all():
             raise ValueError(

@@ -146,6 +146,10 @@ def outputs(n: int, d: int, k: int, scale: float) -> tuple[Any, ...]:
     return labels, np.full((k, d + 1), -7 if n else 0), inertia, scale
 
 
+# Centre and width of a window at the edge of the Mandelbrot set, as narrow as float64 allows.
+CHAOS = (0.3895689612938313, 0.1421351908405224), 2.0**-43
+
+
 def escapes() -> Iterator[tuple[str, tuple[Any, ...]]]:
     # Around the 128 points of a thread block, and pieces that begin within a row.
     x, y = mandelbrot.coordinates(13, (-0.5, 0.5), 3.25)
@@ -153,9 +157,12 @@ def escapes() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield f"{first}-{points}", window(first, points, x, y[:-1], 40)
     for limit in (1, 2, 8, 9, 17):
         yield f"limit-{limit}", window(3, 50, x, y, limit)
-    # Points that leave late, so that each rounding tells; and numbers that an int32 does not hold.
-    x, y = mandelbrot.coordinates(2**16, (-0.743643, 0.131825), 2e-3)
-    yield "zoom", window(2**31 + 41496, 12, x, y, 700)
+    # Points that any other rounding sends other ways; and numbers that an int32 does not hold.
+    x, y = mandelbrot.coordinates(9, *CHAOS)
+    x, y = np.resize(x, 50000), np.resize(y, 50000)
+    yield "chaos", window(42951 * 50000 + 6, 12, x, y, 400)
+    # The real part stays 2 for hundreds of iterations, while the imaginary part grows from almost 0.
+    yield "half-still", window(0, 1, np.array([-2.0]), np.array([1e-300]), 600)
 
 
 def endless_orbits() -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -10,13 +10,14 @@ from kernels import mandelbrot
 from kernels.mandelbrot import area, coordinates, holds_the_set, iterations
 from kernels.mandelbrot.numpy_ import counts as reference
 from rankwise.node.variants import load
-from tests.kernels.cuda_cases import CASES, window
+from tests.kernels.cuda_cases import CASES, CHAOS, window
 
-# Centre and width: as by default, of a zoom, inside the cardioid, outside, and far outside.
+# Centre and width: as by default, of a zoom, inside the cardioid, outside, far outside, and where
+# each rounding tells.
 DEFAULT = (-0.5, 0.5), 3.25
 ZOOM = (-0.743643, 0.131825), 0.002
 INSIDE = (-0.1, 0.0), 0.2
-WINDOWS = [DEFAULT, ZOOM, INSIDE, ((3.0, 3.0), 1.0), ((1e200, -1e200), 1e190)]
+WINDOWS = [DEFAULT, ZOOM, INSIDE, ((3.0, 3.0), 1.0), ((1e200, -1e200), 1e190), CHAOS]
 
 MINE = [case.values[0] for case in CASES if case.values[0].folder == "mandelbrot"]
 
@@ -95,7 +96,7 @@ def test_numba_has_the_counts_of_the_reference(case):
 
 @both_ways
 @pytest.mark.parametrize("place", WINDOWS)
-@pytest.mark.parametrize("limit", [1, 2, 7, 8, 9, 16, 17, 300])
+@pytest.mark.parametrize("limit", [1, 2, 7, 8, 9, 16, 17, 500])
 def test_all_variants_have_the_same_counts(name, place, limit):
     import numba
 
