@@ -144,7 +144,8 @@ class Balance:
             group[name] = getattr(self, name)
 
 
-_BALANCE = ("busy", "longest", "chunks")
+# Datasets of a queue, with the kind of their elements.
+_BALANCE = {"busy": "f", "longest": "f", "chunks": "i"}
 
 
 @dataclass
@@ -404,9 +405,20 @@ def _require_schema(record: Record) -> None:
     sizes = (*record.timings.shape[:1], len(record.phases), record.attributes["ranks"])
     if record.timings.shape != sizes or record.ranks.shape != sizes[2:] or 0 in sizes:
         raise ValueError("its timings are not those of its phases and ranks")
-    shape = (sizes[0], sizes[2])
-    if record.balance and {getattr(record.balance, name).shape for name in _BALANCE} != {shape}:
+    if record.balance:
+        _require_balance(record.balance, (sizes[0], sizes[2]))
+
+
+def _require_balance(balance: Balance, shape: tuple[int, int]) -> None:
+    arrays = {name: getattr(balance, name) for name in _BALANCE}
+    if {values.shape for values in arrays.values()} != {shape}:
         raise ValueError("its queue is not that of its repeats and ranks")
+    if {name: values.dtype.kind for name, values in arrays.items()} != _BALANCE:
+        raise ValueError("its queue holds no seconds and numbers of chunks")
+    if balance.tasks < 0 or not all(
+        (np.isfinite(values) & (values >= 0)).all() for values in arrays.values()
+    ):
+        raise ValueError("its queue holds what is negative or no number")
 
 
 def _checks(table: np.ndarray) -> list[dict[str, Any]]:

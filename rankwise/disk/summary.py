@@ -156,7 +156,6 @@ def text(facts: dict[str, Any], path: Path) -> str:
         f"  kernel    {_speed(facts)}",
         f"  memory    {_mebibytes(facts['peak_memory_rank'])} the largest rank, "
         f"{_mebibytes(facts['peak_memory_node'])} the largest node",
-        *_shared(facts["queue"]),
         *(f"  warning   {text}" for text in facts["warnings"]),
         *_snapshots(facts["snapshots"]),
         *_went_on(facts["first_step"], facts["restarts"]),
@@ -167,7 +166,7 @@ def text(facts: dict[str, Any], path: Path) -> str:
     ]
     for name, row in facts["phases"].items():
         lines.append(f"  {name:<10}{row['min']:>10.4f}{row['median']:>10.4f}{row['max']:>10.4f}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_tasks(facts["queue"], facts["devices"])])
 
 
 def show(facts: dict[str, Any], path: Path, as_json: bool, warned: bool = False) -> None:
@@ -191,14 +190,22 @@ def _speed(facts: dict[str, Any]) -> str:
     return f"{facts['kernel_gbs']:.2f} GB/s{flops}"
 
 
-def _shared(queue: dict[str, Any] | None) -> list[str]:
+def _tasks(queue: dict[str, Any] | None, devices: list[str]) -> list[str]:
+    """Write how the ranks shared the tasks, below the phases: busy seconds are part of these."""
     if queue is None:
         return []
-    return [
-        f"  queue     {queue['schedule']}, {counted(queue['tasks'], 'task')}: a rank computed for "
-        f"{min(queue['busy']):.4g} to {max(queue['busy']):.4g} s, imbalance "
-        f"{queue['imbalance']:.2f} (the busiest over the mean)"
+    cpu = "CPU seconds" if devices == ["host"] else "seconds"
+    rows = {"busy": (".4f", f"   {cpu} in the calls of the kernel"), "chunks": ("g", "")}
+    lines = [
+        "",
+        f"  {'tasks':<10}{'min':>10}{'median':>10}{'max':>10}   {queue['tasks']}, schedule "
+        f"{queue['schedule']}; imbalance {queue['imbalance']:.2f}, max / mean",
     ]
+    for name, (form, note) in rows.items():
+        each = np.array(queue[name])
+        three = "".join(f"{x:>10{form}}" for x in (each.min(), _median(each), each.max()))
+        lines.append(f"  {name:<10}{three}{note}")
+    return lines
 
 
 def _snapshots(names: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rankwise.disk import files, record, summary
-from rankwise.disk.record import SNAPSHOT, Result
+from rankwise.disk.record import SNAPSHOT, Balance, Result
 from rankwise.ranks import signals
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES
@@ -39,7 +39,7 @@ def make(comm, tmp_path):
     def add_n(parser):
         parser.add_argument("--n", type=int)
 
-    def collect(results=RESULTS):
+    def collect(results=RESULTS, balance=None):
         argv = ["--variant", "numpy", "--n", "3", "--repeats", "3"]
         run = Begun(comm, [*argv, "--output", f"{folder}/made.h5"], "jobs/job.py", "", add_n)
         for _ in run.clock.repeats():
@@ -47,9 +47,15 @@ def make(comm, tmp_path):
                 pass
         run.warnings, run.checks = ["too few cores"], CHECKS
         facts = {"work": 50, "kernel_bytes": 100, "kernel_flops": 20, "unchecked": ""}
-        return provenance.collect(run, results, facts, np.empty(0, SNAPSHOT))
+        return provenance.collect(run, results, facts, np.empty(0, SNAPSHOT), balance)
 
     return collect
+
+
+def balance_of(ranks):
+    """Return how three repeats of a queue went."""
+    chunks = 1 + np.arange(3 * ranks).reshape(3, ranks)
+    return Balance("guided", 99, 2.5 * chunks, 1.5 * chunks, chunks)
 
 
 @pytest.mark.mpi
@@ -69,6 +75,18 @@ def test_what_is_written_is_read(comm, make, mpi_tmp_path):
             np.testing.assert_array_equal(back.results[name].values, result.values)
             assert back.results[name].units == result.units
             assert back.results[name].description == result.description
+        assert back.balance is None
+
+
+@pytest.mark.mpi
+def test_a_queue_that_is_written_is_read(comm, make, mpi_tmp_path):
+    balance = balance_of(comm.size)
+    path = record.write(comm, mpi_tmp_path / "a.h5", make(balance=balance), force=False)
+    if comm.rank == 0:
+        back = record.read(path).balance
+        assert (back.schedule, back.tasks) == ("guided", 99)
+        for name in ("busy", "longest", "chunks"):
+            np.testing.assert_array_equal(getattr(back, name), getattr(balance, name))
 
 
 @pytest.mark.mpi
@@ -347,6 +365,35 @@ def test_the_report_tells_how_fast_the_kernel_was(make):
     assert "  kernel    not timed\n" in summary.text(facts, Path("a.h5"))
 
 
+def test_the_report_tells_how_the_ranks_shared_the_tasks(make):
+    assert summary.summary(make())["queue"] is None
+    busy = np.array([[2.0, 4.0, 0.0], [1.0, 3.0, 2.0], [3.0, 3.5, 1.0]])
+    chunks = np.array([[5, 4, 1], [5, 5, 1], [7, 2, 1]])
+    made = make(balance=Balance("dynamic", 40, busy, busy / 4, chunks))
+    # What it prints as JSON.
+    facts = json.loads(json.dumps(summary.summary(made)))
+    assert facts["queue"] == {
+        **{"schedule": "dynamic", "tasks": 40, "busy": [2, 3.5, 1], "chunks": [5, 4, 1]},
+        # Of the repeats 2, 1.5 and 1.4, and not 3.5 over the mean of these busy seconds.
+        **{"longest": 0.875, "imbalance": 1.5},
+    }
+    text = summary.text(facts, Path("a.h5"))
+    assert text.endswith(
+        "\n\n  tasks            min    median       max   "
+        "40, schedule dynamic; imbalance 1.50, max / mean\n"
+        "  busy          1.0000    2.0000    3.5000   CPU seconds in the calls of the kernel\n"
+        "  chunks             1         4         5"
+    )
+    facts["devices"] = ["NVIDIA H200 GPU-1"]
+    assert "3.5000   seconds in the calls" in summary.text(facts, Path("a.h5"))
+
+
+def test_of_no_work_nobody_has_more_than_others(make):
+    nothing = np.zeros((2, 3))
+    made = make(balance=Balance("block", 0, nothing, nothing, nothing.astype(int)))
+    assert summary.summary(made)["queue"]["imbalance"] == 1
+
+
 def test_the_report_tells_every_check_and_what_is_not_checked(make):
     made = make()
     made.attributes["unchecked"] = "no rank was in the phase 'kernel'"
@@ -459,6 +506,15 @@ def damages():
         del file["checks"]
         file["checks"] = np.array([(b"exact", 5.0, 1.0)], [("why", "S5"), *kinds])
 
+    def queue(without="", **changes):
+        def act(file):
+            Balance(**{**vars(balance_of(1)), **changes}).put(file)
+            file["queue"].attrs.pop(without, None)
+            file["queue"].pop(without, None)
+
+        return act
+
+    seconds = np.ones((3, 1))
     kinds = [("error", "f8"), ("bound", "f8")]
     no_text = np.zeros(2, [("why", "f8"), *kinds])
     no_utf8 = np.array([(b"\xff", 0.0, 1.0)], [("why", "S1"), *kinds])
@@ -484,6 +540,21 @@ def damages():
         "a check that failed": (failed_check, "a check failed in it, and it does not say so"),
         "other tables": (replace("ranks", data=np.ones(1)), "ranks or snapshots are no tables"),
         "a rank too many": (a_rank_too_many, "timings are not those of its phases and ranks"),
+        "a queue without schedule": (queue("schedule"), "its queue has no schedule or no tasks"),
+        "many tasks": (queue(tasks="many"), "its queue has no schedule or no tasks"),
+        "a queue without chunks": (queue("chunks"), "'queue/chunks' is no dataset of numbers"),
+        "a queue no group": (lambda file: file.create_dataset("queue", data=1.0), "no schedule"),
+        "a queue of other ranks": (queue(busy=np.ones((3, 2))), "queue is not that of its repeats"),
+        "a queue of one repeat": (
+            queue(busy=seconds[:1], longest=seconds[:1], chunks=np.ones((1, 1), int)),
+            "its queue is not that of its repeats and ranks",
+        ),
+        "half a chunk": (queue(chunks=seconds / 2), "holds no seconds and numbers of chunks"),
+        "text for busy": (queue(busy=seconds.astype("S3")), "holds no seconds and numbers of ch"),
+        "busy without end": (queue(busy=seconds * np.inf), "holds what is negative or no number"),
+        "no longest": (queue(longest=seconds * np.nan), "holds what is negative or no number"),
+        "chunks below 0": (queue(chunks=-seconds.astype(int)), "holds what is negative or no num"),
+        "tasks below 0": (queue(tasks=-1), "its queue holds what is negative or no number"),
         "nested JSON": (nested, "maximum recursion depth"),
     }
 
