@@ -32,8 +32,9 @@ def summary(record: Record) -> dict[str, Any]:
         of the slowest rank, median over repeats; where ``oversubscribed``, ranks take turns on the
         CPUs of a node, and were not in their kernels at the same time. ``kernel_gflops``
         [Gflop/s] likewise; both None where no rank was in the phase ``kernel``. ``queue`` is None
-        without one; else ``busy`` [s] and ``chunks`` of each rank, ``longest`` [s] of all, and
-        ``imbalance``, the busiest rank over the mean, all of them medians over repeats.
+        without one; else ``busy`` [s] and ``chunks`` of each rank, ``longest`` [s] of all,
+        ``over_mean``, busy seconds over their mean from the least busy rank to the busiest, and
+        ``imbalance``, the last of these; all are medians over repeats.
     """
     facts = record.attributes
     each = np.array([phase in REPEATED for phase in record.phases])
@@ -101,16 +102,19 @@ def seconds_of_ranks(record: Record) -> dict[str, list[float]]:
 def _queue(balance: Balance | None) -> dict[str, Any] | None:
     if balance is None:
         return None
-    mean = balance.busy.mean(axis=1)
+    mean = balance.busy.mean(axis=1, keepdims=True)
     # Of no tasks, nobody has more than others.
-    share = np.divide(balance.busy.max(axis=1), mean, out=np.ones_like(mean), where=mean > 0)
+    shares = np.divide(balance.busy, mean, out=np.ones_like(balance.busy), where=mean > 0)
+    # In each repeat another rank may be the busiest.
+    over_mean = _median(np.sort(shares, axis=1)).tolist()
     return {
         "schedule": balance.schedule,
         "tasks": balance.tasks,
         "busy": _median(balance.busy).tolist(),
         "chunks": _median(balance.chunks).tolist(),
         "longest": float(_median(balance.longest.max(axis=1))),
-        "imbalance": float(_median(share)),
+        "over_mean": over_mean,
+        "imbalance": over_mean[-1],
     }
 
 

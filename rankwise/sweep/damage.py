@@ -1,6 +1,7 @@
 """What is wrong with the values in the files of a sweep, before anybody computes with them."""
 
 import math
+from itertools import chain
 from typing import Any
 
 _NUMBER = (int, float)
@@ -88,8 +89,8 @@ def of_phases(phases: dict[str, Any]) -> str:
     return "'phases' are not seconds of each rank" if len(lengths) > 1 or 0 in lengths else ""
 
 
-def of_facts(facts: dict[str, Any]) -> str:
-    """Say which of the facts of a run is none; empty if all are well."""
+def of_facts(facts: dict[str, Any], ranks: int) -> str:
+    """Say which of the facts of a run on so many ranks is none; empty if all are well."""
     lists = (
         ("devices", "names"),
         ("hosts", "names"),
@@ -111,6 +112,8 @@ def of_facts(facts: dict[str, Any]) -> str:
         return "'peak_memory_rank' or 'peak_memory_node' is not a number of bytes"
     if not _usage(facts.get("usage", {"ranks": 0, "looks": 0})):
         return "'usage' is not what ranks used"
+    if "queue" in facts and not _queue(facts["queue"], ranks):
+        return "'queue' is not how the ranks shared tasks"
     return ""
 
 
@@ -130,6 +133,17 @@ def _usage(values: Any) -> bool:
     seconds = type(unseen) in _NUMBER and 0 <= unseen < math.inf
     here = {name: values[name] for name in values.keys() - {"sstat", "unseen_seconds"}}
     return seconds and _sizes(here) and _sizes(values.get("sstat", {}))
+
+
+def _queue(values: Any, ranks: int) -> bool:
+    """Whether these are the schedule of a queue of tasks and its figures, some of each rank."""
+    if not isinstance(values, dict) or not isinstance(values.get("schedule"), str):
+        return False
+    of_ranks: list[Any] = [values.get(name) for name in ("busy", "chunks", "over_mean")]
+    if not all(isinstance(each, list) and len(each) == ranks for each in of_ranks):
+        return False
+    of_all = [values.get(name) for name in ("tasks", "longest", "imbalance")]
+    return all(type(x) in _NUMBER and 0 <= x < math.inf for x in chain(of_all, *of_ranks))
 
 
 def _sizes(values: Any) -> bool:

@@ -92,10 +92,11 @@ class Run:
     facts : dict
         What the record says of where the figures come from: job, variant, devices, hosts, git, mpi,
         versions, results_sha256, kernel_gbs, kernel_bytes, warnings, peak_memory_rank and
-        peak_memory_node (of the largest rank and node [bytes]), and checks: a list of objects with
-        why, error and bound. Also printed, how often the program told its seconds; first_line, that
-        it printed; changed, files in the working folder that were written meanwhile; and usage,
-        see `rankwise.sweep.usage.Usage.facts`. What is not known is absent.
+        peak_memory_node (of the largest rank and node [bytes]), checks: a list of objects with why,
+        error and bound, and queue, see `rankwise.disk.summary.summary`. Also printed, how often the
+        program told its seconds; first_line, that it printed; changed, files in the working folder
+        that were written meanwhile; and usage, see `rankwise.sweep.usage.Usage.facts`. What is not
+        known is absent.
     load : float
         Cores of this machine that were busy with something else just before the start.
     cpu, commit : str
@@ -448,7 +449,7 @@ def read_run(folder: Path) -> Run:
         raise FolderError(f"{path} is damaged: impossible cores or GPUs")
     if not all(isinstance(word, str) for word in run.argv):
         raise FolderError(f"{path} is damaged: 'argv' is not a list of words")
-    if fault := damage.of_phases(run.phases) or damage.of_facts(run.facts):
+    if fault := damage.of_phases(run.phases) or damage.of_facts(run.facts, run.ranks):
         raise FolderError(f"{path} is damaged: {fault}")
     if run.outcome == OK and not (run.seconds and 0 < run.seconds < float("inf")):
         raise FolderError(f"{path} is damaged: it succeeded in {run.seconds!r} seconds")

@@ -181,7 +181,8 @@ def of_record(run: Run, record: records.Record) -> Run:
 
 
 _FACTS = ("job", "variant", "devices", "mpi", "results_sha256", "kernel_gbs", "kernel_bytes",
-          "checks", "warnings", "hosts", "peak_memory_rank", "peak_memory_node")  # fmt: skip
+          "checks", "warnings", "hosts", "peak_memory_rank", "peak_memory_node",
+          "queue")  # fmt: skip
 
 
 def _reason_against(run: Run, figures: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from rankwise.analysis.analysis import analyse
 from rankwise.analysis.cost import Cost
 from rankwise.analysis.series import Analysis, Bottleneck, Fit, Point, Series
 from rankwise.analysis.statistics import Estimate
-from rankwise.disk import files
+from rankwise.disk import files, summary
 from rankwise.disk import record as records
 from rankwise.report.recommendation import recommendation
 from rankwise.sweep.folder import Limit, Run, Sweep, name_of, write_json, write_run
@@ -111,6 +111,12 @@ def record(results=(), **attributes):
         timings=np.array([[[1.0] * len(ranks), [math.nan] * len(ranks)]]),
         ranks=np.array(ranks, [*kinds, ("peak_memory", "i8")]),
     )
+
+
+def balance(busy, schedule="block"):
+    """Return how a queue of 40 tasks went in one repeat: the busy seconds of each rank."""
+    busy = np.array([busy], float)
+    return records.Balance(schedule, 40, busy, busy / 4, np.ones(busy.shape, int))
 
 
 def write_limit(path, read=(30.0,), copy=(25.0,), **attributes):
@@ -354,6 +360,14 @@ def by_ranks(series):
 def with_phases(some, phases):
     """Return runs with ``phases(run)`` in their records."""
     return [replace(run, phases=phases(run)) for run in some]
+
+
+def with_queue(some, busy, schedule="block"):
+    """Return runs whose ranks were busy with the tasks of a queue for ``busy(run)`` seconds."""
+    return [
+        replace(run, facts=run.facts | {"queue": summary._queue(balance(busy(run), schedule))})
+        for run in some
+    ]
 
 
 def failed(some):

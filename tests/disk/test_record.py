@@ -376,6 +376,7 @@ def test_the_report_tells_how_the_ranks_shared_the_tasks(make):
         **{"schedule": "dynamic", "tasks": 40, "busy": [2, 3.5, 1], "chunks": [5, 4, 1]},
         # Of the repeats 2, 1.5 and 1.4, and not 3.5 over the mean of these busy seconds.
         **{"longest": 0.875, "imbalance": 1.5},
+        "over_mean": [pytest.approx(0.4), pytest.approx(1.0), 1.5],
     }
     text = summary.text(facts, Path("a.h5"))
     assert text.endswith(

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jsonschema
@@ -17,9 +17,10 @@ import matplotlib
 import pytest
 
 from rankwise.report.page import sweep_command
-from rankwise.sweep import execute, launchers
+from rankwise.sweep import execute, launchers, outcome
 from rankwise.sweep.folder import load
 from rankwise.sweep.launchers import Resources
+from tests.analysis import examples
 from tests.cases import long
 from tests.copies import ROOT
 
@@ -185,6 +186,8 @@ def test_every_run_meets_its_schema(rankwise, tmp_path):
     validator.check_schema(validator.schema)
     written = [json.loads(path.read_text()) for path in tmp_path.glob("*/runs/*/run.json")]
     assert [run["outcome"] for run in written].count("ok") == 3 and len(written) == 4
+    queued = replace(examples.record(), balance=examples.balance([2.0]))
+    written.append(asdict(outcome.of_record(examples.run(), queued)))
     names = set()
     for run in written:
         validator.validate(run)
@@ -194,6 +197,7 @@ def test_every_run_meets_its_schema(rankwise, tmp_path):
     known |= set(validator.schema["properties"]["facts"]["properties"])
     assert names == known
     assert not validator.is_valid({**written[0], "outcome": "fine"})
+    assert not validator.is_valid({**written[0], "facts": {"queue": {"schedule": "block"}}})
     assert not validator.is_valid({k: v for k, v in written[0].items() if k != "argv"})
 
 

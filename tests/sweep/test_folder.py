@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from rankwise.sweep.folder import FolderError, Limit, load, write_json, write_run
-from tests.analysis.examples import plan, run, write_limit, write_sweep
+from tests.analysis.examples import plan, run, with_queue, write_limit, write_sweep
 
 SEEN = {"ranks": 1, "looks": 2}
+QUEUE = with_queue([run()], lambda run: [2.0])[0].facts["queue"]
 
 
 def damage(folder):
@@ -187,6 +188,24 @@ def test_phases_that_are_no_seconds_of_ranks(tmp_path, phases):
         ({"usage": SEEN | {"unseen_seconds": None}}, "'usage' is not what ranks used"),
         ({"usage": SEEN | {"sstat": None}}, "'usage' is not what ranks used"),
         ({"usage": SEEN | {"sstat": {"read_bytes": "5"}}}, "'usage' is not what ranks used"),
+        *(
+            ({"queue": queue}, "'queue' is not how the ranks shared tasks")
+            for queue in (
+                None,
+                ["block"],
+                {"schedule": "block"},
+                QUEUE | {"schedule": 2},
+                QUEUE | {"tasks": "many"},
+                QUEUE | {"imbalance": None},
+                QUEUE | {"longest": math.inf},
+                QUEUE | {"busy": 1.0},
+                QUEUE | {"busy": []},
+                QUEUE | {"busy": [-1.0]},
+                QUEUE | {"chunks": [True]},
+                QUEUE | {"over_mean": [1.0, 1.0]},
+                QUEUE | {"over_mean": [math.nan]},
+            )
+        ),
     ],
 )
 def test_damaged_facts(tmp_path, facts, words):

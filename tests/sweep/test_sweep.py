@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from rankwise.disk.summary import summary
 from rankwise.report.page import sweep_command
 from rankwise.sweep import execute, outcome, plan, sweep
 from rankwise.sweep.folder import FolderError, load
@@ -128,6 +129,16 @@ def test_facts_of_a_record_without_a_kernel_phase(tmp_path):
     # Nor is it taken for damage when it is read back.
     examples.write_sweep(tmp_path, examples.plan([1], launches=1), [replace(run, seconds=1.0)])
     assert load(tmp_path).runs[0].facts == run.facts
+
+
+def test_facts_of_a_record_with_a_queue(tmp_path):
+    record = replace(examples.record(ranks=2), balance=examples.balance([1.0, 3.0]))
+    run = outcome.of_record(examples.run(ranks=2), record)
+    assert run.facts["queue"] == summary(record)["queue"]
+    assert run.facts["queue"]["busy"] == [1, 3]
+    examples.write_sweep(tmp_path, examples.plan([2], launches=1), [run])
+    assert load(tmp_path).runs == [run]
+    assert "queue" not in outcome.of_record(examples.run(), examples.record()).facts
 
 
 def test_an_answer_that_nobody_checked_is_no_measurement():
