@@ -140,6 +140,7 @@ def _bare(runs: Sequence[Run], billing: Billing) -> Point:
     samples = tuple(run.seconds for run in good if run.seconds is not None)
     whole = float(np.median([run.process_seconds for run in good])) if good else math.nan
     oversubscribed = first.ranks * first.threads > first.cores
+    schedule = _schedule(good)
     return Point(
         *(first.ranks, first.nodes, first.threads, first.gpus, first.cores),
         launches=len(good),
@@ -157,7 +158,7 @@ def _bare(runs: Sequence[Run], billing: Billing) -> Point:
         busiest=_phases(good, _of_busiest),
         by_rank=all(len(told) == run.ranks for run in good for told in run.phases.values()),
         rate=_median_of([run.rate for run in good]),
-        imbalance=_imbalance(good),
+        imbalance=_imbalance(good, schedule),
         oversubscribed=oversubscribed,
         # Ranks that take turns on a core are not in their kernels at the same time.
         kernel_gbs=math.nan if oversubscribed else _median_fact(good, "kernel_gbs"),
@@ -166,6 +167,7 @@ def _bare(runs: Sequence[Run], billing: Billing) -> Point:
         superlinear=False,
         cache_resident=False,
         usage=usage.of(good),
+        schedule=schedule,
     )
 
 
@@ -205,7 +207,15 @@ def _of_busiest(names: list[str], seconds: np.ndarray) -> np.ndarray:
     return seconds[:, work.argmax()]
 
 
-def _imbalance(runs: Sequence[Run]) -> tuple[float, ...]:
+def _schedule(runs: Sequence[Run]) -> str:
+    told = {run.facts["queue"]["schedule"] if "queue" in run.facts else "" for run in runs}
+    return told.pop() if len(told) == 1 else ""
+
+
+def _imbalance(runs: Sequence[Run], schedule: str) -> tuple[float, ...]:
+    if schedule:
+        queues = [run.facts["queue"]["over_mean"] for run in runs]
+        return tuple(np.median(queues, axis=0).tolist())
     kernels = [np.array(run.phases.get("kernel", []), float) for run in runs]
     over_mean = [k / k.mean() for k in kernels if k.size == runs[0].ranks and k.mean() > 0]
     return tuple(np.median(over_mean, axis=0).tolist()) if over_mean else ()

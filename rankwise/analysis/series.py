@@ -47,7 +47,8 @@ class Point:
         Of its speed, what the program says, median over launches; NaN if it does not tell.
     imbalance : tuple of float
         Kernel seconds of each rank over the mean of all ranks, median over launches; empty without
-        records.
+        records. With a `schedule`, busy seconds, from the least busy rank to the busiest: ranks
+        that share cores are in their kernels equally long.
     oversubscribed : bool
         More ranks x threads than cores.
     kernel_gbs : float
@@ -64,6 +65,9 @@ class Point:
     cache_resident : bool
         The kernel is faster than memory, by more than noise explains.
     usage : Usage
+    schedule : str
+        Which rank does which tasks of a queue, see `rankwise.data.schedules`; empty without a
+        queue, or if the launches differ in it.
     """
 
     ranks: int
@@ -94,6 +98,7 @@ class Point:
     superlinear: bool
     cache_resident: bool
     usage: Usage = _NOT_KNOWN
+    schedule: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,6 +233,11 @@ class Series:
     def whole_process(self) -> bool:
         """Whether the seconds are those of the whole process, start-up included."""
         return self.sources == (PROCESS,)
+
+    @property
+    def queued(self) -> bool:
+        """Whether the ranks shared a queue of tasks, so that each one's busy seconds are known."""
+        return any(point.schedule for point in self.points)
 
     @property
     def measured(self) -> tuple[Point, ...]:

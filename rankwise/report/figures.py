@@ -241,12 +241,12 @@ def phases(series: Series, title: str = "") -> Figure:
 
 @_styled
 def imbalance(series: Series, title: str = "") -> Figure:
-    """Draw the kernel seconds of every rank relative to the mean, a column of dots per point.
+    """Draw the load of every rank relative to the mean, a column of dots per point.
 
     Parameters
     ----------
     series : Series
-        With kernel seconds of ranks at one point at least.
+        With kernel or busy seconds of ranks at one point at least.
     title : str
         Above the figure, where no caption says what it shows.
 
@@ -269,7 +269,7 @@ def imbalance(series: Series, title: str = "") -> Figure:
     axes.grid(False, axis="x")
     _named_places(axes, series, points)
     axes.set_xlabel(_counts_words(series))
-    axes.set_ylabel("Kernel seconds over mean of ranks")
+    axes.set_ylabel(f"{'Busy' if series.queued else 'Kernel'} seconds over mean of ranks")
     return figure
 
 

@@ -11,7 +11,7 @@ from rankwise.analysis.cost import Billing
 from rankwise.analysis.series import Analysis, Series
 from rankwise.ranks.words import counted
 from rankwise.report.numbers import figure, number
-from rankwise.report.sentences import facts, machine_of, mpi, place
+from rankwise.report.sentences import devices, facts, machine_of, mpi, place
 from rankwise.sweep.billing import NODE
 from rankwise.sweep.folder import OK, PROCESS, SUPPLIED, Run
 
@@ -30,13 +30,26 @@ def sentences(analysis: Analysis) -> list[str]:
     if not good:
         return ["No launch succeeded."]
     text = _supplied(plan, good) if plan.get("supplied") else _measured(plan, good)
-    text += [*_noted(plan), _baselines(series)]
+    text += [*_tasks(series, good), *_noted(plan), _baselines(series)]
     if measured and any(point.bound > 0 for one in series for point in one.points):
         text.append(
             f"As a bound, we take memory to deliver {figure(measured.read_gbs)} GB/s per node, as "
             "measured with all ranks of a node reading at once."
         )
     return text + _evaluation(series, analysis.oversubscribed) + _cost_rule(analysis.billing, good)
+
+
+def _tasks(series: Sequence[Series], good: Sequence[Run]) -> list[str]:
+    """Say how the ranks shared a queue of tasks, and what the imbalance is."""
+    schedules = sorted({point.schedule for one in series for point in one.points} - {""})
+    if not schedules:
+        return []
+    seconds = "CPU seconds" if devices(good) == ["host"] else "seconds"
+    return [
+        f"The ranks shared a queue of tasks with the schedule {' or '.join(schedules)}.",
+        f"The imbalance is the {seconds} for which the busiest rank computed, over the mean of all "
+        "ranks, as the median over the repeats of a launch and over launches.",
+    ]
 
 
 def _noted(plan: dict[str, Any]) -> list[str]:

@@ -127,6 +127,7 @@ def _section(analysis: Analysis, series: Series, drawn: dict[str, str]) -> dict[
         "recommendation": recommendation(analysis, series),
         "request": request(analysis, series),
         "billed": analysis.billing.whole_nodes and not {PROCESS, SUPPLIED} & {*series.sources},
+        "queued": series.queued,
         "bottleneck": sentences.bottleneck(series),
         "fits": [
             (
@@ -184,6 +185,12 @@ def _caption(series: Series, name: str, target: float) -> str:
         )
     if kind == "phases":
         return _phases_caption(series)
+    if series.queued:
+        return (
+            "Load balance: busy seconds of each rank over the mean of all ranks, one dot per rank, "
+            "from the least busy to the busiest. The number is that of the busiest rank: at 1.20 "
+            "the others have nothing to do for a sixth of the time."
+        )
     return (
         "Load balance: kernel seconds of each rank over the mean of all ranks, one dot per rank. "
         "The number is that of the slowest rank: at 1.20 the others wait for a sixth of the time."

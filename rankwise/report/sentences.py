@@ -15,6 +15,15 @@ from rankwise.sweep.folder import OK, Run
 
 # Above this, one rank's kernel over the mean is called the load's and not the machine's.
 _IMBALANCE = 1.1
+# What to do about an uneven load, by the schedule of the queue of tasks.
+_SCHEDULES = {
+    "block": "give a rank its next tasks when it is free, with --schedule guided, or deal them "
+    "out, with --schedule cyclic.",
+    "cyclic": "give a rank its next tasks when it is free, with --schedule guided or dynamic.",
+    "guided": "take smaller chunks from the beginning, with --schedule dynamic, or cut the work "
+    "into smaller tasks.",
+    "dynamic": "take smaller chunks (--chunk), or cut the work into smaller tasks.",
+}
 _MOST_LISTED = 12
 _NOT = "Its parameters are not identifiable from these data"
 _NO_INTERVAL = "there is no interval, because there are fewer than six launches"
@@ -42,7 +51,8 @@ _PHASES = {
     "more work, or see whether all ranks are equally fast.",
     "exchange": "Every rank sends to every other: send less, or less often, or give each rank more "
     "work.",
-    "queue": "Ranks ask for their next task: cut the work into fewer, larger tasks.",
+    "queue": "Ranks ask for their next tasks: give them more at a time (--chunk), or cut the work "
+    "into fewer, larger tasks.",
     "wait": "In each exchange another rank is late: give all of them the same work.",
     "reduce": "Values of all ranks are combined: combine fewer, or less often, or give each rank "
     "more work.",
@@ -168,15 +178,28 @@ def bottleneck(series: Series) -> str:
     if not found.phase:
         return f"Up to {place(found.point)}, no phase is shown to hold the scaling back."
     hint = _PHASES.get(found.phase, "") if series.sources == ("record",) else ""
-    slowest = max(found.point.imbalance, default=1.0)
-    if found.phase == "kernel" and slowest > _IMBALANCE:
-        hint = f"The slowest rank computes {figure(slowest)} times the mean: balance the load."
+    if found.phase in ("kernel", "wait"):
+        hint = _uneven(found.point) or hint
     who = "the busiest rank" if found.point.by_rank else "the program"
     return (
         f"`{found.phase}` holds the scaling back: on {place(found.point)}, {who} spends "
         f"{percent(found.time_share)} of its time in it, which is {percent(found.loss_share)} of "
         f"the time that is lost against {counted(found.baseline, 'rank')}. {hint}"
     ).rstrip()
+
+
+def _uneven(point: Point) -> str:
+    """Say that a rank computes for longer than others, and what to do; empty if none does."""
+    most = max(point.imbalance, default=1.0)
+    if most <= _IMBALANCE:
+        return ""
+    if not point.schedule:
+        return f"The slowest rank computes {figure(most)} times the mean: balance the load."
+    cure = _SCHEDULES.get(point.schedule, "balance the load.")
+    return (
+        f"With the schedule {point.schedule}, the busiest rank computes for {figure(most)} times "
+        f"the mean: {cure}"
+    )
 
 
 def limit(analysis: Analysis) -> str:

@@ -97,6 +97,8 @@ def columns(analysis: Analysis, series: Series) -> list[Column]:
         table.append(_estimated(series, "Karp-Flatt", "serial_fraction", figure))
     elif any(math.isfinite(point.work) for point in points):
         table.append(_exact(series, "work", lambda p: number(p.work)))
+    if series.queued:
+        table.append(_exact(series, "imbalance", _imbalance))
     if any(math.isfinite(point.kernel_gbs) for point in points):
         table.append(_exact(series, "kernel GB/s", lambda p: figure(p.kernel_gbs)))
     if any(math.isfinite(point.limit_share) for point in points):
@@ -129,6 +131,10 @@ def _estimated(series: Series, title: str, name: str, write: Callable[[float], s
 def _launches(point: Point) -> str:
     failed = len(point.failed)
     return f"{point.launches} of {point.launches + failed}" if failed else str(point.launches)
+
+
+def _imbalance(point: Point) -> str:
+    return figure(max(point.imbalance)) if point.schedule else NOTHING
 
 
 def told(analysis: Analysis, series: Series) -> list[str]:
@@ -188,7 +194,7 @@ def terminal(analysis: Analysis) -> str:
 def _terminal_table(analysis: Analysis, series: Series) -> str:
     table = columns(analysis, series)
     # If it is too wide: the threads per rank are said above it, and the page has the rest.
-    spare = ["", "cores", "work", "kernel GB/s", "of limit", "rate", "Karp-Flatt"]
+    spare = ["", "cores", "work", "kernel GB/s", "of limit", "rate", "Karp-Flatt", "imbalance"]
     prices = [f"{unit.name} a run" for unit in costs.units(analysis)]
     for name in (*spare, *prices[-2::-1], "GPUs", "nodes"):
         table = [column for column in table if column.title != name]
@@ -379,6 +385,7 @@ def _row(mode: str, point: Point, phases: Sequence[str]) -> dict[str, str]:
     row |= {f"{name}_bytes": value for name, value in used.items()}
     row["oversubscribed"] = point.oversubscribed
     row |= {name: getattr(point, name) for name in ("kernel_gbs", "limit_share", "bound")}
+    row["schedule"] = line(point.schedule)
     row["largest_imbalance"] = max(point.imbalance, default=math.nan)
     row |= {f"phase_{line(name)}": point.phases.get(name, math.nan) for name in phases}
     row["notes"] = line("; ".join(sentences.notes(point)))

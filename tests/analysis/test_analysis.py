@@ -23,6 +23,7 @@ from tests.analysis.examples import (
     only,
     runs,
     with_phases,
+    with_queue,
 )
 from tests.calls import calls
 
@@ -266,6 +267,25 @@ def test_imbalance_is_of_the_kernel_of_each_rank():
     assert points[1].imbalance == (1.0,)
     assert points[4].imbalance == pytest.approx((1.6, 0.8, 0.8, 0.8))
     assert only(runs()).points[0].imbalance == ()
+
+
+def test_imbalance_of_a_queue_is_of_busy_seconds():
+    # Ranks that share cores are in their kernels equally long.
+    alike = with_phases(runs(), lambda run: {"kernel": [1.0] * run.ranks})
+
+    def busy(run):
+        # In each launch another rank is the busiest.
+        return [1.0 + (rank == run.launch % run.ranks) for rank in range(run.ranks)]
+
+    point = by_ranks(only(with_queue(alike, busy, "cyclic")))[4]
+    assert point.schedule == "cyclic"
+    assert point.imbalance == pytest.approx((0.8, 0.8, 0.8, 1.6))
+    some = [run for run in alike if run.ranks == 4]
+    mixed = [*with_queue(some[:3], busy, "cyclic"), *with_queue(some[3:], busy, "block")]
+    for others in (alike, [*with_queue(some[:3], busy), *some[3:]], mixed):
+        series = only(others)
+        point = by_ranks(series)[4]
+        assert (point.schedule, point.imbalance, series.queued) == ("", (1.0,) * 4, False)
 
 
 def test_a_phase_that_a_rank_never_entered_took_it_no_time():

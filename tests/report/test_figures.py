@@ -278,6 +278,15 @@ def test_imbalance_has_a_dot_for_every_rank():
     assert [text.get_text() for text in figure.axes[0].texts] == worst
 
 
+def test_imbalance_says_which_seconds_it_is_of():
+    def label(series):
+        return figures.imbalance(series).axes[0].get_ylabel()
+
+    assert label(strong((1,))) == "Kernel seconds over mean of ranks"
+    points = (replace(point(1, [1.0]), schedule="block"),)
+    assert label(strong((1,), points=points)) == "Busy seconds over mean of ranks"
+
+
 def test_many_ranks_stay_a_small_file():
     many = replace(point(20000, [1.0]), imbalance=tuple(np.linspace(0.9, 1.1, 20000)))
     text = figures.svg(figures.imbalance(strong((1,), points=(many,))), "x", "")

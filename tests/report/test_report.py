@@ -36,6 +36,7 @@ from tests.analysis.examples import (
     run,
     strong,
     weak,
+    with_queue,
     write_example,
     write_limit,
     write_sweep,
@@ -187,6 +188,7 @@ def test_terminal_fits_a_batch_log():
         oversubscribed=True,
         superlinear=True,
         cache_resident=True,
+        schedule="guided",
     )
     result = analysis(strong(points=(wide,)), missing=("missing " * 30,), limit=LIMIT)
     told = replace(result.runs[0], facts={"warnings": ["warning " * 30]})
@@ -229,6 +231,31 @@ def test_bandwidth_and_its_share_of_the_limit_are_columns_where_they_are_known()
     points = tuple(replace(p, kernel_gbs=5.0) for p in strong().points)
     assert titles(strong(points=points)) == [*known[:-2], known[-1]]
     assert titles(strong()) == [*known[:-3], known[-1]]
+
+
+def queued(series, schedule="guided"):
+    """Return a series whose ranks shared a queue of tasks, except at its first point."""
+    busy = {"schedule": schedule, "imbalance": (0.9, 1.2345)}
+    first, *others = series.points
+    return replace(series, points=(first, *(replace(p, **busy) for p in others)))
+
+
+def test_imbalance_is_a_column_where_ranks_shared_a_queue():
+    series = queued(strong((1, 2, 4)))
+    table = {column.title: column for column in columns_of(series)}
+    assert table["imbalance"].cells == ["-", "1.23", "1.23"]
+    result = analysis(series)
+    page = Page(html(result)).words()
+    for text in (tables.terminal(result), tables.markdown(result, {}), page):
+        assert "imbalance" in text and "1.23" in text
+    words = "The imbalance is the busy seconds of the busiest rank over the mean of all ranks."
+    caption = "busy seconds of each rank over the mean of all ranks, one dot per rank, from"
+    assert words in page and caption in page
+    without = Page(html(analysis(strong((1, 2, 4))))).words()
+    assert words not in without and caption not in without
+    rows = list(csv.DictReader(io.StringIO(tables.comma_separated(result))))
+    assert [row["schedule"] for row in rows] == ["", "guided", "guided"]
+    assert rows[1]["largest_imbalance"] == "1.2345"
 
 
 def test_bandwidth_and_its_share_of_the_limit_are_everywhere():
@@ -296,7 +323,7 @@ def test_clean_text_does_nothing():
 def hostile():
     """Return an analysis with hostile text wherever text comes from outside."""
     series = strong((1, 2), recommended=2)
-    bad = replace(series.points[1], phases={HOSTILE: 1.0}, failed=(FAILED,))
+    bad = replace(series.points[1], phases={HOSTILE: 1.0}, failed=(FAILED,), schedule=HOSTILE)
     series = replace(
         series,
         points=(series.points[0], bad),
@@ -338,7 +365,7 @@ def test_hostile_text_does_nothing_in_markdown():
     outside = re.sub(r"(?<!`)(`+) .*? \1(?!`)", "", outside)
     assert not re.search(r"(?<!\\)[<|*\[](?=script|b |d|e|/pre)", outside)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10}
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {11}
 
 
 def test_code_in_markdown_ends_where_it_should():
@@ -646,6 +673,7 @@ def test_terminal_keeps_the_charge_and_its_width(unit, per, facts, gpus):
             gpus=gpus * p, outcome="failed" if (p, k) == (64, 7) else "ok")
         for p in (4, 8, 16, 32, 64) for k in range(1, 8)
     ]  # fmt: skip
+    some = with_queue(some, lambda run: [1.0] * run.ranks)
     facts = {**facts, "cores_per_node": 4, "gpus_per_node": 4}
     planned = {"billing": facts, "charge": f"0.02 {unit} per {per}", "runs": 100}
     if per == "GPU-hour" and not gpus and not facts["whole_nodes"]:

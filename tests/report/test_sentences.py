@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from rankwise.data.schedules import SCHEDULES
 from rankwise.ranks import clock
 from rankwise.report import doubts, method, numbers, sentences, tables
 from tests.analysis import examples
@@ -19,6 +20,7 @@ from tests.analysis.examples import (
     only,
     runs,
     with_phases,
+    with_queue,
 )
 
 
@@ -98,6 +100,51 @@ def test_uneven_kernels_are_called_a_load_to_balance():
     assert "times the mean: balance the load." in sentences.bottleneck(
         only(with_phases(runs(), phases))
     )
+
+
+@pytest.mark.parametrize("phase", ["kernel", "wait"])
+@pytest.mark.parametrize(
+    ("schedule", "cure"),
+    [("block", "--schedule guided, or deal"), ("cyclic", "--schedule guided or dynamic."),
+     ("guided", "--schedule dynamic, or cut"), ("dynamic", "(--chunk), or cut"),
+     ("of their own", "balance the load.")],
+)  # fmt: skip
+def test_an_uneven_queue_has_a_cure(phase, schedule, cure):
+    def phases(run):
+        return {"kernel": [10 / run.ranks] * run.ranks} | {phase: [3.0] * run.ranks}
+
+    def busy(run):
+        return [1.0 + 0.5 * (rank == 0) for rank in range(run.ranks)]
+
+    some = with_phases(runs(counts=(1, 2, 4)), phases)
+    words = sentences.bottleneck(only(with_queue(some, busy, schedule)))
+    assert words.startswith(f"`{phase}` holds the scaling back")
+    told = f" With the schedule {schedule}, the busiest rank computes for 1.33 times the mean: "
+    assert told in words and cure in words.partition(told)[2]
+    # All of them equally busy, and another phase: then this is not the cause.
+    even = sentences.bottleneck(only(with_queue(some, lambda run: [1.0] * run.ranks, schedule)))
+    assert "the mean" not in even and even.endswith(sentences._PHASES[phase])
+    other = [replace(run, phases={"kernel": [0.0], "gather": [3.0]}) for run in some]
+    assert "the mean" not in sentences.bottleneck(only(with_queue(other, busy, schedule)))
+
+
+def test_every_schedule_has_a_cure():
+    assert set(sentences._SCHEDULES) == set(SCHEDULES)
+
+
+@pytest.mark.parametrize(
+    ("devices", "seconds"),
+    [(["host"], "CPU seconds"), (["NVIDIA H200 GPU-1"], "seconds"), (["host", "x"], "seconds")],
+)
+def test_method_tells_the_schedule_and_what_the_imbalance_is(devices, seconds):
+    some = runs(facts={**FACTS, "devices": devices})
+    words = (
+        "The ranks shared a queue of tasks with the schedule guided. The imbalance is the "
+        f"{seconds} for which the busiest rank computed, over the mean of all ranks,"
+    )
+    queued = with_queue(some, lambda run: [1.0] * run.ranks, "guided")
+    assert words in method.method(analysed(queued))
+    assert "imbalance" not in method.method(analysed(some))
 
 
 def test_bottleneck_of_weak_scaling_is_what_grows():
