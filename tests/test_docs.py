@@ -108,7 +108,7 @@ def test_it_is_swept(worked):
 
 @pytest.mark.mpi
 def test_the_queue_on_the_page_runs(comm, mpi_tmp_path):
-    (text,) = re.findall(r"\n`jobs/cases.py`\n\n```python\n(.*?)```", UNEVEN, re.DOTALL)
+    (text,) = re.findall(r"`cases.py`:\n\n```python\n(.*?)```", UNEVEN, re.DOTALL)
     file = mpi_tmp_path / "cases.py"
     if comm.rank == 0:
         file.write_text(text)
