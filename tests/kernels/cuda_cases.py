@@ -161,8 +161,9 @@ def escapes() -> Iterator[tuple[str, tuple[Any, ...]]]:
     x, y = mandelbrot.coordinates(9, *CHAOS)
     x, y = np.resize(x, 50000), np.resize(y, 50000)
     yield "chaos", window(42951 * 50000 + 6, 12, x, y, 400)
-    # The real part stays 2 for hundreds of iterations, while the imaginary part grows from almost 0.
-    yield "half-still", window(0, 1, np.array([-2.0]), np.array([1e-300]), 600)
+    # The real part stays 2 while the imaginary one grows from almost 0; or that stays 0.
+    x, y = np.array([-2.0, 0.25 + 2**-10]), np.array([1e-300, 0.0])
+    yield "half-still", window(0, 4, x, y, 600)
 
 
 def endless_orbits() -> Iterator[tuple[str, tuple[Any, ...]]]:
