@@ -72,7 +72,7 @@ def solve(run, plate, loop, begin, step):
 
 
 def temperature(values):
-    return {"temperature": (values, "K", "at the points, by row and column")}
+    return {"temperature": (values, "K", "at the points, by row and column", ("y", "x"))}
 
 
 def answer(run, source, final, r):
@@ -90,6 +90,8 @@ def answer(run, source, final, r):
     return temperature(final) | {
         "hottest": (final.max(), "K", "largest of the temperatures"),
         "time": (run.args.steps * run.args.dt, "s", "of the last state"),
+        "y": (run.args.dx * np.arange(1, 1 + final.shape[0]), "m", "of the rows, from the edge"),
+        "x": (run.args.dx * np.arange(1, 1 + final.shape[1]), "m", "of the columns, from the edge"),
     }
 
 

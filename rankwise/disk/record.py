@@ -33,7 +33,9 @@ Schema, version 5::
                                          bytes are of the steps since
                        restarts          int, how often the run went on from a checkpoint
                        results_sha256    str, see `digest`
-    /results/<name>    dataset with attributes `units` and `description`
+    /results/<name>    dataset with attributes `units` and `description`; `axes`, if the job names
+                       them: a name for each dimension; where a result has it, that one holds the
+                       coordinates
     /checks            table: why, error, bound: distance of the result from an independent one, and
                        the largest that is explained by what `why` says
     /timings           (repeats, phases, ranks) float64 [s], attribute `phases`; NaN where a phase
@@ -100,16 +102,28 @@ _DIGEST_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Result:
-    """One dataset of a record: its values, their unit and what they are."""
+    """One dataset of a record: its values, their unit and what they are.
+
+    Attributes
+    ----------
+    values : array
+    units, description : str
+    axes : tuple of str
+        Names of its dimensions, or none. A result with such a name holds the coordinates along this
+        dimension, as a coordinate variable of netCDF does.
+    """
 
     values: np.ndarray
     units: str
     description: str
+    axes: tuple[str, ...] = ()
 
     def put(self, file: Any, name: str) -> None:
         """Create the dataset in an open HDF5 file."""
         dataset = file.create_dataset(name, data=self.values)
         hdf5.put(dataset.attrs, units=self.units, description=self.description)
+        if self.axes:
+            hdf5.put(dataset.attrs, axes=self.axes)
 
 
 @dataclass(frozen=True)
@@ -399,6 +413,7 @@ def _require_schema(record: Record) -> None:
         raise ValueError("its ranks or snapshots are no tables of this schema")
     if record.timings.dtype != np.float64 or not {"kernel", "write"} <= set(record.phases):
         raise ValueError("its timings are no seconds of phases")
+    _require_axes(record.results)
     failed = [check for check in record.checks if not check["error"] <= check["bound"]]
     if failed and not record.attributes["unchecked"]:
         raise ValueError("a check failed in it, and it does not say so")
@@ -421,6 +436,16 @@ def _require_balance(balance: Balance, shape: tuple[int, int]) -> None:
         raise ValueError("its queue holds what is negative or no number")
 
 
+def _require_axes(results: dict[str, Result]) -> None:
+    for name, result in results.items():
+        shape, axes = result.values.shape, result.axes
+        if not isinstance(axes, tuple) or (axes and len(axes) != len(shape)):
+            raise ValueError(f"the axes of {name!r} are not one for each dimension")
+        for axis, n in zip(axes, shape, strict=False):
+            if axis in results and results[axis].values.shape != (n,):
+                raise ValueError(f"{axis!r} is an axis of {name!r}, and of another length")
+
+
 def _checks(table: np.ndarray) -> list[dict[str, Any]]:
     if table.dtype.names != ("why", "error", "bound") or table.dtype["why"].kind != "S":
         raise ValueError("its checks are no table of this schema")
@@ -438,4 +463,4 @@ def _part(file: Any, name: str) -> Any:
 
 
 def _result(values: np.ndarray, about: dict[str, Any]) -> Result:
-    return Result(values, about["units"], about["description"])
+    return Result(values, about["units"], about["description"], about.get("axes", ()))

@@ -15,7 +15,7 @@ from rankwise.run.snapshots import Snapshots
 from rankwise.run.source import Source
 
 # State that is kept: value, unit and description by name. Significant on rank 0.
-State = Mapping[str, tuple[Any, str, str]]
+State = Mapping[str, tuple[Any, ...]]
 
 
 class Loop:

@@ -164,7 +164,7 @@ class Run(Begun):
 
     def finish(
         self,
-        results: Mapping[str, tuple[Any, str, str]] | None,
+        results: Mapping[str, tuple[Any, ...]] | None,
         *,
         work: int,
         kernel_bytes: int,
@@ -177,8 +177,10 @@ class Run(Begun):
 
         Parameters
         ----------
-        results : mapping of str to (value, unit, description)
-            Numbers and arrays; significant on rank 0. Single numbers are printed as well.
+        results : mapping of str to (value, unit, description) or (value, unit, description, axes)
+            Numbers and arrays; significant on rank 0. Single numbers are printed as well. ``axes``
+            is a tuple of names, one for each dimension of an array. If a result has such a name, it
+            holds the coordinates.
         work : int
             Operations of all ranks in one repeat, up to a constant factor: what weak scaling holds
             constant per rank.
@@ -202,7 +204,7 @@ class Run(Begun):
         self.on_root(_refuse_unchecked, facts, path)
 
     def keep(
-        self, results: Mapping[str, tuple[Any, str, str]] | None, figures: dict[str, Any]
+        self, results: Mapping[str, tuple[Any, ...]] | None, figures: dict[str, Any]
     ) -> tuple[dict[str, Any], Path]:
         """Write the record, and print nothing. Collective. See `finish`.
 

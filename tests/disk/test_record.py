@@ -23,7 +23,10 @@ from tests.cases import long
 
 RESULTS = {
     "total": Result(np.float64(2.5), "1", "a sum"),
-    "parts": Result(np.arange(6.0).reshape(2, 3), "K", "its parts"),
+    "parts": Result(
+        np.arange(6.0).reshape(2, 3), "K", "its parts", ("side", "\N{GREEK SMALL LETTER PHI}")
+    ),
+    "side": Result(np.arange(2.0), "m", "of the parts"),
 }
 CHECKS = [
     {"why": "rounding", "error": 0.5, "bound": 1.0},
@@ -75,6 +78,11 @@ def test_what_is_written_is_read(comm, make, mpi_tmp_path):
             np.testing.assert_array_equal(back.results[name].values, result.values)
             assert back.results[name].units == result.units
             assert back.results[name].description == result.description
+            assert back.results[name].axes == result.axes
+        with h5py.File(path) as file:
+            # A reader that knows nothing of axes finds none where none are named.
+            assert "axes" in file["results/parts"].attrs
+            assert set(file["results/side"].attrs) == {"units", "description"}
         assert back.balance is None
 
 
@@ -287,7 +295,9 @@ def test_digest_sees_every_bit_and_nothing_else():
     assert record.digest({**RESULTS, "total": one}) != digest
     for changed in (parts.T, parts.ravel(), parts.astype("f4"), np.nextafter(parts, 9)):
         assert record.digest({**RESULTS, "parts": Result(changed, "K", "its parts")}) != digest
-    renamed = {"total": RESULTS["total"], "part": RESULTS["parts"]}
+    without = {**RESULTS, "parts": Result(parts, "K", "its parts")}
+    assert record.digest(without) == digest
+    renamed = {"part" if name == "parts" else name: each for name, each in RESULTS.items()}
     assert record.digest(renamed) != digest
 
 
@@ -474,6 +484,9 @@ def damages():
     def nested(file):
         file.attrs["arguments"] = np.bytes_(b"[" * 60_000)
 
+    def axes(value):
+        return lambda file: file["results/parts"].attrs.create("axes", value)
+
     def no_such_attribute(file):
         del file.attrs["job"]
 
@@ -533,6 +546,14 @@ def damages():
         "texts of any length": (replace("ranks", (3,), h5py.string_dtype()), "no dataset of num"),
         "one large dataset with many names": (names_of_one, "declares 1.12 GB, and at most"),
         "a large packed chunk": (one_huge_chunk, "packed chunks of 1024 MiB"),
+        "too few axes": (axes(np.array([b"y"])), "axes of 'parts' are not one for each dimension"),
+        "axes in one text": (axes(np.bytes_(b"yx")), "axes of 'parts' are not one for each dim"),
+        "axes of no text": (axes(np.arange(2)), "has no attribute 'decode'"),
+        "axes of any length": (axes(["y", "x"]), "attribute 'axes' has no fixed length"),
+        "coordinates of another length": (
+            axes(np.array([b"y", b"side"])),
+            "'side' is an axis of 'parts', and of another length",
+        ),
         "attribute missing": (no_such_attribute, "its attribute 'job' is missing or no str"),
         "text for a number": (text_for_a_number, "its attribute 'ranks' is missing or no int"),
         "text for seconds": (text_for_seconds, "its timings are no seconds of phases"),

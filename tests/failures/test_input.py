@@ -120,7 +120,8 @@ def test_damaged_at_random(comm, tmp_path, mutations):
 def example():
     """Return a record with some of everything."""
     results = {
-        "state": record.Result(np.arange(600.0).reshape(20, 30), "K", "at the points"),
+        "state": record.Result(np.arange(600.0).reshape(20, 30), "K", "at the points", ("y", "x")),
+        "y": record.Result(np.arange(20.0), "m", "of the rows"),
         "total": record.Result(np.float64(1.5), "1", "a sum"),
     }
     facts = {"schema": record.SCHEMA, "job": "heat", "command": "heat.py", "folder": "/"}

@@ -79,7 +79,9 @@ def test_the_bits_are_those_of_every_run(comm, job, mpi_tmp_path, variant, threa
     job.main(comm, [*size, "--variant", variant, "--threads", threads, "--output", str(path)])
     if comm.rank == 0:
         run = record.read(path)
-        found = [run.attributes["results_sha256"], *map(bytes.decode, run.snapshots["sha256"])]
+        # Of what earlier versions kept too, which had no coordinates.
+        state = {name: each for name, each in run.results.items() if name not in ("y", "x")}
+        found = [record.digest(state), *map(bytes.decode, run.snapshots["sha256"])]
         assert [digest[:16] for digest in found] == [
             "546c2bfcd33d274f",
             "f05013778f9d458d",
@@ -108,6 +110,11 @@ def test_a_state_from_a_file(comm, job, mpi_tmp_path, form):
         np.testing.assert_allclose(state(run), padded[1:-1, 1:-1], rtol=0, atol=1e-14)
         assert run.checks[0]["error"] <= run.checks[0]["bound"] < 1e-10
         assert run.results["time"].values == 12 * 0.125
+        assert run.results["temperature"].axes == ("y", "x")
+        # The edges, of temperature 0, are at 0 and 12 by 0 and 5.
+        for name, end in (("y", 12), ("x", 5)):
+            assert run.results[name].units == "m"
+            assert run.results[name].values.tolist() == np.arange(0.5, end, 0.5).tolist()
         assert (run.attributes["arguments"]["rows"], run.attributes["arguments"]["n"]) == (23, 9)
 
 
@@ -139,6 +146,8 @@ def test_snapshots_are_those_of_shorter_runs(comm, job, mpi_tmp_path):
         assert run.snapshots["step"].tolist() == [4, 8]
         for step, name, digest in run.snapshots.tolist():
             with h5py.File(mpi_tmp_path / name.decode()) as file:
+                assert list(file) == ["temperature"]
+                assert file["temperature"].attrs["axes"].tolist() == [b"y", b"x"]
                 values = file["temperature"][()]
             shorter = record.read(mpi_tmp_path / f"{step}.h5")
             assert values.tobytes() == state(shorter).tobytes()

@@ -257,6 +257,53 @@ def test_a_result_of_no_name_loses_no_other(comm, door, begin, name):
         assert found.results.keys() == {"total"}
 
 
+PLATE = (np.ones((2, 3)), "K", "of a plate", ("y", "x"))
+
+
+@pytest.mark.mpi
+def test_axes_are_kept_and_leave_the_digest_alone(comm, begin):
+    digests = []
+    for plate in (PLATE, PLATE[:3], (*PLATE[:3], ())):
+        run = begin("--force")
+        compute(run)
+        run.on_root(run.check, 0, 0, "exact")
+        # An axis may come after what it is an axis of, and needs no coordinates.
+        given = {"plate": plate, "x": (np.arange(3.0), "m", "of the columns", ("x",)), **TOTAL}
+        run.finish(on_rank_0(comm, given), **FIGURES)
+        if comm.rank == 0:
+            found = record.read(run.path)
+            assert found.results["plate"].axes == (plate[3:] or ((),))[0]
+            assert found.results["x"].axes == ("x",) and found.results["total"].axes == ()
+            digests.append(found.attributes["results_sha256"])
+    assert len(set(digests)) <= 1
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("axes", "why"),
+    [
+        ("yx", "'yx' is no tuple of names, such as ('y', 'x')"),
+        (["y", "x"], "['y', 'x'] is no tuple"),
+        (("y", 3), "('y', 3) is no tuple of names"),
+        (("y", "a b"), "('y', 'a b') is no tuple of names"),
+        (("y",), "('y',) is not one name for each of 2 dimensions"),
+        (("x", "y"), "the result 'x' has the shape (3,), and not (2,)"),
+        (("y", "total"), "the result 'total' has the shape (), and not (3,)"),
+    ],
+    ids=repr,
+)
+def test_axes_that_cannot_be_lose_no_result(comm, door, begin, axes, why):
+    run = begin()
+    compute(run)
+    run.on_root(run.check, 0, 0, "exact")
+    given = {"x": (np.arange(3), "m", "of columns"), "plate": (*PLATE[:3], axes), **TOTAL}
+    words = f"the axes of the result 'plate' are left out: {why}"
+    found = unchecked(comm, door, run, given, FIGURES, words)
+    if found:
+        assert found.results["plate"].axes == ()
+        np.testing.assert_array_equal(found.results["plate"].values, PLATE[0])
+
+
 @pytest.mark.mpi
 @pytest.mark.parametrize("results", [{}, {"bad": "text"}], ids=repr)
 def test_a_record_without_results_can_be_read(comm, door, begin, results):
