@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from rankwise.analysis.analysis import analyse
-from rankwise.report import figures
+from rankwise.report import drawing, figures
 from rankwise.sweep.folder import load
 from tests.analysis import published
 
@@ -22,7 +22,7 @@ def main(sweep):
     }
     for name, (data, title) in shown.items():
         strong = analyse(data).series[0]
-        figures.save(figures.speedup(strong, title), FOLDER / f"{name}.svg")
+        drawing.save(figures.speedup(strong, title), FOLDER / f"{name}.svg")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from rankwise.analysis.comparison import Comparison, Pair
 from rankwise.analysis.series import Series
 from rankwise.ranks.words import counted
 from rankwise.report import comparison as words
-from rankwise.report import comparison_circumstances, comparison_tables, figures, tables
+from rankwise.report import comparison_circumstances, comparison_tables, drawing, figures, tables
 from rankwise.report.numbers import chosen, interval, number
 from rankwise.report.page import render
 from rankwise.sweep.folder import write_text
@@ -107,12 +107,12 @@ def _figures(
     found = []
     if a.measured or b.measured:
         text = _alternative(pairs, _tell_seconds)
-        svg = figures.svg(figures.both(a, b), f"{mode}-seconds", f"{mode} scaling, seconds: {text}")
+        svg = drawing.svg(figures.both(a, b), f"{mode}-seconds", f"{mode} scaling, seconds: {text}")
         found.append((Markup(svg), _SECONDS))
     if any(math.isfinite(pair.ratio.value) for pair in pairs):
         text = _alternative(pairs, _tell_ratio)
         figure = figures.ratios(a, b, pairs, slowdown)
-        svg = figures.svg(figure, f"{mode}-ratio", f"{mode} scaling, B over A: {text}")
+        svg = drawing.svg(figure, f"{mode}-ratio", f"{mode} scaling, B over A: {text}")
         limit = "" if slowdown is None else _LIMIT.format(chosen(slowdown))
         found.append((Markup(svg), _RATIOS + limit))
     return found

@@ -10,11 +10,8 @@ References
 
 import functools
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from io import StringIO
-from pathlib import Path
 from typing import Any, ParamSpec
 
 import numpy as np
@@ -29,33 +26,10 @@ from rankwise.analysis.comparison import Pair
 from rankwise.analysis.series import Analysis, Point, Series
 from rankwise.analysis.statistics import Estimate
 from rankwise.ranks.words import counted
+from rankwise.report.drawing import STYLE
 from rankwise.report.numbers import chosen, number
 from rankwise.report.tables import line
 
-STYLE = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.labelsize": 10,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 10,
-    "figure.figsize": (5, 3.6),
-    "font.family": "DejaVu Sans",  # which Matplotlib brings: no layout depends on the machine
-    "font.size": 10,
-    "grid.color": "0.9",
-    "grid.linewidth": 0.6,
-    "hatch.linewidth": 0.5,
-    "legend.fontsize": 8.5,
-    "legend.frameon": False,
-    "lines.linewidth": 1.5,
-    # Text stays text: it can be searched, and read in a PDF without a Type 3 font.
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-    # Matplotlib makes ids from it, at random without.
-    "svg.hashsalt": "scaling",
-    # A dollar sign in a title is a dollar sign.
-    "text.parse_math": False,
-}
 _BLUE, _ORANGE, _GREEN, _RED, _PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 _SKY, _YELLOW, _GREY = "#56B4E9", "#F0E442", "0.45"
 # Two dots after the dash: one is USL's.
@@ -331,51 +305,6 @@ def ratios(a: Series, b: Series, pairs: Sequence[Pair], slowdown: float | None) 
     axes.set_ylabel("Seconds of B over those of A")
     _legend(figure)
     return figure
-
-
-def svg(figure: Figure, name: str, text: str) -> str:
-    """Return a figure as an SVG element, the same bytes every time.
-
-    Parameters
-    ----------
-    figure : Figure
-    name : str
-        Put before every id, so that several figures can stand in one page.
-    text : str
-        What the figure shows, for those who do not see it.
-
-    Returns
-    -------
-    str
-    """
-    buffer = StringIO()
-    with style.context(["default", STYLE]):
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", metadata={**nothing, "Title": text})
-    element = buffer.getvalue()
-    element = element[element.index("<svg") :]
-    element = re.sub(r"\s*<metadata>.*?</metadata>", "", element, count=1, flags=re.DOTALL)
-    element = re.sub(r'\bid="', f'id="{name}-', element)
-    element = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", element)
-    element = element.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, Arial, sans-serif")
-    return element.replace("<svg ", '<svg role="img" ', 1)
-
-
-def save(figure: Figure, path: Path, text: str = "") -> None:
-    """Write a figure, as SVG or PDF by the ending of the name.
-
-    Parameters
-    ----------
-    figure : Figure
-    path : Path
-    text : str
-        What the figure shows, for those who do not see it.
-    """
-    if path.suffix == ".svg":
-        path.write_text(svg(figure, path.stem, text), "utf-8")
-        return
-    with style.context(["default", STYLE]):
-        figure.savefig(path, metadata={"CreationDate": None, "Title": text})
 
 
 def _figure(title: str) -> Figure:

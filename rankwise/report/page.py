@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from rankwise.analysis.series import Analysis, Fit, Point, Series
 from rankwise.ranks.words import counted
-from rankwise.report import doubts, figures, method, sentences, tables, usage
+from rankwise.report import doubts, drawing, figures, method, sentences, tables, usage
 from rankwise.report.numbers import NOTHING, bound, chosen, figure, interval, number, percent
 from rankwise.report.recommendation import recommendation, request
 from rankwise.sweep.folder import PROCESS, SUPPLIED, Run, Sweep, write_text
@@ -41,9 +41,9 @@ def write(analysis: Analysis, sweep: Sweep) -> list[Path]:
     folder.mkdir(exist_ok=True)
     drawn = figures.draw(analysis)
     texts = {name: _alternative(analysis, name) for name in drawn}
-    for name, drawing in drawn.items():
+    for name, each in drawn.items():
         for ending in ("svg", "pdf"):
-            figures.save(drawing, folder / f"{name}.{ending}", texts[name])
+            drawing.save(each, folder / f"{name}.{ending}", texts[name])
     elements = {name: (folder / f"{name}.svg").read_text("utf-8") for name in drawn}
     contents = {
         "report.html": page(analysis, sweep, elements),
@@ -65,7 +65,7 @@ def page(analysis: Analysis, sweep: Sweep, drawn: dict[str, str]) -> str:
     sweep : Sweep
         That was analysed.
     drawn : dict of str to str
-        SVG elements by the name of the figure, from `figures.svg`.
+        SVG elements by the name of the figure, from `drawing.svg`.
 
     Returns
     -------

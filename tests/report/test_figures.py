@@ -15,7 +15,7 @@ from matplotlib.collections import PolyCollection
 from rankwise.analysis.comparison import Pair
 from rankwise.analysis.statistics import Estimate
 from rankwise.ranks import clock
-from rankwise.report import figures
+from rankwise.report import drawing, figures
 from tests.analysis.examples import (
     NOTHING,
     analysis,
@@ -289,7 +289,7 @@ def test_imbalance_says_which_seconds_it_is_of():
 
 def test_many_ranks_stay_a_small_file():
     many = replace(point(20000, [1.0]), imbalance=tuple(np.linspace(0.9, 1.1, 20000)))
-    text = figures.svg(figures.imbalance(strong((1,), points=(many,))), "x", "")
+    text = drawing.svg(figures.imbalance(strong((1,), points=(many,))), "x", "")
     assert len(text) < 100_000 and "data:image/png;base64" in text
 
 
@@ -311,7 +311,7 @@ def test_degenerate_series_are_drawn_as_far_as_they_go(name, tmp_path):
     drawn = figures.draw(analysis(*DEGENERATE[name]))
     assert len(drawn) == expected.get(name, 4)
     for each, figure in drawn.items():
-        figures.save(figure, tmp_path / f"{each}.svg")
+        drawing.save(figure, tmp_path / f"{each}.svg")
         ElementTree.parse(tmp_path / f"{each}.svg")
 
 
@@ -356,7 +356,7 @@ def test_longest_axis_titles_fit():
 
 def test_title_is_shown_as_it_is():
     figure = figures.speedup(strong(), title=TITLE)
-    root = ElementTree.fromstring(figures.svg(figure, "x", ""))
+    root = ElementTree.fromstring(drawing.svg(figure, "x", ""))
     assert TITLE in [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert figures.speedup(strong()).get_suptitle() == ""
 
@@ -366,7 +366,7 @@ def test_files_have_the_same_bytes_every_time(tmp_path):
     for _ in range(2):
         paths = [tmp_path / f"speedup.{ending}" for ending in ("svg", "pdf")]
         for path in paths:
-            figures.save(figures.speedup(strong()), path, "what it shows")
+            drawing.save(figures.speedup(strong()), path, "what it shows")
         contents.append([path.read_bytes() for path in paths])
     assert contents[0] == contents[1]
     svg, pdf = contents[0]
@@ -376,7 +376,7 @@ def test_files_have_the_same_bytes_every_time(tmp_path):
 
 def test_ids_of_two_figures_differ_and_references_are_kept():
     drawn = figures.draw(analysis(strong(), weak()))
-    texts = [figures.svg(figure, name, "") for name, figure in drawn.items()]
+    texts = [drawing.svg(figure, name, "") for name, figure in drawn.items()]
     ids = [found for text in texts for found in re.findall(r'\bid="([^"]*)"', text)]
     assert len(ids) == len(set(ids))
     for text in texts:
@@ -387,10 +387,10 @@ def test_ids_of_two_figures_differ_and_references_are_kept():
 
 def test_settings_of_the_user_are_neither_used_nor_changed():
     before = dict(matplotlib.rcParams)
-    plain = figures.svg(figures.speedup(strong()), "x", "")
+    plain = drawing.svg(figures.speedup(strong()), "x", "")
     assert dict(matplotlib.rcParams) == before
     with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 30, "text.color": "red"}):
-        assert figures.svg(figures.speedup(strong()), "x", "") == plain
+        assert drawing.svg(figures.speedup(strong()), "x", "") == plain
 
 
 def test_pyplot_is_not_imported():

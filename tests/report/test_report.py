@@ -19,7 +19,7 @@ from rankwise.__main__ import main
 from rankwise.analysis.analysis import analyse
 from rankwise.analysis.cost import Billing, Cost
 from rankwise.analysis.statistics import Estimate
-from rankwise.report import figures, method, numbers, sentences, tables
+from rankwise.report import drawing, figures, method, numbers, sentences, tables
 from rankwise.report import page as report
 from rankwise.report.recommendation import recommendation
 from rankwise.sweep import sweep
@@ -97,7 +97,7 @@ def html(result, **changes):
         shown = analysis(replace(series, recommended=None, bottleneck=None), target=result.target)
         if repr(shown) not in DRAWN:
             of_series = figures.draw(shown).items()
-            DRAWN[repr(shown)] = {name: figures.svg(f, name, "shown") for name, f in of_series}
+            DRAWN[repr(shown)] = {name: drawing.svg(f, name, "shown") for name, f in of_series}
         drawn |= DRAWN[repr(shown)]
     return report.page(result, Sweep(Path(), planned, [run()], []), drawn)
 
