@@ -56,7 +56,7 @@ def answer(run, counts, lost, wrong, x, y):
     run.check(lost, 0, "rows that were not done once, or came otherwise than they were sent: exact")
     run.check(wrong, 0, "rows of a sample that another rank computes otherwise: exact")
     results = {
-        "counts": (counts, "1", "steps until |z| > 2; the limit if it never is"),
+        "counts": (counts, "1", "steps until |z| > 2; the limit if it never is", ("y", "x")),
         "y": (y, "1", "imaginary part of c, of the rows"),
         "x": (x, "1", "real part of c, of the columns"),
     }

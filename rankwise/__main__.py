@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   rankwise report scaling
   rankwise import times.csv --folder old
   rankwise compare scaling-old scaling-new
-  rankwise show results/FILE.h5
+  rankwise show results/FILE.h5 --picture plate.png
   rankwise templates slurm
 
 rankwise COMMAND --help says more of each.
@@ -155,13 +155,17 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _fill_show(parser: argparse.ArgumentParser) -> None:
-    from rankwise.disk import summary
+    from rankwise.report import show
 
-    parser.description = "Show the record of a run: its results, its checks and where time went."
-    parser.epilog = "example:\n  rankwise show results/FILE.h5 --json\n"
-    parser.add_argument("record", metavar="FILE.h5", type=Path, help="a record")
-    parser.add_argument("--json", action="store_true", help="print one JSON line")
-    parser.set_defaults(run=lambda args: summary.show_file(args.record, args.json))
+    parser.description, parser.epilog = show.DESCRIPTION, show.EXAMPLES
+    show.add_arguments(parser)
+    parser.set_defaults(run=_show)
+
+
+def _show(args: argparse.Namespace) -> int:
+    from rankwise.report import show
+
+    return show.main(args) if args.picture is None else _drawing(show.main, args)
 
 
 def _fill_templates(parser: argparse.ArgumentParser) -> None:

@@ -2,14 +2,12 @@
 
 import json
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rankwise.disk import record as records
 from rankwise.disk.record import Balance, Record
 from rankwise.ranks.clock import REPEATED
 from rankwise.ranks.words import counted, numbers, printable
@@ -163,7 +161,7 @@ def text(facts: dict[str, Any], path: Path) -> str:
         *(f"  warning   {text}" for text in facts["warnings"]),
         *_snapshots(facts["snapshots"]),
         *_went_on(facts["first_step"], facts["restarts"]),
-        f"  record    {path}",
+        *_files(path, facts.get("picture")),
         "",
         f"  {'seconds':<10}{'min':>10}{'median':>10}{'max':>10}   over ranks, "
         f"medians of {counted(facts['repeats'], 'repeat')}",
@@ -225,17 +223,14 @@ def _went_on(step: int, restarts: int) -> list[str]:
     return [f"  went on   after step {step}, restart {restarts}: seconds are of the steps since"]
 
 
+def _files(path: Path, picture: dict[str, Any] | None) -> list[str]:
+    lines = [f"  record    {path}"]
+    if picture:
+        size = " x ".join(map(str, picture["shape"]))
+        elements = " elements" if len(picture["shape"]) == 1 else ""
+        lines.append(f"  picture   {picture['file']}: {picture['result']}, {size}{elements}")
+    return lines
+
+
 def _mebibytes(octets: int) -> str:
     return f"{octets / 2**20:.0f} MiB"
-
-
-def show_file(path: Path, as_json: bool) -> int:
-    """Print the figures of a record, and return the exit status: 2 if it is none."""
-    try:
-        show(summary(records.read(path)), path, as_json)
-    except BrokenPipeError:
-        raise
-    except (OSError, ValueError) as error:
-        print(printable(f"rankwise show: error: {error}"), file=sys.stderr)
-        return 2
-    return 0

@@ -3,11 +3,12 @@
 import re
 from io import BytesIO, StringIO
 from pathlib import Path
+from typing import Any
 
 from matplotlib import style
 from matplotlib.figure import Figure
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.labelsize": 10,

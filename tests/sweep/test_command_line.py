@@ -116,7 +116,7 @@ print("imports", status, *(name for name in names if name in sys.modules))
         (["--version"], ""),
         (["templates", "there"], ""),
         (["import", "none.csv"], "h5py numpy"),
-        (["show", "none.h5"], "h5py numpy"),
+        (["show", "none.h5"], "h5py numpy rankwise.report"),
         (["compare", "--help"], "rankwise.report"),
         (
             ["sweep", "--dry-run", "--ranks", "1", "--", "true"],
