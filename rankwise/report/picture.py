@@ -36,7 +36,6 @@ from matplotlib.ticker import (
     FuncFormatter,
     LogLocator,
     MaxNLocator,
-    NullFormatter,
     ScalarFormatter,
 )
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
@@ -264,8 +263,6 @@ def _image(figure: Figure, results: dict[str, Result], name: str) -> list[str]:
         format=scale.format,
     )
     bar.set_label(_wrapped(_with_unit(name, results[name].units) + scale.remark, 45))
-    # Its default writes formulas, which this style shows as they are.
-    bar.long_axis.set_minor_formatter(NullFormatter())
     return [*(side.note for side in sides if side.note), *notes]
 
 

@@ -266,10 +266,11 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_odd_arrays_are_drawn(name):
     # Warnings are errors here.
-    figure, axes, _ = drawn(ODD[name])
+    figure, axes, shown = drawn(ODD[name])
     assert drawing.octets(figure, ".png", "picture", "").startswith(PNG)
     if "constant" in name:
         assert bar(axes)[1] == [f"{ODD[name].flat[0]:g}"]
+        assert shown.norm.vmin == ODD[name].flat[0]
     if name in ("one row", "one column"):
         assert caption(figure) == "Not to scale."
     for text in (figure._suptitle, axes.xaxis.label, axes.yaxis.label):
@@ -336,7 +337,7 @@ def test_the_largest_of_two_dimensions_is_drawn_first():
     ).results
     assert picture.choose(results, None) == "large"
     assert picture.choose(results, "long") == "long"
-    lines = made({"v": Result(np.ones(3), "V", "", ("t",)), "t": np.arange(3.0)}).results
+    lines = made({"t": np.arange(3.0), "v": Result(np.ones(3), "V", "", ("t",))}).results
     assert picture.choose(lines, None) == "v"
     assert picture.choose(made({"t": Result(np.ones(3), "s", "", ("t",))}).results, None) == "t"
     assert picture.choose(made({"e": np.ones((0, 9)), "t": np.ones(3)}).results, None) == "t"
