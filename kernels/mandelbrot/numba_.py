@@ -25,8 +25,9 @@ MOST = 2**20
 
 
 def at_once(limit: int) -> int:
-    # Not fewer than lanes: the others would be idle, and the call would take no less time.
-    return min(get_num_threads() * max(LANES, ITERATIONS // max(limit, STEPS)), MOST)
+    # Whole rounds of all lanes: in the rest of one most would be idle.
+    rounds = max(1, ITERATIONS // (max(limit, STEPS) * LANES))
+    return min(get_num_threads() * LANES * rounds, MOST)
 
 
 # No fastmath: it would let the compiler fuse multiply and add. In the caller's place, where the

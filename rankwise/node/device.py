@@ -273,7 +273,7 @@ def choose(
         with agreement(comm):
             _select_gpu(variant, number)
     # The other variants compute on one thread of the host, or on none.
-    threads = (threads or share_of_cores(node, cores)) if variant == "numba" else 1
+    threads = (threads or default_threads(comm, cores)) if variant == "numba" else 1
     notes = _start_numba(comm, node, cores, threads) if variant == "numba" else []
     kind = {"cuda": _NumbaCuda, "cupy": _CuPy}.get(variant, Device)
     direct = device_buffers and on_gpu
@@ -297,6 +297,21 @@ def _automatic(comm: "MPI.Comm", gpus: list[str], variants: Sequence[str]) -> st
     on_host = next((v for v in ("numba", "numpy") if v in variants), variants[0])
     wishes = set(comm.allgather(on_gpu[0] if on_gpu else on_host))
     return wishes.pop() if len(wishes) == 1 else on_host
+
+
+def default_threads(comm: "MPI.Comm", cores: tuple[int, ...]) -> int:
+    """Return the threads of this rank where nobody has asked for a number. Collective over `comm`.
+
+    Those of its host, by its name, share the cores: to MPI a node may be less than that, for
+    example where each rank is in a container of its own.
+    """
+    from mpi4py import MPI
+
+    names = comm.allgather(MPI.Get_processor_name())
+    host = comm.Split(names.index(names[comm.rank]))
+    threads = share_of_cores(host, cores)
+    host.Free()
+    return threads
 
 
 def share_of_cores(node: "MPI.Comm", cores: tuple[int, ...]) -> int:

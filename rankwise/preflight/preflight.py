@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankwise.node import groups
-from rankwise.node.device import share_of_cores
+from rankwise.node.device import default_threads
 from rankwise.node.load import busy_cores
 from rankwise.node.variants import GPU_VARIANTS
 from rankwise.preflight import device_buffers, measure
@@ -72,7 +72,7 @@ class Preflight:
                     print(json.dumps(facts))
             raise
         # Memory is measured with all cores, whatever the variant would use.
-        threads = run.args.threads or share_of_cores(run.device.node, run.device.cores)
+        threads = run.args.threads or default_threads(comm, run.device.cores)
         run.device = dataclasses.replace(run.device, threads=threads)
         self.run, self.comm, self.node = run, comm, run.device.node
         self.findings = Findings(comm.rank == 0 and not run.args.json)

@@ -83,6 +83,20 @@ def test_default_threads_leave_no_core_to_two_ranks(comm):
     assert total > cores - comm.size
 
 
+def test_ranks_of_a_host_share_its_cores_whatever_mpi_takes_for_a_node(start):
+    script = (
+        "from rankwise.job import launch\n"
+        "from rankwise.node import device\n"
+        "def main(comm, argv):\n"
+        "    chosen = device.choose(comm, 'numba')\n"
+        "    print(chosen.node.size, chosen.threads, flush=True)\n"
+        "launch(main)\n"
+    )
+    both = len({device.physical_core(cpu) for cpu in os.sched_getaffinity(0)})
+    done = start(2, "-c", script, env={"MPIR_CVAR_NOLOCAL": "1"})
+    assert done.stdout == f"1 {max(1, both // 2)}\n" * 2
+
+
 @pytest.mark.mpi
 def test_auto_is_the_same_on_every_rank(comm):
     variants = comm.allgather(device.choose(comm, "auto").variant)
