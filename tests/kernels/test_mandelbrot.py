@@ -332,8 +332,10 @@ def test_numba_takes_so_many_points_at_once_that_each_thread_has_work(threads):
     sizes = [numba_.at_once(10**digits) for digits in range(10)] + [numba_.at_once(2**31 - 1)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] <= numba_.MOST
-    assert sizes[3] == threads * (numba_.ITERATIONS // 1000)
-    assert sizes[-1] == threads * numba_.LANES
+    # Whole rounds of all lanes.
+    lanes = threads * numba_.LANES
+    assert sizes[3] == numba_.ITERATIONS // 1000 // numba_.LANES * lanes
+    assert sizes[-1] == lanes and not any(size % lanes for size in sizes[2:])
 
 
 def test_numpy_takes_few_points_at_once():
