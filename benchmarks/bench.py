@@ -202,7 +202,7 @@ def heat(bench):
 
 
 def queue(bench):
-    side, tasks = (1024, 4096) if bench.n >= 10**8 else (64, 100)
+    side, tasks = (2048, 4096) if bench.n >= 10**8 else (64, 100)
 
     def mandelbrot(ranks, schedule, **variables):
         def sample():

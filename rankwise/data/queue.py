@@ -261,12 +261,13 @@ class Queue:
         """Do the tasks of a chunk, and return for how long this rank was busy [s]."""
         rank, counter = self.rank, self._counter
         seconds = time.perf_counter if rank.device.is_gpu else time.process_time
-        first, stop = (task * self._size for task in self._chunks[number])
-        results = rank.device.empty((stop - first,), self.dtype)
+        task, end = self._chunks[number]
+        first, length = task * self._size, (end - task) * self._size
+        results = rank.device.empty((length,), self.dtype)
         with rank.phase("kernel"):
             start = seconds()
             for begin, part in _pieces(results, at_once):
-                if counter is not None and begin + len(part) == len(results):
+                if counter is not None and begin + at_once >= length:
                     counter.ask()
                 self._call(call, first + begin, part)
                 if rank.comm.rank == 0:
@@ -274,8 +275,10 @@ class Queue:
                     rank.comm.Iprobe()
                     self._tell(first + begin + len(part), first)
             busy = seconds() - start
-        with rank.phase("to_host"):
-            self._own[number] = rank.device.to_host(results)
+        if rank.device.is_gpu:
+            with rank.phase("to_host"):
+                results = rank.device.to_host(results)
+        self._own[number] = results
         return busy
 
     def _tell(self, end: int, first: int) -> None:

@@ -100,8 +100,10 @@ class Clock:
             self._inside[-1] += seconds
         once = self.repeat is None and name in ONCE
         if once or self.timed:
-            row, column = self.seconds[self.repeat or 0], PHASES.index(name)
-            row[column] = seconds + (0.0 if np.isnan(row[column]) else row[column])
+            place = self.repeat or 0, PHASES.index(name)
+            before = self.seconds[place]
+            # Only what is not a number differs from itself; np.isnan takes ten times as long.
+            self.seconds[place] = seconds if before != before else before + seconds
 
     def repeats(self, before: Callable[[], object] = lambda: None) -> Iterator[int]:
         """Yield -1 for the untimed warm-up, then 0, 1, ... for the timed repeats.
