@@ -207,16 +207,7 @@ def queue(bench):
     def mandelbrot(ranks, schedule, **variables):
         def sample():
             with tempfile.TemporaryDirectory() as folder:
-                options = (
-                    "--n",
-                    side,
-                    "--schedule",
-                    schedule,
-                    "--repeats",
-                    REPEATS,
-                    "--threads",
-                    1,
-                )
+                options = ("--n", side, "--schedule", schedule, "--threads", 1)
                 options += ("--variant", "numba", "--json", "--output", f"{folder}/r.h5")
                 script = JOBS / "mandelbrot.py"
                 _, line = bench.python(script, *options, ranks=ranks, variables=variables)
