@@ -9,6 +9,7 @@ Between nodes, an MPI library may answer for rank 0 only while rank 0 is in a ca
 enters it after each piece of a task, and the pieces are to be short: some 10 ms.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -25,6 +26,9 @@ from rankwise.ranks.agreement import Stop, agreement, sleep_until_all, stop_all
 from rankwise.ranks.progress import Progress
 
 _TAG = 2
+
+# What a chunk takes besides its results: an array, and its number in the tables of all ranks.
+_CHUNK_BYTES = 200
 
 # ``call(first, out)`` writes consecutive results, the first of which has that number.
 Call = Callable[[int, Any], object]
@@ -67,13 +71,14 @@ class Queue:
         self.rank, self.tasks, self.schedule = rank, tasks, schedule
         self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
         self.dtype = np.dtype(dtype)
-        self._size = max(1, int(np.prod(self.shape, dtype=np.int64)))
-        _require(schedule, tasks, chunk)
+        self._size = math.prod(self.shape)
+        _require(schedule, tasks, self._size, chunk)
+        self._chunks = Chunks(schedule, tasks, rank.comm.size, chunk or 1)
         with agreement(rank.comm):
             self._require_memory()
-        self._chunks = Chunks(schedule, tasks, rank.comm.size, chunk or 1)
         self._numbers = self._chunks.of(rank.comm.rank)
         self._counter: _Counter | None = None
+        self._open = False
         # The results of this rank on the host, by the number of their chunk.
         self._own: dict[int, np.ndarray] = {}
         # The results of all, on rank 0.
@@ -94,9 +99,11 @@ class Queue:
                 self._every.fill(0)
         if self._numbers is None:
             self._counter = _Counter(self.rank)
+        self._open = True
         return self
 
     def __exit__(self, kind: Any, error: Any, _: Any) -> None:
+        self._open = False
         self._progress.clear()
         # All ranks must free it together, and one that fails is alone.
         if self._counter is not None and (error is None or getattr(error, "agreed", False)):
@@ -105,7 +112,8 @@ class Queue:
     def compute(self, call: Call, at_once: int | None = None) -> None:
         """Do all tasks; each rank keeps the results of its own. Collective.
 
-        Phases ``kernel``, ``queue`` (for the next chunk), ``to_host``, ``wait`` (for the others).
+        Phases ``kernel``, ``queue`` (to get a chunk, and to tell the others which ones it were),
+        ``to_host`` and ``wait`` (for the others).
 
         Parameters
         ----------
@@ -120,7 +128,11 @@ class Queue:
         Exception
             That of ``call``, with the number of the task; it ends all ranks.
         """
-        rank, at_once = self.rank, at_once or self._size
+        if not self._open:
+            raise RuntimeError("a queue computes inside its context only: with queue:")
+        rank, at_once = self.rank, self._size if at_once is None else at_once
+        if at_once < 1:
+            raise ValueError(f"a call cannot have {at_once} results at once")
         self._own = {}
         if rank.clock.warming_up:
             self._warm_up(call, at_once)
@@ -133,8 +145,9 @@ class Queue:
             self._progress.begin()
         seconds = [self._compute_chunk(number, call, at_once) for number in self._next()]
         if rank.clock.timed:
-            longest = max(seconds, default=0.0)
-            self._spent[rank.clock.repeat] = sum(seconds), longest, len(seconds)
+            busy, longest, chunks = self._spent[rank.clock.repeat]
+            longest = max([longest, *seconds])
+            self._spent[rank.clock.repeat] = busy + sum(seconds), longest, chunks + len(seconds)
         with rank.phase("wait"):
             sleep_until_all(rank.comm)
         with rank.phase("queue"):
@@ -187,7 +200,9 @@ class Queue:
     def other_results(
         self, every: np.ndarray | None, call: Call, at_once: int | None = None, one_in: int = 16
     ) -> int:
-        """Do some tasks again, on another rank, and count those with other results. Collective.
+        """Do some tasks again, and count those that have other results. Collective.
+
+        On another rank than before, if there is one.
 
         Parameters
         ----------
@@ -224,13 +239,15 @@ class Queue:
         return Balance(self.schedule, self.tasks, busy, longest, chunks.astype(np.int64))
 
     def _require_memory(self) -> None:
-        """Stop on rank 0 if it cannot hold all results, beside those of the ranks of its node."""
+        """Stop on rank 0 if its node cannot hold all results, and those of its own ranks."""
         comm, node = self.rank.comm, self.rank.device.node
-        needed = self.tasks * self._size * self.dtype.itemsize * (1 + node.size / comm.size)
+        results = self.tasks * self._size * self.dtype.itemsize
+        kept = results + len(self._chunks) * _CHUNK_BYTES
+        needed = results + kept * node.size / comm.size
         if comm.rank == 0 and needed > (free := memory.available()):
             raise Stop(
-                f"the results of {self.tasks} tasks take {needed / 1e9:.3g} GB on the node of rank "
-                f"0, which has {free / 1e9:.3g} GB"
+                f"the results of {self.tasks} tasks in {len(self._chunks)} chunks take "
+                f"{needed / 1e9:.3g} GB on the node of rank 0, which has {free / 1e9:.3g} GB"
             )
 
     def _warm_up(self, call: Call, at_once: int) -> None:
@@ -246,8 +263,7 @@ class Queue:
         if self._numbers is not None:
             yield from self._numbers
             return
-        if self._counter is None:
-            raise RuntimeError("a queue computes inside its context only: with queue:")
+        assert self._counter is not None
         with self.rank.phase("queue"):
             self._counter.ask()
         while True:
@@ -292,13 +308,15 @@ class Queue:
             call(first, out)
             self.rank.device.synchronize()
         except Stop as stop:
-            raise Stop(f"{self._named(first)}: {stop}", stop.status) from stop
+            raise Stop(f"{self._named(first, len(out))}: {stop}", stop.status) from stop
         except Exception as error:
-            error.add_note(f"in {self._named(first)}")
+            error.add_note(f"in {self._named(first, len(out))}")
             raise
 
-    def _named(self, first: int) -> str:
-        return f"task {first // self._size} of {self.tasks}, counted from 0"
+    def _named(self, first: int, length: int) -> str:
+        task, last = first // self._size, (first + length - 1) // self._size
+        several = f"tasks {task} to {last}" if last > task else f"task {task}"
+        return f"{several} of {self.tasks}, counted from 0"
 
     def _exchange_numbers(self) -> list[np.ndarray]:
         comm, own = self.rank.comm, np.fromiter(self._own, np.int64)
@@ -399,9 +417,11 @@ class _Counter:
         self._window.Free()
 
 
-def _require(schedule: str, tasks: int, chunk: int | None) -> None:
+def _require(schedule: str, tasks: int, size: int, chunk: int | None) -> None:
     if schedule not in SCHEDULES:
         raise ValueError(f"no schedule {schedule!r}: choose from {', '.join(SCHEDULES)}")
+    if tasks < 0 or size < 1:
+        raise ValueError(f"there are no {tasks} tasks with {size} results each")
     if chunk is not None and schedule == BLOCK:
         stop_all("with the schedule block each rank has one chunk: there is no size to choose")
     if chunk is not None and not 1 <= chunk <= tasks:

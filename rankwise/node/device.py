@@ -4,6 +4,7 @@ import ctypes
 import importlib.util
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -302,16 +303,23 @@ def _automatic(comm: "MPI.Comm", gpus: list[str], variants: Sequence[str]) -> st
 def default_threads(comm: "MPI.Comm", cores: tuple[int, ...]) -> int:
     """Return the threads of this rank where nobody has asked for a number. Collective over `comm`.
 
-    Those of its host, by its name, share the cores: to MPI a node may be less than that, for
-    example where each rank is in a container of its own.
+    Those of its machine share the cores. To MPI a node may be less than that, for example where
+    each rank is in a container of its own.
     """
+    machines = comm.allgather(_machine())
+    same = comm.Split(machines.index(machines[comm.rank]))
+    threads = share_of_cores(same, cores)
+    same.Free()
+    return threads
+
+
+def _machine() -> str:
+    """Return what names the kernel that runs here; it is the same in all containers of a host."""
+    with suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
     from mpi4py import MPI
 
-    names = comm.allgather(MPI.Get_processor_name())
-    host = comm.Split(names.index(names[comm.rank]))
-    threads = share_of_cores(host, cores)
-    host.Free()
-    return threads
+    return MPI.Get_processor_name()
 
 
 def share_of_cores(node: "MPI.Comm", cores: tuple[int, ...]) -> int:

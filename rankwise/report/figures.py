@@ -228,7 +228,8 @@ def imbalance(series: Series, title: str = "") -> Figure:
     -------
     Figure
     """
-    points = [point for point in series.points if point.imbalance]
+    # Never busy seconds of some points beside kernel seconds of others.
+    points = [p for p in series.points if p.imbalance and bool(p.schedule) == series.queued]
     figure = _figure(title)
     axes = figure.subplots()
     axes.axhline(1, color=_GREY, ls="--")

@@ -143,7 +143,12 @@ def _queue(values: Any, ranks: int) -> bool:
     if not all(isinstance(each, list) and len(each) == ranks for each in of_ranks):
         return False
     of_all = [values.get(name) for name in ("tasks", "longest", "imbalance")]
-    return all(type(x) in _NUMBER and 0 <= x < math.inf for x in chain(of_all, *of_ranks))
+    if type(values.get("tasks")) is not int:
+        return False
+    return all(type(x) in _NUMBER and 0 <= x < math.inf for x in chain(of_all, *of_ranks)) and (
+        # Of one rank that does all.
+        max(values["over_mean"]) <= ranks + 1e-6
+    )
 
 
 def _sizes(values: Any) -> bool:

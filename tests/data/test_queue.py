@@ -164,14 +164,44 @@ def test_the_balance_tells_who_was_busy(rank, schedule):
 
 
 @pytest.mark.mpi
-def test_phases_of_a_queue(rank):
-    with Queue(rank, 3 * rank.comm.size) as queue:
+@pytest.mark.parametrize("schedule", ["cyclic", "dynamic"])
+def test_phases_of_a_queue(rank, schedule):
+    with Queue(rank, 3 * rank.comm.size, schedule=schedule) as queue:
         queue.compute(numbers)
         queue.gather()
     spent = dict(zip(PHASES, rank.clock.seconds[0], strict=True))
+    # Of a dynamic queue the others may have taken all.
+    kernel = {"kernel"} if queue._own else set()
+    assert schedule == "dynamic" or kernel
     assert {name for name, seconds in spent.items() if seconds > 0} == {
-        *("kernel", "queue", "wait", "gather"),
+        *("queue", "wait", "gather"),
+        *kernel,
     }
+
+
+@pytest.mark.mpi
+def test_busy_seconds_are_those_of_processors_and_add_up(comm):
+    rank = Rank(comm, Clock(2), device.choose(comm, "numpy", 1))
+    with Queue(rank, 4 * comm.size, schedule="cyclic") as queue:
+        for _ in rank.clock.repeats():
+            for _ in range(2):
+                queue.compute(lambda first, out: time.sleep(0.01))
+        balance = queue.balance()
+    if balance is not None:
+        # Two times four tasks each in both repeats, in which a processor has next to nothing to do.
+        assert (balance.chunks == 8).all() and balance.chunks.shape == (2, comm.size)
+        assert (balance.busy > 0).all() and (balance.busy < 0.04).all()
+        assert (balance.longest < balance.busy).all() and (balance.longest > 0).all()
+
+
+@pytest.mark.mpi
+def test_the_next_chunk_is_asked_for_before_the_last_piece(rank, monkeypatch):
+    order = []
+    right = queues._Counter.ask
+    monkeypatch.setattr(queues._Counter, "ask", lambda self: (order.append("ask"), right(self)))
+    with Queue(rank, 3, 4, schedule="dynamic") as queue:
+        queue.compute(lambda first, out: order.append(first % 4), 2)
+    assert "".join(map(str, order)) == "ask" + "0ask2" * len(queue._own)
 
 
 @pytest.mark.mpi
@@ -225,8 +255,11 @@ def test_a_sample_is_done_again_on_another_rank(rank, schedule):
 def test_too_little_memory_for_all_results_is_told_before(rank, monkeypatch):
     share = 1 + rank.device.node.size / rank.comm.size
     monkeypatch.setattr(queues.memory, "available", lambda: int(8000 * share))
+    monkeypatch.setattr(queues, "_CHUNK_BYTES", 0)
     Queue(rank, 1000, schedule="block")
-    with pytest.raises(Stop, match=r"the results of 1001 tasks take 1.\de-05 GB on the node of ra"):
+    with pytest.raises(
+        Stop, match=r"the results of 1001 tasks in \d+ chunks? take 1.\de-05 GB on the "
+    ):
         Queue(rank, 1001, schedule="block")
 
 
@@ -241,18 +274,38 @@ def test_a_chunk_has_no_more_tasks_than_there_are(rank, schedule):
 
 
 @pytest.mark.mpi
-def test_it_computes_inside_its_context_only(rank):
-    queue = Queue(rank, 9)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_it_computes_inside_its_context_only(rank, schedule):
+    queue = Queue(rank, 9, schedule=schedule)
     with pytest.raises(RuntimeError, match="inside its context only: with queue:"):
         queue.compute(numbers)
+    with queue:
+        queue.compute(numbers)
+        with pytest.raises(ValueError, match="a call cannot have -1 results at once"):
+            queue.compute(numbers, -1)
+    with pytest.raises(RuntimeError, match="inside its context only: with queue:"):
+        queue.compute(numbers)
+
+
+@pytest.mark.mpi
+def test_chunks_take_memory_too(rank, monkeypatch):
+    monkeypatch.setattr(queues.memory, "available", lambda: 10**6)
+    Queue(rank, 10**4, dtype=np.int8, schedule="guided")
+    with pytest.raises(Stop, match="tasks in 10000 chunks take"):
+        Queue(rank, 10**4, dtype=np.int8, schedule="dynamic")
 
 
 @pytest.mark.mpi
 def test_a_block_has_no_size(rank):
     with pytest.raises(Stop, match="with the schedule block each rank has one chunk"):
         Queue(rank, 9, schedule="block", chunk=1)
-    with pytest.raises(ValueError, match="no schedule 'static': choose from block, cyclic, "):
-        Queue(rank, 9, schedule="static")
+    for wrong, message in (
+        ({"schedule": "static"}, "no schedule 'static': choose from block, cyclic, "),
+        ({"shape": 0}, "there are no 9 tasks with 0 results each"),
+        ({"tasks": -1}, "there are no -1 tasks with 1 results each"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Queue(rank, **({"tasks": 9} | wrong))
 
 
 @pytest.mark.mpi
@@ -271,6 +324,9 @@ def test_an_exception_has_the_number_of_its_task(rank, schedule):
             queue._compute_chunk(rank.comm.rank, call, 2)
         total = 4 * rank.comm.size
         assert caught.value.__notes__ == [f"in task {raised[0]} of {total}, counted from 0"]
+        with pytest.raises(ValueError, match="no such thing") as caught:
+            queue._call(call, 3, np.empty(9))
+        assert caught.value.__notes__[-1] == f"in tasks 1 to 3 of {total}, counted from 0"
         error = Stop("no number", 7)
         with pytest.raises(Stop, match=rf"^task {raised[0]} of {total}, counted from 0: no number"):
             queue._compute_chunk(rank.comm.rank, call, 2)
@@ -278,12 +334,15 @@ def test_an_exception_has_the_number_of_its_task(rank, schedule):
 
 @pytest.mark.mpi
 def test_the_counter_is_freed_unless_one_rank_fails_alone(rank, monkeypatch):
+    from mpi4py import MPI
+
     freed = []
     right = queues._Counter.free
     monkeypatch.setattr(queues._Counter, "free", lambda self: freed.append(right(self)))
-    with Queue(rank, 2):
+    with Queue(rank, 2) as queue:
         pass
     assert len(freed) == 1
+    assert queue._counter._window == MPI.WIN_NULL
     agreed = Stop("all ranks")
     agreed.agreed = True
     for error, times in ((agreed, 2), (Stop("this one"), 2), (KeyError(), 2)):

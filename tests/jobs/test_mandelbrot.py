@@ -1,5 +1,6 @@
 """The Mandelbrot job as a user runs it, and its main function on the ranks of this test run."""
 
+import functools
 import importlib.util
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from rankwise.data.schedules import SCHEDULES, Chunks
 from rankwise.disk import record
 from rankwise.node import memory
 from rankwise.ranks.agreement import Stop
-from tests.jobs.mistakes import make_in_process, make_under_mpirun
+from tests.jobs.mistakes import make_in_process
 
 ROOT = Path(__file__).parents[2]
 JOB = ROOT / "jobs" / "mandelbrot.py"
@@ -43,8 +44,10 @@ def values(found):
 
 @pytest.mark.mpi
 @pytest.mark.sizes
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("how", ["--variant numpy", "--variant numba --threads 2"])
+@pytest.mark.parametrize(
+    ("schedule", "how"),
+    [*((each, "--variant numpy") for each in SCHEDULES), ("guided", "--variant numba --threads 2")],
+)
 def test_the_bits_are_those_of_every_run(comm, job, mpi_tmp_path, schedule, how):
     options = f"--n 64 --limit 100 --schedule {schedule} {how}"
     found = run(job, comm, mpi_tmp_path / "r.h5", options)
@@ -121,6 +124,43 @@ def test_a_kernel_that_ends_too_early_is_found(comm, job, mpi_tmp_path, monkeypa
 
 
 @pytest.mark.mpi
+def test_the_check_takes_the_other_algorithm_and_both_take_pieces(
+    comm, job, mpi_tmp_path, monkeypatch
+):
+    asked = {"counts": [], "counts_by_period": []}
+
+    def noting(name, right, first, out, *given):
+        asked[name].append(out.size)
+        right(first, out, *given)
+
+    for name in asked:
+        right = getattr(numpy_, name)
+        monkeypatch.setattr(numpy_, name, functools.partial(noting, name, right))
+    monkeypatch.setattr(numpy_, "at_once", lambda limit: 7)
+    run(job, comm, mpi_tmp_path / "r.h5", "--n 40 --limit 9 --schedule cyclic")
+    assert {max(sizes) for sizes in asked.values()} == {7}
+    points, again = (sum(comm.allgather(sum(sizes))) for sizes in asked.values())
+    # Besides a point that each compiles, and a piece of the warm-up.
+    assert points == 40 * 40 + comm.size * (1 + 7)
+    # Three rows of the sample and the last ones of the ranks.
+    rows = {0, 23, 39, *(39 - rank for rank in range(comm.size))}
+    assert again == 40 * len(rows) + comm.size
+
+
+@pytest.mark.mpi
+@pytest.mark.cudasim
+@pytest.mark.parametrize("schedule", ["block", "guided"])
+def test_on_a_gpu_that_is_simulated(comm, job, mpi_tmp_path, schedule):
+    options = f"--n 12 --limit 20 --schedule {schedule} --variant"
+    runs = [run(job, comm, mpi_tmp_path / f"{v}.h5", f"{options} {v}") for v in ("cuda", "numpy")]
+    if comm.rank == 0:
+        digests = {found.attributes["results_sha256"] for found in runs}
+        assert len(digests) == 1
+        phases = dict(zip(runs[0].phases, runs[0].timings[0], strict=True))
+        assert np.nanmax(phases["to_host"]) > 0
+
+
+@pytest.mark.mpi
 def test_a_row_that_rank_0_has_not_got_is_found(comm, job, mpi_tmp_path, monkeypatch):
     right = Queue.gather
 
@@ -139,7 +179,7 @@ def test_a_row_that_rank_0_has_not_got_is_found(comm, job, mpi_tmp_path, monkeyp
 def test_counts_that_rank_0_cannot_hold_are_refused(comm, job, mpi_tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 10**9)
     with pytest.raises(
-        Stop, match=r"the results of 20000 tasks take .* GB on the node of rank 0, "
+        Stop, match=r"the results of 20000 tasks in \d+ chunks take .* GB on the node of rank 0, "
     ):
         run(job, comm, mpi_tmp_path / "r.h5", "--n 2e4")
 
@@ -159,7 +199,7 @@ MISTAKES = {
     "no chunk": ("--chunk 0", "argument --chunk: '0' is not a whole number from 1 to 1e"),
     "block": ("--schedule block --chunk 2", "with the schedule block each rank has one chunk"),
     "no schedule": ("--schedule static", "argument --schedule: invalid choice: 'static'"),
-    "too large": ("--n 1e7", "the results of 10000000 tasks take "),
+    "too large": ("--n 1e7", "the results of 10000000 tasks in "),
 }
 
 
@@ -167,12 +207,6 @@ MISTAKES = {
 def test_a_mistake_gives_one_message(job, tmp_path, monkeypatch, capsys, name):
     words, message = MISTAKES[name]
     make_in_process(job, tmp_path, (words.split(), message), monkeypatch, capsys)
-
-
-def test_a_mistake_on_three_ranks(start, tmp_path):
-    make_under_mpirun(
-        start, JOB, tmp_path, (["--n", "9", "--chunk", "10"], MISTAKES["large chunk"][1])
-    )
 
 
 def test_as_a_user_starts_it(start):
