@@ -168,6 +168,7 @@ def _bare(runs: Sequence[Run], billing: Billing) -> Point:
         cache_resident=False,
         usage=usage.of(good),
         schedule=schedule,
+        longest=_longest(good) if schedule else 0.0,
     )
 
 
@@ -210,6 +211,11 @@ def _of_busiest(names: list[str], seconds: np.ndarray) -> np.ndarray:
 def _schedule(runs: Sequence[Run]) -> str:
     told = {run.facts["queue"]["schedule"] if "queue" in run.facts else "" for run in runs}
     return told.pop() if len(told) == 1 else ""
+
+
+def _longest(runs: Sequence[Run]) -> float:
+    queues = [run.facts["queue"] for run in runs]
+    return float(np.median([q["longest"] / (np.mean(q["busy"]) or 1.0) for q in queues]))
 
 
 def _imbalance(runs: Sequence[Run], schedule: str) -> tuple[float, ...]:

@@ -49,6 +49,9 @@ class Point:
         Kernel seconds of each rank over the mean of all ranks, median over launches; empty without
         records. With a `schedule`, busy seconds, from the least busy rank to the busiest: ranks
         that share cores are in their kernels equally long.
+    longest : float
+        With a `schedule`, the busy seconds of the longest chunk over the mean of all ranks, median
+        over launches; else 0.
     oversubscribed : bool
         More ranks x threads than cores.
     kernel_gbs : float
@@ -99,6 +102,7 @@ class Point:
     cache_resident: bool
     usage: Usage = _NOT_KNOWN
     schedule: str = ""
+    longest: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class Queue:
         # Of each timed repeat: seconds of all chunks, of the longest one, number of chunks.
         repeats = len(rank.clock.seconds)
         self._spent = np.zeros((repeats, 3))
-        self._progress = Progress(tasks * repeats, "task", rank.comm.rank == 0)
+        self._progress = Progress(tasks * repeats, "task", rank.comm.rank == 0, even=False)
 
     def __enter__(self) -> "Queue":
         comm = self.rank.comm

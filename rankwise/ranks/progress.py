@@ -31,9 +31,12 @@ class Progress:
         Whether to tell at all: one rank of a job does.
     done : int
         Parts that an earlier process has done.
+    even : bool
+        Whether all parts take much the same time; else nobody knows how long the rest takes.
     """
 
-    def __init__(self, total: int, unit: str, tell: bool, done: int = 0) -> None:
+    def __init__(self, total: int, unit: str, tell: bool, done: int = 0, even: bool = True) -> None:
+        self.even = even
         self.total, self.unit, self.tell, self.done = total, unit, tell, done
         self.first = done
         self.terminal = on_terminal()
@@ -78,7 +81,7 @@ class Progress:
         if not self.tell:
             return
         text = f"{self.unit} {self.done} of {self.total}, {100 * self.done // self.total} %"
-        if self.done > self.first:
+        if self.done > self.first and self.even:
             text += f", {duration(self.left())} left"
         if self.terminal:
             self._print(f"\r{text:<{self.width}}")

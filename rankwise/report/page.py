@@ -188,8 +188,8 @@ def _caption(series: Series, name: str, target: float) -> str:
     if series.queued:
         return (
             "Load balance: busy seconds of each rank over the mean of all ranks, one dot per rank, "
-            "from the least busy to the busiest. The number is that of the busiest rank: at 1.20 "
-            "the others have nothing to do for a sixth of the time."
+            "from the least busy to the busiest. The number is that of the busiest rank: at 1.20, "
+            "if each has cores of its own, a sixth of the time of all ranks is lost."
         )
     return (
         "Load balance: kernel seconds of each rank over the mean of all ranks, one dot per rank. "

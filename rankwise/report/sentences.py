@@ -24,6 +24,8 @@ _SCHEDULES = {
     "into smaller tasks.",
     "dynamic": "take smaller chunks (--chunk), or cut the work into smaller tasks.",
 }
+# Of these a rank takes a chunk when it is free.
+_TAKEN = ("guided", "dynamic")
 _MOST_LISTED = 12
 _NOT = "Its parameters are not identifiable from these data"
 _NO_INTERVAL = "there is no interval, because there are fewer than six launches"
@@ -196,6 +198,9 @@ def _uneven(point: Point) -> str:
     if not point.schedule:
         return f"The slowest rank computes {figure(most)} times the mean: balance the load."
     cure = _SCHEDULES.get(point.schedule, "balance the load.")
+    if point.schedule in _TAKEN and most - 1 > point.longest:
+        # A rank that is done takes more: what it is ahead of others is one chunk at most.
+        cure = "not for its chunks, but because ranks got unequal shares of the cores."
     return (
         f"With the schedule {point.schedule}, the busiest rank computes for {figure(most)} times "
         f"the mean: {cure}"

@@ -106,6 +106,8 @@ class Run(Begun):
         """
         from rankwise.data.queue import Queue
 
+        if not hasattr(self.args, "schedule"):
+            raise TypeError("this job has no --schedule: add_queue(parser, ...) adds it")
         schedule, chunk = self.args.schedule, self.args.chunk
         self._queue = Queue(self, tasks, shape, dtype, schedule, chunk)
         return self._queue

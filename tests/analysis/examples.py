@@ -113,10 +113,10 @@ def record(results=(), **attributes):
     )
 
 
-def balance(busy, schedule="block"):
+def balance(busy, schedule="block", chunks=2):
     """Return how a queue of 40 tasks went in one repeat: the busy seconds of each rank."""
     busy = np.array([busy], float)
-    return records.Balance(schedule, 40, busy, busy / 4, np.ones(busy.shape, int))
+    return records.Balance(schedule, 40, busy, busy / chunks, np.full(busy.shape, chunks))
 
 
 def write_limit(path, read=(30.0,), copy=(25.0,), **attributes):
@@ -362,10 +362,12 @@ def with_phases(some, phases):
     return [replace(run, phases=phases(run)) for run in some]
 
 
-def with_queue(some, busy, schedule="block"):
+def with_queue(some, busy, schedule="block", chunks=2):
     """Return runs whose ranks were busy with the tasks of a queue for ``busy(run)`` seconds."""
     return [
-        replace(run, facts=run.facts | {"queue": summary._queue(balance(busy(run), schedule))})
+        replace(
+            run, facts=run.facts | {"queue": summary._queue(balance(busy(run), schedule, chunks))}
+        )
         for run in some
     ]
 

@@ -129,9 +129,9 @@ def test_the_check_takes_the_other_algorithm_and_both_take_pieces(
 ):
     asked = {"counts": [], "counts_by_period": []}
 
-    def noting(name, right, first, out, *given):
+    def noting(name, right, first, out, **given):
         asked[name].append(out.size)
-        right(first, out, *given)
+        right(first, out, **given)
 
     for name in asked:
         right = getattr(numpy_, name)

@@ -165,3 +165,11 @@ def test_what_an_earlier_run_has_done_counts_as_done_but_took_no_time():
 )  # fmt: skip
 def test_numbers_have_no_exponent_from_a_thousand_on(number, text):
     assert short(number) == text
+
+
+def test_of_uneven_parts_nobody_knows_how_long_the_rest_takes(capsys):
+    for even in (True, False):
+        progress = Progress(4, "task", True, even=even)
+        progress.done = 2
+        progress.show()
+        assert ("left" in capsys.readouterr().err) == even

@@ -128,6 +128,38 @@ def test_an_uneven_queue_has_a_cure(phase, schedule, cure):
     assert "the mean" not in sentences.bottleneck(only(with_queue(other, busy, schedule)))
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_what_no_chunk_explains_is_not_blamed_on_chunks(schedule):
+    def phases(run):
+        return {"kernel": [10 / run.ranks] * run.ranks, "wait": [3.0] * run.ranks}
+
+    def busy(run):
+        return [1.0 + 0.5 * (rank == 0) for rank in range(run.ranks)]
+
+    # The longest chunk takes 1.3 % of the mean, and the busiest rank is a third above.
+    some = with_queue(with_phases(runs(counts=(1, 2, 4)), phases), busy, schedule, 100)
+    told = "not for its chunks, but because ranks got unequal shares of the cores."
+    assert (told in sentences.bottleneck(only(some))) == (schedule in ("guided", "dynamic"))
+
+
+@pytest.mark.parametrize(("most", "told"), [(1.05, False), (1.15, True)])
+def test_little_unevenness_is_not_told(most, told):
+    def phases(run):
+        return {"kernel": [10 / run.ranks] * run.ranks, "wait": [3.0] * run.ranks}
+
+    def busy(run):
+        return (
+            [most, *[(run.ranks - most) / (run.ranks - 1)] * (run.ranks - 1)]
+            if run.ranks > 1
+            else [1]
+        )
+
+    words = sentences.bottleneck(
+        only(with_queue(with_phases(runs(counts=(1, 2, 4)), phases), busy))
+    )
+    assert ("the busiest rank computes" in words) == told
+
+
 def test_every_schedule_has_a_cure():
     assert set(sentences._SCHEDULES) == set(SCHEDULES)
 
