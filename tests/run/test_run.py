@@ -682,7 +682,9 @@ def test_a_rank_that_waits_for_the_end_of_others_hears_a_signal_in_time(start, t
 
 
 @pytest.mark.mpi
-def test_a_queue_needs_its_options(comm, mpi_tmp_path):
-    run = Run(comm, ["--output", f"{mpi_tmp_path}/r.h5"], "jobs/job.py", "", lambda parser: None)
+def test_a_queue_needs_its_options(comm, door, mpi_tmp_path):
+    run = door.Run(
+        comm, ["--output", f"{mpi_tmp_path}/r.h5"], "jobs/job.py", "", lambda parser: None
+    )
     with pytest.raises(TypeError, match=r"this job has no --schedule: add_queue\(parser"):
         run.queue(9)
