@@ -376,7 +376,9 @@ def _read(file: Any) -> Record:
     record = Record(
         {name: json.loads(value) if name in _JSON else value for name, value in facts.items()},
         {
-            name.removeprefix("results/"): _result(values, hdf5.attributes(_part(file, name)))
+            (short := name.removeprefix("results/")): _result(
+                short, values, hdf5.attributes(_part(file, name))
+            )
             for name, values in zip(names, results, strict=True)
         },
         _checks(checks),
@@ -462,5 +464,8 @@ def _part(file: Any, name: str) -> Any:
     return part
 
 
-def _result(values: np.ndarray, about: dict[str, Any]) -> Result:
-    return Result(values, about["units"], about["description"], about.get("axes", ()))
+def _result(name: str, values: np.ndarray, about: dict[str, Any]) -> Result:
+    units, description = about.get("units"), about.get("description")
+    if not (isinstance(units, str) and isinstance(description, str)):
+        raise ValueError(f"the units or the description of {name!r} are missing or no text")
+    return Result(values, units, description, about.get("axes", ()))

@@ -487,6 +487,12 @@ def damages():
     def axes(value):
         return lambda file: file["results/parts"].attrs.create("axes", value)
 
+    def about(**changes):
+        return lambda file: file["results/parts"].attrs.update(changes)
+
+    def no_units(file):
+        del file["results/parts"].attrs["units"]
+
     def no_such_attribute(file):
         del file.attrs["job"]
 
@@ -554,6 +560,9 @@ def damages():
             axes(np.array([b"y", b"side"])),
             "'side' is an axis of 'parts', and of another length",
         ),
+        "a number for a description": (about(description=7), "description of 'parts' are missing"),
+        "two units": (about(units=np.array([b"K", b"m"])), "the units or the description of 'par"),
+        "no units": (no_units, "the units or the description of 'parts' are missing or no text"),
         "attribute missing": (no_such_attribute, "its attribute 'job' is missing or no str"),
         "text for a number": (text_for_a_number, "its attribute 'ranks' is missing or no int"),
         "text for seconds": (text_for_seconds, "its timings are no seconds of phases"),
