@@ -95,7 +95,7 @@ class Dimension:
     unit: str | None = None
     note: str = ""
 
-    @property
+    @functools.cached_property
     def edges(self) -> np.ndarray:
         """Where elements end and others begin, half-way between them: (n + 1,) float64 array."""
         places = self.places
@@ -304,13 +304,22 @@ def _dimension(results: dict[str, Result], name: str, k: int) -> Dimension:
     if not axes or axes[k] not in results or axes[k] == name:
         return indices
     axis = results[axes[k]]
-    found = Dimension(axis.values.astype(float), _with_unit(axes[k], axis.units), axis.units)
-    with np.errstate(all="ignore"):
-        # Edges are out of order too where there is no number between two coordinates.
-        steps = np.concatenate([np.diff(found.places), np.diff(found.edges)])
-    if _usable(found.edges).all() and ((steps > 0).all() or (steps < 0).all()):
+    if axis.values.dtype.kind not in "iuf":
+        return replace(indices, note=f"{axes[k]} holds no numbers, so elements are counted.")
+    places = axis.values.astype(float, copy=False)
+    found = Dimension(places, _with_unit(axes[k], axis.units), axis.units)
+    # Edges are out of order where there is no number between two coordinates. A line has none.
+    if _is_sorted(places) and (values.ndim == 1 or _is_sorted(found.edges)):
         return found
     return replace(indices, note=f"{axes[k]} is not sorted, so elements are counted.")
+
+
+def _is_sorted(places: np.ndarray) -> bool:
+    """Tell whether numbers that can be drawn rise, or fall, in little memory."""
+    before, after = places[:-1], places[1:]
+    # What is sorted lies between its ends.
+    usable = _usable(places[[0, -1]]).all()
+    return bool(usable and ((before < after).all() or (before > after).all()))
 
 
 def _usable(values: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import resource
+import tracemalloc
 from io import BytesIO
 from xml.etree import ElementTree
 
@@ -130,6 +131,34 @@ def test_coordinates_that_are_no_axis_are_not_taken_for_one(places):
     figure, axes, _ = drawn(Result(GRADIENT, "K", "", ("y", "x")), x=x)
     assert axes.get_xlim() == (-0.5, 3.5) and axes.get_xlabel() == "x (column)"
     assert caption(figure) == "x is not sorted, so elements are counted."
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros(4, [("x", "f8")]), np.array([b"a", b"b", b"c", b"d"]), np.arange(4) + 1j]
+)
+def test_an_axis_without_numbers_is_not_taken_for_one(values):
+    x = Result(values, "m", "")
+    figure, axes, _ = drawn(Result(GRADIENT, "K", "", ("y", "x")), x=x)
+    assert axes.get_xlim() == (-0.5, 3.5) and axes.get_xlabel() == "x (column)"
+    assert caption(figure) == "x holds no numbers, so elements are counted."
+
+
+def test_the_axis_of_a_line_takes_little_memory():
+    t = Result(np.linspace(0, 1, 10**5), "s", "")
+    results = {"u": Result(np.zeros(10**5), "K", "", ("t",)), "t": t}
+    tracemalloc.start()
+    try:
+        side = picture._dimension(results, "u", 0)
+        # The indices, and what is compared.
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * t.values.nbytes
+    finally:
+        tracemalloc.stop()
+    assert side.places is t.values and side.edges is side.edges
+    # A line needs no number between two coordinates.
+    t = Result(1 + np.spacing(1.0) * np.arange(3), "s", "")
+    for values, unit in ((np.ones(3), "s"), (np.ones((3, 2)), None)):
+        u = Result(values, "K", "", ("t", "x")[: values.ndim])
+        assert picture._dimension({"u": u, "t": t}, "u", 0).unit == unit
 
 
 def test_colours_of_one_sign_and_of_both():
