@@ -88,19 +88,23 @@ class Dimension:
         Of the coordinates; None for indices.
     note : str
         Why indices are taken though there are coordinates; else empty.
+    width : float
+        Of a sole element, in units of the coordinates.
     """
 
     places: np.ndarray
     label: str
     unit: str | None = None
     note: str = ""
+    width: float = 1.0
 
     @functools.cached_property
     def edges(self) -> np.ndarray:
         """Where elements end and others begin, half-way between them: (n + 1,) float64 array."""
         places = self.places
         if places.size == 1:
-            half = np.full(1, 0.5 * max(1.0, abs(places[0])))
+            # Less would be lost in the rounding of the place.
+            half = np.full(1, max(self.width / 2, 1e-9 * abs(places[0])))
         else:
             half = np.diff(places) / 2
         return np.concatenate([places[:1] - half[:1], places[:-1] + half, places[-1:] + half[-1:]])
@@ -243,7 +247,7 @@ def _title(record: Record, name: str) -> str:
 def _image(figure: Figure, results: dict[str, Result], name: str) -> list[str]:
     """Draw two dimensions, and return what is said under the picture."""
     axes, values = figure.subplots(), results[name].values
-    sides = [_dimension(results, name, k) for k in (0, 1)]
+    sides = _alike([_dimension(results, name, k) for k in (0, 1)])
     levels = _levels(values)
     shown, edges, notes = _blocks(values, [side.edges for side in sides], bool(levels))
     scale = _scale(shown, levels)
@@ -312,6 +316,18 @@ def _dimension(results: dict[str, Result], name: str, k: int) -> Dimension:
     if _is_sorted(places) and (values.ndim == 1 or _is_sorted(found.edges)):
         return found
     return replace(indices, note=f"{axes[k]} is not sorted, so elements are counted.")
+
+
+def _alike(sides: list[Dimension]) -> list[Dimension]:
+    """Make a sole element as wide as those along the other side are on average, if units agree."""
+    edges = [side.edges for side in sides]
+    steps = [abs(float(each[-1] - each[0])) / (each.size - 1) for each in edges]
+    if sides[0].unit != sides[1].unit:
+        return sides
+    return [
+        replace(side, width=step) if side.places.size == 1 else side
+        for side, step in zip(sides, steps[::-1], strict=True)
+    ]
 
 
 def _is_sorted(places: np.ndarray) -> bool:
@@ -470,6 +486,9 @@ def _frame(axes: Axes, sides: list[Dimension], edges: list[np.ndarray]) -> float
     true = min(max(_ratio(edges), NARROWEST), 1 / NARROWEST)
     shape = true if y.unit == x.unit else 0.75
     axes.set_box_aspect(shape)
+    if shape > 2 and x.unit is not None:
+        # Beside each other, coordinates are wider than the short side.
+        axes.tick_params("x", rotation=90)
     return shape
 
 

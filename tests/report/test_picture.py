@@ -1,6 +1,7 @@
 """What a picture of a result shows, read from its axes and its pixels, and the command for it."""
 
 import argparse
+import itertools
 import json
 import resource
 import tracemalloc
@@ -112,6 +113,33 @@ def test_units_are_shown_and_others_have_no_common_scale():
     assert box.height / box.width == pytest.approx(0.75, rel=0.01) and caption(figure) == ""
     _, axes, _ = drawn(Result(GRADIENT, "1", ""))
     assert bar(axes)[0].get_ylabel() == "u"
+
+
+@pytest.mark.parametrize(
+    ("shape", "unit", "expected"),
+    [((1, 5), "m", 1 / 5), ((5, 1), "m", 5), ((1, 1), "m", 1), ((1, 5), "s", 0.75)],
+)
+def test_a_sole_element_is_as_wide_as_the_others(shape, unit, expected):
+    y, x = (1e-3 * np.arange(1, n + 1) for n in shape)
+    values = Result(np.ones(shape), "K", "", ("y", "x"))
+    figure, axes, _ = drawn(values, y=Result(y, "m", ""), x=Result(x, unit, ""))
+    assert axes.get_box_aspect() == pytest.approx(expected, rel=1e-12)
+    assert caption(figure) == ""
+    for places, ticks in ((y, axes.get_yticks()), (x, axes.get_xticks())):
+        assert places.size > 1 or ticks.tolist() == places.tolist()
+    # Also where a step is smaller than the rounding of the place.
+    if shape == (1, 5):
+        drawn(values, y=Result(1e20 * y, "m", ""), x=Result(x, unit, ""))
+
+
+def test_labels_of_a_short_side_do_not_overlap():
+    y, x = (Result(1e-3 * np.arange(1, n + 1), "m", "") for n in (50, 2))
+    figure, axes, _ = drawn(Result(np.ones((50, 2)), "K", "", ("y", "x")), y=y, x=x)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    inside = [box for box in boxes if box.x1 > axes.bbox.x0 and box.x0 < axes.bbox.x1]
+    assert len(inside) > 1
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(inside))
 
 
 def test_unevenly_spaced_coordinates_are_drawn_to_scale():
