@@ -58,10 +58,15 @@ def svg(figure: Figure, name: str, text: str) -> str:
     element = buffer.getvalue()
     element = element[element.index("<svg") :]
     element = re.sub(r"\s*<metadata>.*?</metadata>", "", element, count=1, flags=re.DOTALL)
-    element = re.sub(r'\bid="', f'id="{name}-', element)
-    element = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", element)
-    element = element.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, Arial, sans-serif")
+    # What looks the same between tags is text.
+    element = re.sub("<[^>]*>", lambda tag: _in_page(tag[0], name), element)
     return element.replace("<svg ", '<svg role="img" ', 1)
+
+
+def _in_page(tag: str, name: str) -> str:
+    """Return a tag with ids that begin with a name, and fonts for those without ours."""
+    tag = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", tag)
+    return tag.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, Arial, sans-serif")
 
 
 def octets(figure: Figure, ending: str, name: str, text: str) -> bytes:

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 
 from rankwise.analysis.comparison import Pair
 from rankwise.analysis.statistics import Estimate
@@ -383,6 +384,14 @@ def test_ids_of_two_figures_differ_and_references_are_kept():
         known = set(re.findall(r'\bid="([^"]*)"', text))
         used = re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', text)
         assert used and {one or other for one, other in used} <= known
+
+
+def test_text_like_a_tag_is_kept():
+    text = """<g id="a" href="#b" style="font: 10px 'DejaVu Sans'; clip-path: url(#c)">"""
+    figure = Figure()
+    figure.suptitle(text)
+    root = ElementTree.fromstring(drawing.svg(figure, "x", text))
+    assert [each.text for each in root.iter() if each.tag.endswith(("title", "text"))] == 2 * [text]
 
 
 def test_settings_of_the_user_are_neither_used_nor_changed():
