@@ -168,7 +168,7 @@ def _there(results: dict[str, Result]) -> str:
 def is_picture(path: Path) -> bool:
     """Tell whether a file is of the kind that its ending says."""
     with path.open("rb") as file:
-        return file.read(8).startswith(MAGIC[path.suffix])
+        return file.read(8).startswith(MAGIC[path.suffix.lower()])
 
 
 def write(record: Record, name: str, path: Path, force: bool) -> Path:
@@ -180,7 +180,7 @@ def write(record: Record, name: str, path: Path, force: bool) -> Path:
     name : str
         From `choose`.
     path : Path
-        Its ending says which kind of file: one of `MAGIC`.
+        Its ending says which kind of file: one of `MAGIC`, or such in capitals.
     force : bool
         Whether a file of that name may be replaced.
 
@@ -194,7 +194,7 @@ def write(record: Record, name: str, path: Path, force: bool) -> Path:
     Stop
         No element is a finite number; or the file system failed, status 1.
     """
-    image = octets(draw(record, name), path.suffix, "picture", _title(record, name))
+    image = octets(draw(record, name), path.suffix.lower(), "picture", _title(record, name))
     try:
         return files.write(path, memoryview(image), force)
     except OSError as error:

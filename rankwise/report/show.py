@@ -30,9 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _picture(text: str) -> Path:
-    if Path(text).suffix not in (".png", ".svg", ".pdf"):
+    path, endings = Path(text), (".png", ".svg", ".pdf")
+    if path.name.lower() in endings:
+        raise argparse.ArgumentTypeError(f"{text!r} has no name before its ending")
+    if path.suffix.lower() not in endings:
         raise argparse.ArgumentTypeError(f"{text!r} does not end in .png, .svg or .pdf")
-    return Path(text)
+    return path
 
 
 def main(args: argparse.Namespace) -> int:

@@ -74,7 +74,7 @@ def caption(figure):
     return figure.get_supxlabel().replace("\n", " ")
 
 
-@pytest.mark.parametrize("flip", [(), (0,), (1,)])
+@pytest.mark.parametrize("flip", [(), (0, 1)])
 def test_every_element_is_where_its_coordinates_are(flip):
     """Also if they fall, as latitudes from north to south do."""
     y, x = (np.flip(each.values) if k in flip else each.values for k, each in enumerate((Y, X)))
@@ -128,8 +128,9 @@ def test_a_sole_element_is_as_wide_as_the_others(shape, unit, expected):
     for places, ticks in ((y, axes.get_yticks()), (x, axes.get_xticks())):
         assert places.size > 1 or ticks.tolist() == places.tolist()
     # Also where a step is smaller than the rounding of the place.
-    if shape == (1, 5):
-        drawn(values, y=Result(1e20 * y, "m", ""), x=Result(x, unit, ""))
+    if expected == 1 / 5:
+        figure, axes, _ = drawn(values, y=Result(1e20 * y, "m", ""), x=Result(x, unit, ""))
+        assert axes.get_ylabel() == "y [m]" and caption(figure) == "Not to scale."
 
 
 def test_labels_of_a_short_side_do_not_overlap():
@@ -301,12 +302,9 @@ def test_labels_have_no_mean(monkeypatch):
 
 ODD = {
     "constant": np.full((3, 4), 300.0),
-    "constant 0": np.zeros((3, 4)),
-    "whole and constant": np.full((2, 2), 7),
     "all true": np.ones((2, 2), bool),
     "one element": np.array([[7.25]]),
     "one row": np.arange(200.0)[None],
-    "one column": np.arange(200.0)[:, None],
     "half precision": np.array([[6e4, 5e4], [4e4, np.inf]], "f2"),
     "large": np.array([[1e299, -1e299]]),
     "tiny": np.array([[0, 5e-324]]),
@@ -314,7 +312,6 @@ ODD = {
     "unsigned": np.array([[0, 2**64 - 1]], np.uint64),
     "smallest": np.array([[-(2**63), 0, 2**63 - 1]]),
     "line of one": np.array([3.5]),
-    "line of equals": np.full(60, 2.0),
     "line of truths": np.arange(9) % 2 == 0,
     "line of large numbers": np.array([1e299, -1e299, np.inf]),
 }
@@ -324,11 +321,14 @@ ODD = {
 def test_odd_arrays_are_drawn(name):
     # Warnings are errors here.
     figure, axes, shown = drawn(ODD[name])
-    assert drawing.octets(figure, ".png", "picture", "").startswith(PNG)
-    if "constant" in name:
+    if name in ("constant", "tiny", "smallest", "line of one"):
+        assert drawing.octets(figure, ".png", "picture", "").startswith(PNG)
+    else:
+        figure.draw_without_rendering()
+    if name == "constant":
         assert bar(axes)[1] == [f"{ODD[name].flat[0]:g}"]
         assert shown.norm.vmin == ODD[name].flat[0]
-    if name in ("one row", "one column"):
+    if name == "one row":
         assert caption(figure) == "Not to scale."
     for text in (figure._suptitle, axes.xaxis.label, axes.yaxis.label):
         box = text.get_window_extent()
@@ -336,7 +336,7 @@ def test_odd_arrays_are_drawn(name):
         assert box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height
 
 
-@pytest.mark.parametrize("shape", [(1, 200), (25, 100), (60, 60), (200, 1)])
+@pytest.mark.parametrize("shape", [(1, 200), (60, 60)])
 def test_the_colour_bar_is_as_long_as_the_image_and_inside(shape):
     figure, axes, _ = drawn(np.random.default_rng(1).random(shape))
     figure.draw_without_rendering()
@@ -456,15 +456,13 @@ def command(tmp_path, monkeypatch, capsys):
 
 
 def test_the_command_tells_what_it_drew(command, tmp_path):
-    status, said, error = command("--picture", "m.png")
-    assert (status, error) == (0, "")
-    assert "  record    p.h5\n  picture   m.png: u, 3 x 4\n" in said
-    status, said, error = command("--picture", "y.svg", "--result", "y", "--json")
+    status, said, error = command("--picture", "y.PNG", "--result", "y", "--json")
     assert (status, error) == (0, "") and len(said.splitlines()) == 1
-    assert json.loads(said)["picture"] == {"file": "y.svg", "result": "y", "shape": [3]}
-    assert "picture   y.png: y, 3 elements\n" in command("--picture", "y.png", "--result", "y")[1]
+    assert json.loads(said)["picture"] == {"file": "y.PNG", "result": "y", "shape": [3]}
     assert "picture" not in command()[1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.png", "p.h5", "y.png", "y.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.h5", "y.PNG"]
+    assert (tmp_path / "y.PNG").read_bytes().startswith(PNG)
+    assert picture.is_picture(tmp_path / "y.PNG")
 
 
 @pytest.mark.parametrize(
@@ -474,9 +472,11 @@ def test_the_command_tells_what_it_drew(command, tmp_path):
 def test_files_have_the_same_bytes_every_time_and_are_small(tmp_path, ending, magic, raster):
     plate = np.add.outer(np.arange(99.0), np.arange(99.0))
     record = made({"u": Result(plate, "K", "of a plate")})
-    paths = [picture.write(record, "u", tmp_path / f"{name}{ending}", False) for name in "ab"]
+    # A PDF takes long; that of a figure is written twice in its own tests.
+    names = "a" if ending == ".pdf" else "ab"
+    paths = [picture.write(record, "u", tmp_path / f"{name}{ending}", False) for name in names]
     octets = paths[0].read_bytes()
-    assert octets.startswith(magic) and octets == paths[1].read_bytes()
+    assert octets.startswith(magic) and octets == paths[-1].read_bytes()
     assert b"Date" not in octets and b"demo: u, of a plate" in octets
     assert raster in octets and len(octets) < 100_000
 
@@ -491,13 +491,16 @@ def test_a_file_is_replaced_only_with_force_and_if_it_is_a_picture(command, tmp_
         assert error.startswith(f"rankwise show: error: --picture m.png {why}")
         assert len(error.splitlines()) == 1
     path.write_bytes(PNG)
-    assert command(*asked, "--force")[0] == 0 and path.stat().st_size > 1000
+    status, said, error = command(*asked, "--force")
+    assert (status, error) == (0, "") and path.stat().st_size > 1000
+    assert "  record    p.h5\n  picture   m.png: u, 3 x 4\n" in said
 
 
 @pytest.mark.parametrize(
     ("words", "why"),
     [
         (["--picture", "m.jpg"], "argument --picture: 'm.jpg' does not end in .png, .svg or .pdf"),
+        (["--picture", ".png"], "argument --picture: '.png' has no name before its ending"),
         (["--picture", "no/m.png"], "--picture no/m.png: there is no folder no"),
         (
             ["--picture", "m.png", "--result", "z"],
