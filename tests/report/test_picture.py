@@ -14,7 +14,7 @@ import pytest
 from matplotlib import image
 from matplotlib.colors import BoundaryNorm, LogNorm, to_rgba
 
-from rankwise.disk import files
+from rankwise.disk import files, summary
 from rankwise.disk import record as records
 from rankwise.disk.record import Result
 from rankwise.ranks.agreement import Stop
@@ -458,7 +458,9 @@ def command(tmp_path, monkeypatch, capsys):
 def test_the_command_tells_what_it_drew(command, tmp_path):
     status, said, error = command("--picture", "y.PNG", "--result", "y", "--json")
     assert (status, error) == (0, "") and len(said.splitlines()) == 1
-    assert json.loads(said)["picture"] == {"file": "y.PNG", "result": "y", "shape": [3]}
+    told = json.loads(said)["picture"]
+    assert told == {"file": "y.PNG", "result": "y", "shape": [3]}
+    assert summary._files("p.h5", told)[1] == "  picture   y.PNG: y, 3 elements"
     assert "picture" not in command()[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.h5", "y.PNG"]
     assert (tmp_path / "y.PNG").read_bytes().startswith(PNG)
