@@ -65,7 +65,7 @@ FEW_LEVELS = 10
 BOTH = 0.01
 # The scale is logarithmic if all values are positive, the largest is more than so many times the
 # smallest, and half of them are below this part of the largest.
-RANGE, MOSTLY_SMALL = 1000, 0.1
+RANGE, MOSTLY_SMALL = 100, 0.1
 # Above it sums of Matplotlib overflow: such a number is taken for an infinite one.
 LARGEST = 1e300
 # The shorter side of an image, as a part of the longer one, is at least this.
@@ -222,7 +222,7 @@ def draw(record: Record, name: str) -> Figure:
     values = record.results[name].values
     plane, missing = values.ndim == 2, _missing(values)
     if missing == values.size:
-        raise Stop(f"no element of {name!r} is a finite number, so there is nothing to draw")
+        raise Stop(f"no element of {name!r} is a number below {LARGEST:g} that can be drawn")
     with style.context(["default", STYLE]):
         layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, compress=True)
         figure = Figure(dpi=_DPI, layout=layout)

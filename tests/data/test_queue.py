@@ -78,8 +78,7 @@ def numbers(first, out):
 @pytest.mark.mpi
 @pytest.mark.sizes
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("shape", [(), 3, (2, 5)])
-@pytest.mark.parametrize("message_bytes", [1, 100, 2**26])
+@pytest.mark.parametrize(("shape", "message_bytes"), [((), 100), (3, 2**26), ((2, 5), 1)])
 def test_results_come_in_the_order_of_the_tasks(rank, schedule, shape, message_bytes, monkeypatch):
     monkeypatch.setattr(collectives, "MESSAGE_BYTES", message_bytes)
     for tasks, at_once in ((0, None), (1, None), (50, 1), (50, 7), (50, 1000)):
