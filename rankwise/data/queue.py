@@ -112,7 +112,7 @@ class Queue:
     def compute(self, call: Call, at_once: int | None = None) -> None:
         """Do all tasks; each rank keeps the results of its own. Collective.
 
-        Phases ``kernel``, ``queue`` (to get a chunk, and to tell the others which ones it were),
+        Phases ``kernel``, ``queue`` (to get a chunk, and in the end to tell which ones they were),
         ``to_host`` and ``wait`` (for the others).
 
         Parameters
