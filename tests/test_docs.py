@@ -106,22 +106,16 @@ def test_it_is_swept(worked):
     assert (worked[0] / "scaling" / "report.html").exists()
 
 
-@pytest.mark.mpi
-def test_the_queue_on_the_page_runs(comm, mpi_tmp_path):
+def test_the_queue_on_the_page_runs(start, tmp_path):
     (text,) = re.findall(r"`cases.py`:\n\n```python\n(.*?)```", UNEVEN, re.DOTALL)
-    file = mpi_tmp_path / "cases.py"
-    if comm.rank == 0:
-        file.write_text(text)
-    comm.Barrier()
-    main = runpy.run_path(str(file))["main"]
-    main(comm, ["--schedule", "dynamic", "--chunk", "7", "--output", f"{mpi_tmp_path}/r.h5"])
-    if comm.rank == 0:
-        case = np.arange(1000.0)
-        found = record.read(mpi_tmp_path / "r.h5")
-        np.testing.assert_array_equal(
-            found.results["results"].values, np.stack([case, case**2, case**3], axis=1)
-        )
-        assert found.balance.chunks.sum() == -(-1000 // 7)
+    (tmp_path / "cases.py").write_text(text)
+    done = start(3, *"cases.py --schedule dynamic --chunk 7 --output r.h5".split())
+    assert done.returncode == 0, done.stderr
+    case, found = np.arange(1000.0), record.read(tmp_path / "r.h5")
+    np.testing.assert_array_equal(
+        found.results["results"].values, np.stack([case, case**2, case**3], axis=1)
+    )
+    assert found.balance.chunks.sum() == -(-1000 // 7)
 
 
 @pytest.mark.long
