@@ -200,7 +200,7 @@ def _uneven(point: Point) -> str:
     cure = _SCHEDULES.get(point.schedule, "balance the load.")
     if point.schedule in _TAKEN and most - 1 > point.longest:
         # A rank that is done takes more: what it is ahead of others is one chunk at most.
-        cure = "not for its chunks, but because ranks got unequal shares of the cores."
+        cure = "no chunk is long enough to cause that, so ranks got unequal shares of the cores."
     return (
         f"With the schedule {point.schedule}, the busiest rank computes for {figure(most)} times "
         f"the mean: {cure}"

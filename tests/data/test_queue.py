@@ -362,6 +362,7 @@ def test_progress_goes_up_to_all_tasks(schedule, monkeypatch):
     with Queue(rank, 30, 2, schedule=schedule) as queue:
         for _ in rank.clock.repeats():
             queue.compute(numbers, 1)
+    assert not queue._progress.even
     # On one rank: each task is done when its second result is there.
     assert reached == [number // 2 for number in range(1, 121)]
 

@@ -14,7 +14,7 @@ from rankwise.data.schedules import SCHEDULES, Chunks
 from rankwise.disk import record
 from rankwise.node import memory
 from rankwise.ranks.agreement import Stop
-from tests.jobs.mistakes import make_in_process
+from tests.jobs.mistakes import make_in_process, make_under_mpirun
 
 ROOT = Path(__file__).parents[2]
 JOB = ROOT / "jobs" / "mandelbrot.py"
@@ -208,6 +208,11 @@ MISTAKES = {
 def test_a_mistake_gives_one_message(job, tmp_path, monkeypatch, capsys, name):
     words, message = MISTAKES[name]
     make_in_process(job, tmp_path, (words.split(), message), monkeypatch, capsys)
+
+
+def test_a_mistake_on_three_ranks(start, tmp_path):
+    words, message = MISTAKES["points too close"]
+    make_under_mpirun(start, JOB, tmp_path, (words.split(), message))
 
 
 def test_as_a_user_starts_it(start):

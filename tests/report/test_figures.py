@@ -284,8 +284,12 @@ def test_imbalance_says_which_seconds_it_is_of():
         return figures.imbalance(series).axes[0].get_ylabel()
 
     assert label(strong((1,))) == "Kernel seconds over mean of ranks"
-    points = (replace(point(1, [1.0]), schedule="block"),)
-    assert label(strong((1,), points=points)) == "Busy seconds over mean of ranks"
+    points = (replace(point(1, [1.0]), schedule="block"), point(2, [1.0]))
+    assert label(strong((1, 2), points=points)) == "Busy seconds over mean of ranks"
+    # Of the other point only kernel seconds are known.
+    axes = figures.imbalance(strong((1, 2), points=points)).axes[0]
+    dots = [line for line in axes.get_lines() if line.get_marker() == "o"]
+    assert [line.get_ydata().size for line in dots] == [1]
 
 
 def test_many_ranks_stay_a_small_file():

@@ -206,6 +206,7 @@ def test_counts_of_many_sizes_have_a_logarithmic_scale():
     counts[:5, :5] = np.arange(1, 5001, 200).reshape(5, 5)
     _, axes, shown = drawn(Result(counts, "1", "until it is far away"))
     assert isinstance(shown.norm, LogNorm) and shown.norm.vmax == 4801
+    assert isinstance(drawn(np.minimum(counts, 500))[2].norm, LogNorm)
     inset, written = bar(axes)
     assert inset.get_ylabel() == "u, logarithmic"
     assert {"1", "10", "100", "1000"} <= set(written) and "$" not in "".join(written)

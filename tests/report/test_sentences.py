@@ -138,7 +138,7 @@ def test_what_no_chunk_explains_is_not_blamed_on_chunks(schedule):
 
     # The longest chunk takes 1.3 % of the mean, and the busiest rank is a third above.
     some = with_queue(with_phases(runs(counts=(1, 2, 4)), phases), busy, schedule, 100)
-    told = "not for its chunks, but because ranks got unequal shares of the cores."
+    told = "no chunk is long enough to cause that, so ranks got unequal shares of the cores."
     assert (told in sentences.bottleneck(only(some))) == (schedule in ("guided", "dynamic"))
 
 

@@ -204,6 +204,9 @@ def test_phases_that_are_no_seconds_of_ranks(tmp_path, phases):
                 QUEUE | {"chunks": [True]},
                 QUEUE | {"over_mean": [1.0, 1.0]},
                 QUEUE | {"over_mean": [math.nan]},
+                # Of one rank it is 1.
+                QUEUE | {"over_mean": [1e308]},
+                QUEUE | {"tasks": 3.5},
             )
         ),
     ],
