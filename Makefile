@@ -93,4 +93,4 @@ lock:
 clean:
 	rm -rf .venv .venv-openmpi .venv-cuda build *.egg-info
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find benchmarks jobs kernels rankwise tests -name __pycache__ -prune -exec rm -rf {} +
+	find benchmarks engines jobs kernels rankwise tests -name __pycache__ -prune -exec rm -rf {} +

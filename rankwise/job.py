@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rankwise.data.rows import Rows
+from rankwise.node.rank import Rank
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.start import launch
 from rankwise.run.options import add_loop, add_queue, count, positive
@@ -29,6 +30,7 @@ __all__ = [
     "Loop",
     "Preflight",
     "Queue",
+    "Rank",
     "Rows",
     "Run",
     "Source",

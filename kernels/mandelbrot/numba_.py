@@ -50,7 +50,7 @@ def iterate(zr, zi, cr, ci, running, count, limit):  # type: ignore[no-untyped-d
             zr[j] = (a - b) + cr[j]
 
 
-@njit
+@njit(nogil=True, cache=True)
 def count_share(first, out, x, y, limit, thread, threads):  # type: ignore[no-untyped-def]
     """Count every point of one thread: a lane that has stopped takes the next one."""
     zr, zi, cr, ci = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rankwise.node import device as devices
 from rankwise.node.device import Device
 from rankwise.ranks.agreement import agreement, sleep_until_all
 from rankwise.ranks.clock import Clock
@@ -41,6 +42,17 @@ class Rank:
         self.comm, self.clock, self.device = comm, clock, device
         self.phase = clock.phase
         self.warnings: list[str] = []
+
+    @classmethod
+    def on_host(cls, comm: "MPI.Comm") -> "Rank":
+        """Return a rank without a command line: one thread on the host, and one repeat. Collective.
+
+        Parameters
+        ----------
+        comm : MPI.Comm
+            All ranks that take part.
+        """
+        return cls(comm, Clock(1), devices.choose(comm, "numpy", 1))
 
     def agree(
         self,

@@ -1,0 +1,252 @@
+"""Works for all engines, each in many tasks; the digest of their results; the command line.
+
+sum
+    The sum of squares of `N` elements of one stream of random numbers, in pieces. A worker draws
+    its piece (``--data made``), or gets it sent (``--data sent``). A result is the sums of the
+    blocks of a piece, as `kernels.sum_squares` defines them.
+rows
+    A picture of the Mandelbrot set, of the window and the size of ``jobs/mandelbrot.py --n 1024``.
+    A task is a row, and rows take unequal times. A result is the sum of the counts of a row.
+
+Whichever engine does them, results have the same bits.
+"""
+
+import argparse
+import functools
+import hashlib
+import math
+import os
+import socket
+import sys
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+from numpy.random import PCG64, Generator
+
+from kernels import mandelbrot
+from kernels.mandelbrot.numba_ import count_share
+from kernels.sum_squares import BLOCK
+from kernels.sum_squares.numpy_ import block_sums
+
+N = 10**7
+PIECE = 16 * BLOCK
+
+SIDE = 1024
+LIMIT = 5000
+X, Y = mandelbrot.coordinates(SIDE, (-0.5, 0.5), 3.25)
+
+# Which extra brings a package that is not there.
+EXTRAS = {"dask": "engines", "dask_mpi": "engines", "joblib": "engines", "ray": "ray"}
+
+
+class Mistake(Exception):
+    """The user's: one sentence, and exit status 2."""
+
+
+def draw(bounds):
+    """Return the elements from ``bounds[0]`` to ``bounds[1]`` of the stream of `N` numbers."""
+    first, end = bounds
+    return Generator(PCG64(0).advance(first)).random(end - first)
+
+
+def sum_squares(piece):
+    """Return the block sums of a piece of the vector, which is given by its bounds or sent."""
+    x = draw(piece) if isinstance(piece, tuple) else piece
+    sums = np.empty(-(-len(x) // BLOCK))
+    block_sums(x, sums)
+    return sums
+
+
+def row(number):
+    """Return the sum of the counts of a row of the picture."""
+    counts = np.empty(SIDE, np.int32)
+    count_share(number * SIDE, counts, X, Y, LIMIT, 0, 1)
+    return int(counts.sum())
+
+
+@njit(nogil=True, cache=True)
+def spin(iterations):
+    """Keep a core busy without Python's lock, for a time that grows with the iterations.
+
+    No compiler can leave them out: each number needs the one before. G. Marsaglia, Xorshift RNGs,
+    Journal of Statistical Software 8 (14), 2003.
+    """
+    x = np.uint64(88172645463325252)
+    for _ in range(iterations):
+        x ^= x << np.uint64(13)
+        x ^= x >> np.uint64(7)
+        x ^= x << np.uint64(17)
+    return x
+
+
+def compile_kernels():
+    """Compile what is not in Numba's cache, so that workers find it there."""
+    row(0)
+    spin(1)
+
+
+def tasks_of(work, data="made"):
+    """Return the function of a work, and a list of its tasks."""
+    if work == "rows":
+        return row, list(range(SIDE))
+    pieces = [(first, min(first + PIECE, N)) for first in range(0, N, PIECE)]
+    return sum_squares, [draw(piece) for piece in pieces] if data == "sent" else pieces
+
+
+def timed(function, task):
+    """Return the result of a task, the worker that did it, and the CPU seconds that it took."""
+    start = time.thread_time()
+    result = function(task)
+    seconds = time.thread_time() - start
+    return result, f"{socket.gethostname()} {threading.get_native_id()}", seconds
+
+
+def digest(results):
+    """Return the first digits of the SHA-256 of all results, in the order of their tasks."""
+    octets = np.concatenate([np.atleast_1d(result) for result in results]).tobytes()
+    return hashlib.sha256(octets).hexdigest()[:12]
+
+
+def require_importable(function):
+    """Refuse what a worker in another process could not import: only its name is sent.
+
+    Raises
+    ------
+    Mistake
+        It is a lambda, or stands inside a function.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__qualname__", repr(function))
+    found = sys.modules.get(getattr(function, "__module__", ""))
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is not function:
+        raise Mistake(
+            f"workers in other processes cannot import {name}: define the function with def, at "
+            "the top of a module"
+        )
+
+
+def runner(pool):
+    """Return ``run`` of an engine.
+
+    Parameters
+    ----------
+    pool : callable
+        ``with pool(workers) as compute:`` starts the workers, and ends them; ``compute(function,
+        tasks)`` returns a list of results. Where all ranks of MPI call it, those but 0 get an empty
+        list.
+    """
+
+    def run(function, tasks, workers):
+        """Return ``function(task)`` of all tasks, in their order; start and end the workers."""
+        require_importable(function)
+        with pool(workers) as compute:
+            return compute(function, tasks)
+
+    return run
+
+
+def cores():
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def count(text):
+    """Read a number of workers."""
+    number = int(text) if text.isdecimal() else 0
+    if not 1 <= number <= cores():
+        raise argparse.ArgumentTypeError(f"from 1 to {cores()}, one a core, not {text!r}")
+    return number
+
+
+def parse(doc, lessons, workers):
+    """Return the options of an engine."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--work", choices=("sum", "rows"), default="rows", help="see engines/work.py")
+    text = "the pieces of a sum: made by the worker, or sent to it (default: made)"
+    add("--data", choices=("made", "sent"), default="made", help=text)
+    if workers is None:
+        add("--workers", type=count, help="(default: as many as there are cores)")
+    if lessons:
+        add("--lessons", action="store_true", help="what else this module has, step by step")
+    args = parser.parse_args()
+    if args.data == "sent" and args.work == "rows":
+        parser.error("a row needs no data: --data sent goes with --work sum")
+    if workers is None:
+        workers = args.workers or cores()
+    return args, workers
+
+
+def show(work, results, seconds, start_up):
+    """Print what was done, by whom, and the digest of the results."""
+    busy = defaultdict(list)
+    for _, worker, spent in results:
+        busy[worker].append(spent)
+    print(f"{work}: {len(results)} tasks in {seconds:.3g} s, after a start of {start_up:.3g} s")
+    print(f"{'worker':<24} {'tasks':>6} {'busy seconds':>13}")
+    for worker, spent in sorted(busy.items()):
+        print(f"{worker:<24} {len(spent):>6} {sum(spent):>13.3g}")
+    values = [result for result, _, _ in results]
+    if work == "sum":
+        print(f"sum of squares {math.fsum(np.concatenate(values)):.15g}")
+    print(f"digest {digest(values)}", flush=True)
+
+
+def main(pool, doc, *lessons, workers=None, root=True):
+    """Do a work through an engine, as the command line says, and print how it went.
+
+    Parameters
+    ----------
+    pool : callable
+        See `runner`.
+    doc : str
+        Of the engine, for ``--help``.
+    *lessons : callables
+        Called instead with ``--lessons``; each prints what it shows.
+    workers : int, optional
+        How many there are, where it is not up to the command line.
+    root : bool
+        Whether this is the process that prints.
+    """
+    args, workers = parse(doc, lessons, workers)
+    try:
+        if lessons and args.lessons:
+            for lesson in lessons:
+                print(f"{lesson.__doc__.partition(chr(10))[0]}")
+                lesson()
+            return
+        function, tasks = tasks_of(args.work, args.data)
+        start = time.perf_counter()
+        with pool(workers) as compute:
+            compute(functools.partial(timed, function), tasks[:workers])
+            ready = time.perf_counter()
+            results = compute(functools.partial(timed, function), tasks)
+            seconds = time.perf_counter() - ready
+        if root:
+            show(args.work, results, seconds, ready - start)
+    except (Mistake, ModuleNotFoundError) as error:
+        fail(explain(error))
+
+
+def explain(error):
+    """Return the sentence for a mistake; that of a missing package says how to install it."""
+    if isinstance(error, ModuleNotFoundError):
+        if error.name not in EXTRAS:
+            raise error
+        return f"no {error.name}: pip install -e '.[{EXTRAS[error.name]}]', in the clone"
+    return str(error)
+
+
+def fail(text):
+    """Print one sentence, and end with status 2."""
+    print(f"{Path(sys.argv[0]).name}: error: {text}", file=sys.stderr, flush=True)
+    sys.exit(2)
