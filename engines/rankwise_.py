@@ -3,14 +3,17 @@
     mpirun -n 2 python engines/rankwise_.py --work rows
     srun -N 2 -n 4 python engines/rankwise_.py --work rows
 
-All ranks run this program and have the list of tasks, so that none is sent. Here results may be any
-object, and go to rank 0 pickled. Where they are numbers, let the queue bring them, as the job in
-docs/uneven-tasks.md does.
+All ranks run this program and have the list of tasks. Only arrays are sent: rank 0 has them, and any
+rank may do any task, so all get all of them. (Where each rank is to get its own part alone, see
+`jobs/sum_squares.py`.) Here results may be any object, and go to rank 0 pickled. Where they are
+numbers, let the queue bring them, as the job in docs/uneven-tasks.md does.
 """
 
 from rankwise.job import Queue, Rank, launch
 
 from contextlib import contextmanager
+
+import numpy as np
 
 from engines import work
 
@@ -29,9 +32,21 @@ def pool(workers):
 run = work.runner(pool)
 
 
+def broadcast(comm, arrays):
+    """Return the arrays of rank 0, on all ranks."""
+    forms = comm.bcast([(array.shape, array.dtype) for array in arrays])
+    if comm.rank:
+        arrays = [np.empty(*form) for form in forms]
+    for array in arrays:
+        comm.Bcast(array)
+    return arrays
+
+
 def compute(rank, function, tasks):
     """Return all results on rank 0, an empty list on the others."""
     own = {}
+    if tasks and isinstance(tasks[0], np.ndarray):
+        tasks = broadcast(rank.comm, tasks)
 
     def call(first, out):
         own[first] = function(tasks[first])

@@ -1,0 +1,27 @@
+"""``python -m engines compare``: see `engines.compare`."""
+
+import rankwise  # noqa: F401, I001  # finds the clone, from any folder
+
+import sys
+
+from rankwise.job import launch
+
+from engines.work import EXTRAS, fail
+
+USAGE = "python -m engines compare [--engines A,B] [--workers N] [--help]"
+
+
+def main(comm, argv):
+    from engines import compare
+
+    compare.main(comm, argv[1:])
+
+
+if __name__ == "__main__":
+    sys.argv[0] = "engines"
+    if sys.argv[1:2] in (["-h"], ["--help"]):
+        print(f"usage: {USAGE}")
+    elif sys.argv[1:2] != ["compare"]:
+        fail(f"usage: {USAGE}")
+    else:
+        launch(main)

@@ -1,0 +1,186 @@
+"""Set the engines of Python side by side: what each costs, and from which task size on it pays.
+
+    python -m engines compare
+    python -m engines compare --engines futures,joblib,rankwise --workers 2
+    python -m engines compare --task-seconds 0.01 --data-mb 8       # a sentence for your case
+
+Engines are measured one after the other, on one node, each in processes of its own that end with
+it. All do the same works, and their results must have the same bits. Medians are shown, with the
+least and the most; the record has all samples, and its neighbour of the same name, .svg, the figure.
+docs/engines.md says what the columns mean, and how to choose.
+
+Communication: none of its own; the engines have theirs.
+Check: the results of both works have the digest that they have without an engine.
+"""
+
+# First: from here on a rank that fails ends the others.
+from rankwise.job import Run, Stop, positive
+
+import argparse
+import json
+from dataclasses import asdict
+
+import psutil
+
+from engines import work
+from engines.comparison import figure, metg, words
+from engines.comparison.measure import ENGINES, Case, Found, measure, missing
+from engines.comparison.plain import Plain
+
+# Which part of the cores may be busy with something else, as those of an idle system are.
+BUSY = 0.1
+
+
+def options(parser):
+    add = parser.add_argument
+    text = f"some of {', '.join(ENGINES)} (default: all that are installed)"
+    add("--engines", type=names, metavar="A,B", default=list(ENGINES), help=text)
+    text = "worker processes or threads of each (default: as many as there are cores)"
+    add("--workers", type=work.count, metavar="N", default=work.cores(), help=text)
+    text = "sizes of tasks [s], the largest first (default: from 0.25 on, each a quarter of the one "
+    text += "before, until the efficiency is below 50 %%)"
+    add("--sizes", type=sizes, metavar="S,S", help=text)
+    text = "size of your tasks: say which engines keep 80 %% of the time of their workers"
+    add("--task-seconds", type=positive, metavar="S", help=text)
+    text = "data that each of your tasks gets sent [MB] (default: none)"
+    add("--data-mb", type=positive, metavar="D", help=text)
+
+
+def names(text):
+    """Read the names of engines."""
+    given = text.split(",")
+    for name in given:
+        if name not in ENGINES:
+            raise argparse.ArgumentTypeError(f"no {name!r}: choose from {', '.join(ENGINES)}")
+    return [name for name in ENGINES if name in given]
+
+
+def sizes(text):
+    """Read sizes of tasks."""
+    given = [positive(part) for part in text.split(",")]
+    if given != sorted(given, reverse=True) or given[0] > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} are not sizes up to 1 s, the largest first")
+    return given
+
+
+def busy_cores():
+    """Return how many cores are busy with something else, while nothing of this runs."""
+    return psutil.cpu_percent(interval=0.5) / 100 * psutil.cpu_count()
+
+
+def require(run):
+    """Refuse what has no meaning here. On rank 0."""
+    args = run.args
+    if run.comm.size > 1:
+        raise Stop("start it without mpirun: it starts the ranks of its engines by itself")
+    if args.variant != "numpy" or args.threads or args.device_buffers:
+        raise Stop("--variant, --threads and --device-buffers are for jobs with a kernel")
+    if args.repeats != 1:
+        raise Stop("--repeats has no meaning here: three samples of each figure are taken")
+    if args.data_mb and not args.task_seconds:
+        raise Stop("--data-mb goes with --task-seconds")
+    if run.path.with_suffix(".svg").exists() and not args.force:
+        raise Stop(f"{run.path.with_suffix('.svg')} exists; --force replaces it")
+
+
+def measure_all(run, engines, case):
+    """Return what was found of each engine, and how many cores others kept busy, at most."""
+    every, busy = {}, 0.0
+    with Plain(run.args.workers) as plain:
+        for number, engine in enumerate(engines, 1):
+            busy = max(busy, busy_cores())
+            run.tell(f"{engine.name} ({number} of {len(engines)}, at most {engine.limit:g} s)")
+            every[engine.name] = measure(engine, run.args.workers, plain, run.args.sizes, case)
+        busy = max(busy, busy_cores())
+    return every, busy
+
+
+def check(run, every):
+    """Compare the digests of all engines with those of the works without one. On rank 0.
+
+    Returns
+    -------
+    list of str
+        The engines whose results are others. The figures of all are kept nevertheless.
+    """
+    wrong = set()
+    for work_name in ("rows", "sum"):
+        function, tasks = work.tasks_of(work_name)
+        wanted = work.digest([function(task) for task in tasks])
+        wrong |= {n for n, each in every.items() if each.digests.get(work_name, wanted) != wanted}
+    why = "engines with other results than without an engine: exact"
+    run.checks.append({"why": why, "error": float(len(wrong)), "bound": 0.0})
+    return sorted(wrong)
+
+
+def results(every):
+    """Return all samples, for the record."""
+    kept = {}
+    for name, found in every.items():
+        for what, unit, samples, text in (
+            ("start_up", "s", found.start_ups, "from the start until every worker has done tasks"),
+            ("empty_task", "us", found.empty, "of a task that does nothing"),
+            ("sent_data", "s/GB", found.sent, "of tasks that only read the data sent to them"),
+            ("imbalance", "1", found.imbalance, "busy seconds of the busiest worker over the mean"),
+        ):
+            kept[f"{name}_{what}"] = samples, unit, text
+        axes = f"{name}_task_size", "sample"
+        kept[axes[0]] = [point.size for point in found.points], "s", "of a task, by plain processes"
+        samples = [point.samples for point in found.points] or [()]
+        text = "part of the time of the workers that is spent on tasks"
+        if found.points:
+            kept[f"{name}_efficiency"] = samples, "1", text, axes
+        kept[f"{name}_memory"] = found.memory, "B", "of all its processes"
+    return kept
+
+
+def show(run, engines, every, absent, case, busy):
+    """Print the tables and what is to be said of them."""
+    lines = [*words.figures(engines, every), "", *words.faults(engines, every), ""]
+    lines += [f"{name}: {why}" for name, why in absent.items()]
+    lines += words.reasons(engines, every)
+    lines += [
+        "Tasks in pure Python have no METG in threads: they take turns (the interpreter lock), "
+        "so that more threads do no more."
+    ]
+    if case is not None:
+        lines.append(words.for_case(engines, every, case, run.args.workers))
+    rows = {each.digests["rows"] for each in every.values() if "rows" in each.digests}
+    lines.append(f"One digest of the rows for all engines: {', '.join(sorted(rows))}.")
+    print("\n".join(lines))
+    if busy > BUSY * psutil.cpu_count():
+        run.warn(
+            f"{busy:.1f} of {psutil.cpu_count()} cores were busy with something else: these figures "
+            "are of this moment; measure again on an idle machine"
+        )
+
+
+def main(comm, argv):
+    run = Run(comm, ["--variant", "numpy", *argv], __file__, __doc__, options)
+    args = run.args
+    run.agree(require, run)
+    absent = {name: why for name in args.engines if (why := missing(ENGINES[name]))}
+    engines = [ENGINES[name] for name in args.engines if name not in absent]
+    if not engines:
+        raise Stop("; ".join(f"{name} is {why}" for name, why in absent.items()))
+    case = Case(args.task_seconds, args.data_mb or 0.0) if args.task_seconds else None
+    work.compile_kernels()
+    for repeat in run.repeats():
+        if repeat >= 0:
+            every, busy = measure_all(run, engines, case)
+    wrong = check(run, every)
+    if not args.json:
+        show(run, engines, every, absent, case, busy)
+    figures = {"work": 0, "kernel_bytes": 0, "kernel_flops": 0}
+    facts, path = run.keep(results(every), figures)
+    picture = path.with_suffix(".svg")
+    figure.save(figure.draw(every, args.workers), picture)
+    if args.json:
+        found = {name: asdict(each) for name, each in every.items()}
+        print(json.dumps(facts | {"engines": found, "absent": absent, "busy_cores": busy}))
+    else:
+        print(f"figure {picture}\nrecord {path}")
+    if wrong:
+        raise Stop(f"other results than without an engine: {', '.join(wrong)}", status=1)
+    if not all(each.digests for each in every.values()):
+        raise Stop("some engines have not done their work, as said above", status=1)

@@ -1,0 +1,113 @@
+"""The side of an engine: reads requests, lets the workers do tasks, and answers.
+
+    python engines/comparison/served.py futures 2
+
+A request is a line of JSON with the arguments of `tasks.named`; an answer a line that begins with
+`ANSWER`, since engines print lines of their own. The first one tells that every worker has done a
+task. `process` starts this program.
+"""
+
+import rankwise  # noqa: F401, I001  # finds the clone, from any folder
+
+import functools
+import importlib
+import json
+import sys
+import time
+from collections import defaultdict
+
+from engines import work
+from engines.comparison import tasks
+
+ANSWER = "answer "
+
+
+def say(**facts):
+    print(ANSWER + json.dumps(facts), flush=True)
+
+
+def answer(compute, request):
+    """Do what a request names; return how long it took, and who did what."""
+    function, each = tasks.named(**request)
+    # Who did what is asked of uneven tasks alone: of others it would be a part of the cost.
+    told = request["name"] in ("rows", "sum")
+    if told:
+        function = functools.partial(work.timed, function)
+    start = time.perf_counter()
+    results = compute(function, each)
+    facts = {"seconds": time.perf_counter() - start}
+    if results and told:
+        busy = defaultdict(float)
+        for _, worker, seconds in results:
+            busy[worker] += seconds
+        facts["busy"] = dict(busy)
+        facts["digest"] = work.digest([result for result, _, _ in results])
+    return facts
+
+
+def attempt(compute, request):
+    """Answer a request; an exception is an answer, too."""
+    start = time.perf_counter()
+    try:
+        return answer(compute, request)
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        name = f"{type(error).__module__}.{type(error).__name__}".removeprefix("builtins.")
+        text = f"{name}: {lines[0]}" if lines else name
+        return {"error": text, "seconds": time.perf_counter() - start}
+
+
+def serve(pool, workers):
+    """Answer requests until there are no more of them."""
+    with pool(workers) as compute:
+        compute(tasks.nothing, list(range(workers)))
+        # Where a worker has been given two tasks, another one may not have started yet.
+        compute(tasks.spin, [10**7] * 4 * workers)
+        say(ready=True)
+        for line in sys.stdin:
+            say(**attempt(compute, json.loads(line)))
+
+
+def serve_ranks(pool, comm):
+    """Do the same on all ranks, each of which needs the request."""
+    with pool(comm.size) as compute:
+        compute(tasks.spin, [10**7] * 4 * comm.size)
+        if comm.rank == 0:
+            say(ready=True)
+        while request := next_request(comm):
+            facts = answer(compute, request)
+            if comm.rank == 0:
+                say(**facts)
+
+
+def next_request(comm):
+    """Return the next request on all ranks; None at the end."""
+    if comm.rank == 0:
+        request = json.loads(sys.stdin.readline() or "null")
+        for other in range(1, comm.size):
+            comm.send(request, other)
+        return request
+    # Waiting in MPI would take a core from what is measured meanwhile.
+    while not comm.iprobe(0):
+        time.sleep(0.0005)
+    return comm.recv(source=0)
+
+
+def main():
+    name, workers = sys.argv[1], int(sys.argv[2])
+    pool = importlib.import_module(f"engines.{name}_").pool
+    if name != "rankwise":
+        work.compile_kernels()
+        serve(pool, workers)
+        return
+    from rankwise.job import Rank, launch
+
+    def ranks(comm, argv):
+        Rank.on_host(comm).on_root(work.compile_kernels)
+        serve_ranks(pool, comm)
+
+    launch(ranks)
+
+
+if __name__ == "__main__":
+    main()

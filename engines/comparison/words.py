@@ -1,0 +1,143 @@
+"""What was found, as two tables and some sentences."""
+
+import textwrap
+
+import numpy as np
+
+from engines.comparison import metg
+
+# Which efficiency is good enough for one's own work.
+KEEPS = 0.8
+
+WIDTH = 100
+
+
+def short(number):
+    """Return a number with three digits, or all of a larger one."""
+    return f"{number:.0f}" if abs(number) >= 999.5 else f"{number:#.3g}".rstrip(".")
+
+
+def spread(samples, unit=""):
+    """Return the median, and in parentheses the least and the most."""
+    if not samples:
+        return "-"
+    low, middle, high = map(short, np.quantile(samples, (0, 0.5, 1)))
+    return f"{middle}{unit} ({low} - {high})" if len(samples) > 1 else f"{middle}{unit}"
+
+
+def duration(seconds):
+    """Return a time that may be very short."""
+    for unit, factor in (("s", 1), ("ms", 1e3), ("us", 1e6)):
+        if seconds * factor >= 1 or unit == "us":
+            return f"{short(seconds * factor)} {unit}"
+    raise AssertionError
+
+
+def granularity(points):
+    """Return the METG in words: with what it would be with all least and all largest samples."""
+    middle = metg.metg(points)
+    if middle is None:
+        return "-"
+    text = duration(middle.seconds)
+    if middle.side:
+        return f"{middle.side} {text} ({middle.efficiency:.0%})"
+    ends = (metg.metg(points, pick) for pick in (np.max, np.min))
+    low, high = (f"{end.side}{duration(end.seconds)}" for end in ends)
+    return f"{text} ({low} - {high})"
+
+
+def columns(rows):
+    """Return rows of texts as lines, each column as wide as it needs."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def figures(engines, every):
+    """Return the table of what was measured, an engine a line.
+
+    Parameters
+    ----------
+    engines : list of Engine
+    every : dict of Found
+        By the names of the engines.
+    """
+    rows = [
+        (
+            "engine",
+            "start-up [s]",
+            "empty task [us]",
+            "METG(50 %)",
+            "sent data [s/GB]",
+            "imbalance",
+            "memory [MB]",
+            "several nodes",
+        )
+    ]
+    for engine in engines:
+        found = every[engine.name]
+        rows.append(
+            (
+                engine.name,
+                spread(found.start_ups),
+                spread(found.empty),
+                granularity(found.points),
+                spread(found.sent),
+                spread(found.imbalance),
+                short(found.memory / 1e6) if found.memory else "-",
+                engine.nodes,
+            )
+        )
+    return columns(rows)
+
+
+def faults(engines, every):
+    """Return what each engine does when something goes wrong."""
+    lines = []
+    for title, name in (
+        ("If a task raises an exception:", "raised"),
+        ("If a worker is killed:", "died"),
+    ):
+        lines += [title]
+        for engine in engines:
+            text = f"  {engine.name:<17}{getattr(every[engine.name], name)}"
+            lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 19)
+    return lines
+
+
+def reasons(engines, every):
+    """Return why the efficiency of some engines never is good enough, and other notes."""
+    lines = []
+    for engine in engines:
+        found = every[engine.name]
+        lines += [f"{engine.name}: {note}" for note in found.notes]
+        reached = metg.metg(found.points)
+        if reached is not None and reached.side == ">":
+            lost = reached.seconds / reached.efficiency - reached.seconds
+            lines.append(
+                f"{engine.name}: a task of {duration(reached.seconds)} costs its worker another "
+                f"{duration(lost)}, so that no size that was tried is worth it"
+            )
+    return lines
+
+
+def for_case(engines, every, case, workers):
+    """Return the sentence for the tasks of the reader."""
+    data = f", each with {short(case.megabytes)} MB of data sent to it" if case.megabytes else ""
+    known = {e.name: every[e.name].case for e in engines if every[e.name].case is not None}
+    parts = []
+    for fits, what in ((True, f"keep {KEEPS:.0%}"), (False, "do not")):
+        chosen = {n: p for n, p in known.items() if (p.median >= KEEPS) == fits}
+        names = ", ".join(
+            f"{name} ({point.median:.0%})"
+            for name, point in sorted(chosen.items(), key=lambda item: -item[1].median)
+        )
+        parts.append(f"{names or 'none'} {what}")
+    longer = case.seconds > metg.LARGEST
+    how = f" (from tasks of {duration(metg.LARGEST)}, which lose as much each)" if longer else ""
+    return (
+        f"For your case, tasks of {duration(case.seconds)}{data}, {workers} workers: of the time of "
+        f"the workers {parts[0]}; {parts[1]}{how}."
+    )
