@@ -6,7 +6,7 @@ import sys
 
 from rankwise.job import launch
 
-from engines.work import EXTRAS, fail
+from engines.work import fail
 
 USAGE = "python -m engines compare [--engines A,B] [--workers N] [--help]"
 

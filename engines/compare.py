@@ -6,7 +6,7 @@
 
 Engines are measured one after the other, on one node, each in processes of its own that end with
 it. All do the same works, and their results must have the same bits. Medians are shown, with the
-least and the most; the record has all samples, and its neighbour of the same name, .svg, the figure.
+least and the most. The record has all samples; the figure is beside it, under its name with .svg.
 docs/engines.md says what the columns mean, and how to choose.
 
 Communication: none of its own; the engines have theirs.
@@ -23,8 +23,8 @@ from dataclasses import asdict
 import psutil
 
 from engines import work
-from engines.comparison import figure, metg, words
-from engines.comparison.measure import ENGINES, Case, Found, measure, missing
+from engines.comparison import figure, words
+from engines.comparison.measure import ENGINES, Case, measure, missing
 from engines.comparison.plain import Plain
 
 # Which part of the cores may be busy with something else, as those of an idle system are.
@@ -37,8 +37,8 @@ def options(parser):
     add("--engines", type=names, metavar="A,B", default=list(ENGINES), help=text)
     text = "worker processes or threads of each (default: as many as there are cores)"
     add("--workers", type=work.count, metavar="N", default=work.cores(), help=text)
-    text = "sizes of tasks [s], the largest first (default: from 0.25 on, each a quarter of the one "
-    text += "before, until the efficiency is below 50 %%)"
+    text = "sizes of tasks [s], the largest first (default: from 0.25 on, each a quarter of the "
+    text += "one before, until the efficiency is below 50 %%)"
     add("--sizes", type=sizes, metavar="S,S", help=text)
     text = "size of your tasks: say which engines keep 80 %% of the time of their workers"
     add("--task-seconds", type=positive, metavar="S", help=text)
@@ -145,14 +145,22 @@ def show(run, engines, every, absent, case, busy):
     ]
     if case is not None:
         lines.append(words.for_case(engines, every, case, run.args.workers))
-    rows = {each.digests["rows"] for each in every.values() if "rows" in each.digests}
-    lines.append(f"One digest of the rows for all engines: {', '.join(sorted(rows))}.")
     print("\n".join(lines))
     if busy > BUSY * psutil.cpu_count():
         run.warn(
-            f"{busy:.1f} of {psutil.cpu_count()} cores were busy with something else: these figures "
-            "are of this moment; measure again on an idle machine"
+            f"{busy:.1f} of {psutil.cpu_count()} cores were busy with something else: these "
+            "figures are of this moment; measure again on an idle machine"
         )
+
+
+def require_same(run, every, wrong):
+    """Stop if an engine has other results than the others, or none. On rank 0."""
+    if wrong:
+        raise Stop(f"other results than without an engine: {', '.join(wrong)}", status=1)
+    if lacking := [name for name, each in every.items() if not each.digests]:
+        raise Stop(f"no results of {', '.join(lacking)}: see above", status=1)
+    (digest,) = {each.digests["rows"] for each in every.values() if "rows" in each.digests}
+    run.tell(f"all engines have the same results: rows {digest}")
 
 
 def main(comm, argv):
@@ -180,7 +188,4 @@ def main(comm, argv):
         print(json.dumps(facts | {"engines": found, "absent": absent, "busy_cores": busy}))
     else:
         print(f"figure {picture}\nrecord {path}")
-    if wrong:
-        raise Stop(f"other results than without an engine: {', '.join(wrong)}", status=1)
-    if not all(each.digests for each in every.values()):
-        raise Stop("some engines have not done their work, as said above", status=1)
+    run.agree(require_same, run, every, wrong)

@@ -3,8 +3,8 @@
     mpirun -n 2 python engines/rankwise_.py --work rows
     srun -N 2 -n 4 python engines/rankwise_.py --work rows
 
-All ranks run this program and have the list of tasks. Only arrays are sent: rank 0 has them, and any
-rank may do any task, so all get all of them. (Where each rank is to get its own part alone, see
+All ranks run this program and have the list of tasks. Only arrays are sent: rank 0 has them, and
+any rank may do any task, so all get all of them. (Where each rank is to get its own part alone, see
 `jobs/sum_squares.py`.) Here results may be any object, and go to rank 0 pickled. Where they are
 numbers, let the queue bring them, as the job in docs/uneven-tasks.md does.
 """

@@ -23,11 +23,12 @@ def _program() -> str | None:
         if words and os.path.basename(words[0]).startswith("python"):
             words = words[1:]
         return words[0] if words and words[0].endswith(".py") else None
-    if getattr(main, "__spec__", None):
+    spec = getattr(main, "__spec__", None)
+    if spec and spec.name != "__main__":
         # -m of a profiler, which runs a file; or of another package, which is no job.
         run = sys.argv[0]
         return run if run.endswith(".py") and run != file else None
-    # pytest, and what else an environment brings, are no jobs.
+    # The program of a folder is its __main__.py. What an environment brings, as pytest, is no job.
     if not file or Path(file).resolve().parent == Path(sys.executable).parent.resolve():
         return None
     return file

@@ -37,7 +37,8 @@ def draw(every, workers):
             title=f"Part of the time of {workers} workers that is spent on tasks",
         )
         axes.grid(color="0.9", lw=0.6)
-        axes.legend(frameon=False, fontsize=8.5)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8.5)
     return figure
 
 

@@ -16,10 +16,10 @@ import numpy as np
 
 # The largest task [s], and by which factor the next one is smaller. Below the least there are no
 # engines, only calls.
-LARGEST, FACTOR, LEAST = 0.25, 4, 1e-6
+LARGEST, FACTOR, LEAST = 0.25, 4, 5e-7
 EFFECTIVE = 0.5
-# Of the tasks of a point: four a worker at least, so that the last ones level out; no more than that
-# many; and no more than fill the workers for half a second, where that is not below four.
+# A point has four tasks a worker at least, so that the last ones level out; otherwise no more than
+# this many, and no more than fill the workers for half a second.
 TASKS_A_WORKER, MOST_TASKS, POINT_SECONDS = 4, 1000, 0.5
 
 

@@ -116,7 +116,8 @@ class Running:
             env={**os.environ, MARK: self._mark},
             start_new_session=True,
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         try:
             self._answer(deadline)
         except BaseException:
@@ -205,4 +206,6 @@ class Running:
                     process.kill()
             psutil.wait_procs(members, timeout=PATIENCE_SECONDS)
         self._process.wait()
+        self._reader.join()
+        self._process.stdout.close()
         self._errors.close()

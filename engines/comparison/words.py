@@ -40,10 +40,14 @@ def granularity(points):
         return "-"
     text = duration(middle.seconds)
     if middle.side:
-        return f"{middle.side} {text} ({middle.efficiency:.0%})"
+        return f"{middle.side} {text} ({percent(middle.efficiency)})"
     ends = (metg.metg(points, pick) for pick in (np.max, np.min))
     low, high = (f"{end.side}{duration(end.seconds)}" for end in ends)
     return f"{text} ({low} - {high})"
+
+
+def percent(part):
+    return f"{100 * part:.0f} %"
 
 
 def columns(rows):
@@ -127,17 +131,14 @@ def for_case(engines, every, case, workers):
     """Return the sentence for the tasks of the reader."""
     data = f", each with {short(case.megabytes)} MB of data sent to it" if case.megabytes else ""
     known = {e.name: every[e.name].case for e in engines if every[e.name].case is not None}
-    parts = []
-    for fits, what in ((True, f"keep {KEEPS:.0%}"), (False, "do not")):
-        chosen = {n: p for n, p in known.items() if (p.median >= KEEPS) == fits}
-        names = ", ".join(
-            f"{name} ({point.median:.0%})"
-            for name, point in sorted(chosen.items(), key=lambda item: -item[1].median)
-        )
-        parts.append(f"{names or 'none'} {what}")
-    longer = case.seconds > metg.LARGEST
-    how = f" (from tasks of {duration(metg.LARGEST)}, which lose as much each)" if longer else ""
-    return (
-        f"For your case, tasks of {duration(case.seconds)}{data}, {workers} workers: of the time of "
-        f"the workers {parts[0]}; {parts[1]}{how}."
+    names = {True: [], False: []}
+    for name, point in sorted(known.items(), key=lambda item: -item[1].median):
+        names[point.median >= KEEPS].append(f"{name} ({percent(point.median)})")
+    text = (
+        f"{', '.join(names[True]) or 'no engine'} keep {percent(KEEPS)} of the time of the workers"
     )
+    if names[False]:
+        text += f"; {', '.join(names[False])} do not"
+    if case.seconds > metg.LARGEST:
+        text += f" (by what tasks of {duration(metg.LARGEST)} lose)"
+    return f"For your case, tasks of {duration(case.seconds)}{data}, {workers} workers: {text}."

@@ -1,0 +1,282 @@
+"""``python -m engines compare``: it starts real engines, asks them, ends them, and tells."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from engines import compare, work
+from engines.comparison import figure, measure, process
+from engines.comparison.measure import ENGINES, Case, Found
+from engines.comparison.metg import Point
+from engines.comparison.plain import Plain
+from engines.comparison.process import Engine, Gone, Raised, Running, Silent
+from rankwise.disk import record
+
+ROOT = Path(__file__).resolve().parents[2]
+# Long enough on a machine that is busy with other tests.
+LIMIT = 120.0
+
+
+def marked():
+    """Return the processes that any engine has left."""
+    found = []
+    for each in psutil.process_iter():
+        try:
+            found += [each] if process.MARK in each.environ() else []
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def soon():
+    return time.monotonic() + LIMIT
+
+
+class Script(Engine):
+    """An engine that is a few lines of Python, after it has said that it is ready."""
+
+    def command(self, workers):
+        ready = """import os, sys, time; print('answer {"ready": true}', flush=True)\n"""
+        return [sys.executable, "-c", ready + self.package]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A comparison of threads and processes with tasks of two sizes."""
+    folder = tmp_path_factory.mktemp("compared")
+    words = "--engines threading,futures,joblib --workers 2 --sizes 0.01,0.0001 --output c.h5"
+    done = subprocess.run(
+        [sys.executable, ROOT / "engines", "compare", *words.split(), "--task-seconds", "0.02"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    return done, folder
+
+
+def test_threads_and_processes_are_compared(compared):
+    done, _ = compared
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("threading", "futures"):
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"{name}  ")]
+        # Start-up, empty task, sent data, imbalance.
+        assert line.count(" (") >= 4
+    assert "futures          ValueError: task 7 is bad (after" in done.stdout
+    assert "threading        ValueError: task 7 is bad (after" in done.stdout
+    assert "threading        all ends, signal 9 (after" in done.stdout
+    assert "futures          concurrent.futures.process.BrokenProcessPool" in done.stdout
+    assert "For your case, tasks of 20.0 ms, 2 workers: " in done.stdout
+    digest = work.digest([work.row(number) for number in range(work.SIDE)])
+    assert f"all engines have the same results: rows {digest}" in done.stderr
+
+
+def test_an_engine_that_is_not_installed_is_a_line(compared):
+    done, _ = compared
+    line = "joblib: not installed: pip install -e '.[engines]', in the clone"
+    assert line in done.stdout.splitlines()
+
+
+def test_the_record_and_the_figure_have_what_was_found(compared):
+    _, folder = compared
+    found = record.read(folder / "c.h5")
+    assert found.attributes["unchecked"] == ""
+    for name in ("threading", "futures"):
+        assert found.results[f"{name}_start_up"].values.shape == (3,)
+        assert found.results[f"{name}_efficiency"].values.shape == (2, 3)
+        assert found.results[f"{name}_efficiency"].axes == (f"{name}_task_size", "sample")
+        # By the plain processes, which may have been slowed down by other tests.
+        assert found.results[f"{name}_task_size"].values.shape == (2,)
+        assert (found.results[f"{name}_empty_task"].values > 0).all()
+        assert (found.results[f"{name}_imbalance"].values >= 1).all()
+        assert 5e7 < found.results[f"{name}_memory"].values < 2e9
+    text = (folder / "c.svg").read_text()
+    assert all(name in text for name in ("threading", "futures", "size of a task"))
+
+
+def test_nothing_is_left_of_an_engine_and_files_are_not_replaced(compared, start):
+    _, folder = compared
+    assert marked() == []
+    (folder / "d.svg").touch()
+    for name, text in (("c", "c.h5 exists; --force"), ("d", "d.svg exists; --force")):
+        words = ("compare", "--engines", "threading", "--output", f"{name}.h5")
+        done = start(None, ROOT / "engines", *words, cwd=folder)
+        assert done.returncode == 2
+        assert text in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ranks", "words", "text"),
+    [
+        (None, "", "usage: python -m engines compare"),
+        (None, "compare --engines futures,pool", "no 'pool': choose from multiprocessing, "),
+        (None, "compare --workers 1000", "from 1 to "),
+        (None, "compare --sizes 0.01,0.1", "are not sizes up to 1 s, the largest first"),
+        (None, "compare --data-mb 3", "--data-mb goes with --task-seconds"),
+        (None, "compare --threads 2", "are for jobs with a kernel"),
+        (None, "compare --repeats 2", "three samples of each figure are taken"),
+        (None, "compare --engines joblib", "joblib is not installed: pip install -e '.[engines]'"),
+        (2, "compare --engines threading", "start it without mpirun"),
+    ],
+)
+def test_a_mistake_is_one_sentence(start, ranks, words, text):
+    done = start(ranks, ROOT / "engines", *words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_signal_ends_the_comparison_and_all_engines(tmp_path):
+    words = "compare --engines futures --workers 2 --output c.h5"
+    running = subprocess.Popen([sys.executable, ROOT / "engines", *words.split()], cwd=tmp_path)
+    while len(marked()) < 3 and running.poll() is None:
+        time.sleep(0.05)
+    running.terminate()
+    assert running.wait(LIMIT) == 143
+    until = time.monotonic() + LIMIT
+    while marked() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert marked() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_daemon_ends_with_its_engine():
+    daemon = "os.fork() or (os.setsid(), os.fork() or time.sleep(1000))\nsys.stdin.read()"
+    with Running(Script("a", daemon), 1, soon()) as running:
+        while len(running._members()) < 2:
+            time.sleep(0.05)
+        assert 1e6 < running.memory() < 1e9
+    assert running.killed >= 1
+    assert marked() == []
+
+
+def test_an_engine_that_takes_too_long_ends_with_its_time():
+    found = measure.measure(Script("a", "time.sleep(1000)", limit=3.0), 1, plain=None)
+    assert found.notes == ["its 3 s were over: ended with all its processes"]
+    assert found.raised == found.died == "not tried: its 3 s were over"
+    assert marked() == []
+
+
+def test_an_engine_that_ends_too_early_says_how():
+    script = "sys.stdin.readline(); sys.exit('RuntimeError: no room')"
+    found = measure.measure(Script("a", script), 1, plain=None)
+    assert found.notes == ["it ended, status 1: RuntimeError: no room"]
+    assert found.raised.startswith("all ends, status 1: RuntimeError: no room (after ")
+
+
+def test_a_dead_worker_of_a_pool_is_waited_for_in_vain(monkeypatch):
+    monkeypatch.setattr(measure, "HANG_SECONDS", 1.5)
+    text = measure._wrong(ENGINES["multiprocessing"], 2, soon(), "die", Found())
+    assert text == "no answer in 2 s, then ended from outside"
+
+
+@pytest.mark.parametrize(
+    ("name", "raised", "died"),
+    [
+        ("mpi", "ValueError: task 7 is bad (after", "all ends, status 9"),
+        ("rankwise", "all ends, status 1: ValueError: task 7 is bad", "all ends, status 9"),
+    ],
+)
+def test_mpi_engines_do_their_work_and_end(name, raised, died):
+    found, engine = Found(), ENGINES[name]
+    with Running(engine, 2, soon()) as running:
+        found.digests = {what: running.ask(what)["digest"] for what in ("rows", "sum")}
+        sent = running.ask("spin", tasks=4, iterations=10, megabytes=1.0)
+        assert sent["seconds"] > 0
+        assert len(running._members()) > 2
+    assert running.killed == 0
+    for what, digest in found.digests.items():
+        function, tasks = work.tasks_of(what)
+        assert digest == work.digest([function(task) for task in tasks])
+    assert measure._wrong(engine, 2, soon(), "bad", found).startswith(raised)
+    assert measure._wrong(engine, 2, soon(), "die", found).startswith(died)
+    assert len(found.start_ups) == 2
+
+
+def test_a_task_that_raises_is_told_apart_from_an_end_and_from_silence():
+    answers = """sys.stdin.readline(); print('answer {"error": "E: x", "seconds": 1}', flush=True)
+sys.stdin.readline(); print("a line of its own"); print('answer {"seconds": 2}', flush=True)
+sys.stdin.readline(); time.sleep(2)"""
+    with Running(Script("a", answers), 1, soon()) as running:
+        with pytest.raises(Raised, match=r"^E: x$"):
+            running.ask("nothing")
+        assert running.ask("nothing") == {"seconds": 2}
+        with pytest.raises(Silent):
+            running.ask("nothing", within=0.1)
+        with pytest.raises(Gone, match=r"^status 0$"):
+            running.ask("nothing")
+
+
+def test_plain_processes_do_the_iterations_that_they_are_told():
+    with Plain(2) as plain:
+        assert 1e6 < plain.rate < 1e11
+        # On a busy machine either may take longer; ten thousand times as many take longer still.
+        assert plain.seconds(10**8) > 10 * plain.seconds(10**4) > 0
+        pids = [each.pid for each in plain._processes]
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_a_case_is_measured_with_its_data_and_longer_tasks_are_scaled():
+    asked = []
+
+    class Engine:
+        def ask(self, name, **given):
+            asked.append(given)
+            return {"seconds": 0.5}
+
+    class Plain:
+        rate = 1e9
+
+        def seconds(self, iterations):
+            return iterations / self.rate
+
+    point = measure._case(Engine(), 2, Plain(), Case(0.01, 8.0))
+    # 256 MB at most: 32 tasks, of which each worker has 16.
+    assert asked[0] == {"tasks": 32, "iterations": 10**7, "megabytes": 8.0}
+    assert point.samples == pytest.approx([32 * 0.01 / 2 / 0.5] * 3)
+    point = measure._case(Engine(), 2, Plain(), Case(10.0))
+    assert asked[-1] == {"tasks": 8, "iterations": 25 * 10**7, "megabytes": 0.0}
+    # A task of 0.25 s takes its worker 0.125 s: it cannot be so, but it is what was said.
+    assert point.size == 10.0
+    assert point.samples == pytest.approx([10 / (10 - 0.125)] * 3)
+
+
+def test_other_results_are_found_and_kept():
+    run = SimpleNamespace(checks=[], tell=print)
+    function, tasks = work.tasks_of("rows")
+    rows = work.digest([function(task) for task in tasks])
+    every = {"a": Found(digests={"rows": rows}), "b": Found(digests={"rows": rows, "sum": "x"})}
+    assert compare.check(run, every) == ["b"]
+    assert run.checks[0]["error"] == 1.0
+    with pytest.raises(compare.Stop, match="other results than without an engine: b"):
+        compare.require_same(run, every, ["b"])
+    with pytest.raises(compare.Stop, match="no results of c: see above"):
+        compare.require_same(run, {**every, "c": Found()}, [])
+
+
+def test_all_samples_are_in_the_json_line(start):
+    words = "compare --engines threading --workers 1 --sizes 0.001 --json"
+    done = start(None, ROOT / "engines", *words.split(), limit=LIMIT)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    facts = json.loads(line)
+    assert len(facts["engines"]["threading"]["empty"]) == 3
+    assert len(facts["engines"]["threading"]["points"][0]["samples"]) == 3
+    assert facts["busy_cores"] >= 0
+
+
+def test_every_engine_has_its_module_and_the_figure_a_line_for_each():
+    modules = {path.stem for path in (ROOT / "engines").glob("[a-z]*_.py")}
+    assert {f"{name}_" for name in ENGINES} == modules
+    assert len(figure.COLOURS) == len(set(figure.COLOURS)) == len(figure.MARKERS) >= len(ENGINES)
+    every = {name: Found(points=[Point(0.1, (0.4, 0.5, 0.7))]) for name in ENGINES}
+    (axes,) = figure.draw(every, 2).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(ENGINES)
+    _, (low, high) = axes.containers[0].lines[2][0].get_segments()[0].T
+    assert (low, high) == pytest.approx((0.4, 0.7))
