@@ -12,7 +12,10 @@ import rankwise  # noqa: F401, I001  # finds the clone, from any folder
 import functools
 import importlib
 import json
+import os
+import queue
 import sys
+import threading
 import time
 from collections import defaultdict
 
@@ -57,33 +60,65 @@ def attempt(compute, request):
         return {"error": text, "seconds": time.perf_counter() - start}
 
 
+class Requests:
+    """The lines of standard input, as an iterator.
+
+    If the input ends while a request is being done, whoever asked is gone or has lost patience: the
+    program ends, also where its engine waits for ever.
+    """
+
+    def __init__(self):
+        self._lines, self._idle = queue.SimpleQueue(), threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in sys.stdin:
+            self._lines.put(json.loads(line))
+        self._lines.put(None)
+        if not self._idle.wait(timeout=1.0):
+            os._exit(1)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self._idle.set()
+        request = self._lines.get()
+        if request is None:
+            raise StopIteration
+        self._idle.clear()
+        return request
+
+
 def serve(pool, workers):
     """Answer requests until there are no more of them."""
+    requests = Requests()
     with pool(workers) as compute:
         compute(tasks.nothing, list(range(workers)))
         # Where a worker has been given two tasks, another one may not have started yet.
         compute(tasks.spin, [10**7] * 4 * workers)
         say(ready=True)
-        for line in sys.stdin:
-            say(**attempt(compute, json.loads(line)))
+        for request in requests:
+            say(**attempt(compute, request))
 
 
 def serve_ranks(pool, comm):
     """Do the same on all ranks, each of which needs the request."""
+    requests = Requests() if comm.rank == 0 else None
     with pool(comm.size) as compute:
         compute(tasks.spin, [10**7] * 4 * comm.size)
         if comm.rank == 0:
             say(ready=True)
-        while request := next_request(comm):
+        while request := next_request(comm, requests):
             facts = answer(compute, request)
             if comm.rank == 0:
                 say(**facts)
 
 
-def next_request(comm):
+def next_request(comm, requests):
     """Return the next request on all ranks; None at the end."""
     if comm.rank == 0:
-        request = json.loads(sys.stdin.readline() or "null")
+        request = next(requests, None)
         for other in range(1, comm.size):
             comm.send(request, other)
         return request

@@ -172,8 +172,11 @@ def test_an_engine_that_ends_too_early_says_how():
 
 def test_a_dead_worker_of_a_pool_is_waited_for_in_vain(monkeypatch):
     monkeypatch.setattr(measure, "HANG_SECONDS", 1.5)
-    text = measure._wrong(ENGINES["multiprocessing"], 2, soon(), "die", Found())
-    assert text == "no answer in 2 s, then ended from outside"
+    with Running(ENGINES["multiprocessing"], 2, soon()) as running:
+        assert measure._reaction(running, "die") == "no answer in 2 s, then ended from outside"
+        # It would also end if the comparison had been killed: with its standard input.
+        running._process.stdin.close()
+        assert running._process.wait(LIMIT) == 1
 
 
 @pytest.mark.parametrize(
