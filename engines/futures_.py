@@ -12,6 +12,7 @@ import rankwise  # noqa: F401, I001  # finds the clone, from any folder
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
+from threading import Event
 
 from engines import work
 
@@ -45,10 +46,13 @@ def completed():
 def cancelled():
     """cancel: what waits does not begin; what has begun goes on."""
     with ThreadPoolExecutor(1) as executor:
-        futures = [executor.submit(work.spin, 10**8) for _ in range(3)]
+        begun, asked = Event(), Event()
+        futures = [executor.submit(lambda: begun.set() or asked.wait()) for _ in range(3)]
+        begun.wait()
         print("  cancelled:", [future.cancel() for future in futures])
+        asked.set()
+    print("  done:     ", [future.done() and not future.cancelled() for future in futures])
 
 
 if __name__ == "__main__":
-    work.compile_kernels()
     work.main(pool, __doc__, completed, cancelled)

@@ -117,18 +117,21 @@ def require_importable(function):
     Raises
     ------
     Mistake
-        It is a lambda, or stands inside a function.
+        It is a lambda, or stands inside a function, or in no file.
     """
     while isinstance(function, functools.partial):
         function = function.func
     name = getattr(function, "__qualname__", repr(function))
-    found = sys.modules.get(getattr(function, "__module__", ""))
+    module = getattr(function, "__module__", None)
+    found = sys.modules.get(module)
+    # What was typed, or came through a pipe, no other process can read again.
+    typed = module == "__main__" and not os.path.isfile(getattr(found, "__file__", ""))
     for part in name.split("."):
         found = getattr(found, part, None)
-    if found is not function:
+    if typed or found is not function:
         raise Mistake(
             f"workers in other processes cannot import {name}: define the function with def, at "
-            "the top of a module"
+            "the top of a module that is a file"
         )
 
 
@@ -144,8 +147,13 @@ def runner(pool):
     """
 
     def run(function, tasks, workers):
-        """Return ``function(task)`` of all tasks, in their order; start and end the workers."""
+        """Return ``function(task)`` of all tasks, in their order; start and end the workers.
+
+        Call it under ``if __name__ == "__main__":``, since worker processes import the program.
+        """
         require_importable(function)
+        if workers < 1:
+            raise Mistake(f"{workers} workers do no task: take 1 or more")
         with pool(workers) as compute:
             return compute(function, tasks)
 
@@ -161,7 +169,9 @@ def count(text):
     """Read a number of workers."""
     number = int(text) if text.isdecimal() else 0
     if not 1 <= number <= cores():
-        raise argparse.ArgumentTypeError(f"from 1 to {cores()}, one a core, not {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not from 1 to {cores()}, which is one for each core of this process"
+        )
     return number
 
 
@@ -171,19 +181,41 @@ def parse(doc, lessons, workers):
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--work", choices=("sum", "rows"), default="rows", help="see engines/work.py")
+    text = "a sum of squares, or the rows of a picture (default: rows)"
+    add("--work", choices=("sum", "rows"), default="rows", help=text)
     text = "the pieces of a sum: made by the worker, or sent to it (default: made)"
     add("--data", choices=("made", "sent"), default="made", help=text)
     if workers is None:
-        add("--workers", type=count, help="(default: as many as there are cores)")
+        text = f"at most, and by default, one for each core: {cores()}"
+        add("--workers", type=count, metavar="N", help=text)
     if lessons:
-        add("--lessons", action="store_true", help="what else this module has, step by step")
+        text = "show what else this module has, instead of doing a work"
+        add("--lessons", action="store_true", help=text)
     args = parser.parse_args()
     if args.data == "sent" and args.work == "rows":
         parser.error("a row needs no data: --data sent goes with --work sum")
     if workers is None:
         workers = args.workers or cores()
     return args, workers
+
+
+def teach(lessons):
+    """Print the first line of each lesson, and what it shows."""
+    for lesson in lessons:
+        print(lesson.__doc__.partition("\n")[0])
+        lesson()
+
+
+def do(pool, function, tasks, workers):
+    """Return `timed` of all tasks, the seconds that they took, and those until workers answer."""
+    call = functools.partial(timed, function)
+    start = time.perf_counter()
+    with pool(workers) as compute:
+        compute(call, tasks[:workers])
+        ready = time.perf_counter()
+        results = compute(call, tasks)
+        seconds = time.perf_counter() - ready
+    return results, seconds, ready - start
 
 
 def show(work, results, seconds, start_up):
@@ -219,20 +251,12 @@ def main(pool, doc, *lessons, workers=None, root=True):
     """
     args, workers = parse(doc, lessons, workers)
     try:
+        compile_kernels()
         if lessons and args.lessons:
-            for lesson in lessons:
-                print(f"{lesson.__doc__.partition(chr(10))[0]}")
-                lesson()
-            return
-        function, tasks = tasks_of(args.work, args.data)
-        start = time.perf_counter()
-        with pool(workers) as compute:
-            compute(functools.partial(timed, function), tasks[:workers])
-            ready = time.perf_counter()
-            results = compute(functools.partial(timed, function), tasks)
-            seconds = time.perf_counter() - ready
+            return teach(lessons)
+        outcome = do(pool, *tasks_of(args.work, args.data), workers)
         if root:
-            show(args.work, results, seconds, ready - start)
+            show(args.work, *outcome)
     except (Mistake, ModuleNotFoundError) as error:
         fail(explain(error))
 
