@@ -1,9 +1,9 @@
 """Works for all engines, each in many tasks; the digest of their results; the command line.
 
 sum
-    The sum of squares of `N` elements of one stream of random numbers, in pieces. A worker draws
-    its piece (``--data made``), or gets it sent (``--data sent``). A result is the sums of the
-    blocks of a piece, as `kernels.sum_squares` defines them.
+    The sum of squares of 1e7 elements, or ``--n``, of one stream of random numbers, in pieces. A
+    worker draws its piece (``--data made``), or gets it sent (``--data sent``). A result is the
+    sums of the blocks of a piece, as `kernels.sum_squares` defines them.
 rows
     A picture of the Mandelbrot set, of the window and the size of ``jobs/mandelbrot.py --n 1024``.
     A task is a row, and rows take unequal times. A result is the sum of the counts of a row.
@@ -14,6 +14,7 @@ Whichever engine does them, results have the same bits.
 import argparse
 import functools
 import hashlib
+import json
 import math
 import os
 import socket
@@ -40,7 +41,11 @@ LIMIT = 5000
 X, Y = mandelbrot.coordinates(SIDE, (-0.5, 0.5), 3.25)
 
 # Which extra brings a package that is not there.
-EXTRAS = {"dask": "engines", "dask_mpi": "engines", "joblib": "engines", "ray": "ray"}
+EXTRAS = {
+    **dict.fromkeys(("dask", "dask_mpi", "distributed", "joblib"), "engines"),
+    "mpi4py": "jobs",
+    "ray": "ray",
+}
 
 
 class Mistake(Exception):
@@ -48,7 +53,7 @@ class Mistake(Exception):
 
 
 def draw(bounds):
-    """Return the elements from ``bounds[0]`` to ``bounds[1]`` of the stream of `N` numbers."""
+    """Return the elements from ``bounds[0]`` to ``bounds[1]`` of the stream of numbers."""
     first, end = bounds
     return Generator(PCG64(0).advance(first)).random(end - first)
 
@@ -89,11 +94,11 @@ def compile_kernels():
     spin(1)
 
 
-def tasks_of(work, data="made"):
-    """Return the function of a work, and a list of its tasks."""
+def tasks_of(work, data="made", n=N):
+    """Return the function of a work, and a list of its tasks; a sum is of `n` elements."""
     if work == "rows":
         return row, list(range(SIDE))
-    pieces = [(first, min(first + PIECE, N)) for first in range(0, N, PIECE)]
+    pieces = [(first, min(first + PIECE, n)) for first in range(0, n, PIECE)]
     return sum_squares, [draw(piece) for piece in pieces] if data == "sent" else pieces
 
 
@@ -175,6 +180,14 @@ def count(text):
     return number
 
 
+def whole(text):
+    """Read a whole number from 1 on, also one such as 1e8."""
+    number = float(text)
+    if number < 1 or not number.is_integer():
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+    return int(number)
+
+
 def parse(doc, lessons, workers):
     """Return the options of an engine."""
     parser = argparse.ArgumentParser(
@@ -191,9 +204,13 @@ def parse(doc, lessons, workers):
     if lessons:
         text = "show what else this module has, instead of doing a work"
         add("--lessons", action="store_true", help=text)
+    add("--n", type=whole, metavar="N", help="elements of a sum (default: 1e7)")
+    add("--repeats", type=whole, default=1, metavar="N", help="do all tasks so often (default: 1)")
+    text = "print one JSON line and nothing else: the seconds of each repeat, without the start"
+    add("--json", action="store_true", help=text)
     args = parser.parse_args()
-    if args.data == "sent" and args.work == "rows":
-        parser.error("a row needs no data: --data sent goes with --work sum")
+    if args.work == "rows" and (args.data == "sent" or args.n):
+        parser.error("a row needs no data: --data sent and --n go with --work sum")
     if workers is None:
         workers = args.workers or cores()
     return args, workers
@@ -206,16 +223,18 @@ def teach(lessons):
         lesson()
 
 
-def do(pool, function, tasks, workers):
-    """Return `timed` of all tasks, the seconds that they took, and those until workers answer."""
-    call = functools.partial(timed, function)
+def measure(pool, workers, function, tasks, repeats):
+    """Return the results of the last repeat, the seconds of each, and those of the start."""
+    call, seconds = functools.partial(timed, function), []
     start = time.perf_counter()
     with pool(workers) as compute:
         compute(call, tasks[:workers])
-        ready = time.perf_counter()
-        results = compute(call, tasks)
-        seconds = time.perf_counter() - ready
-    return results, seconds, ready - start
+        start_up = time.perf_counter() - start
+        for _ in range(repeats):
+            start = time.perf_counter()
+            results = compute(call, tasks)
+            seconds.append(time.perf_counter() - start)
+    return results, seconds, start_up
 
 
 def show(work, results, seconds, start_up):
@@ -254,9 +273,12 @@ def main(pool, doc, *lessons, workers=None, root=True):
         compile_kernels()
         if lessons and args.lessons:
             return teach(lessons)
-        outcome = do(pool, *tasks_of(args.work, args.data), workers)
-        if root:
-            show(args.work, *outcome)
+        work = tasks_of(args.work, args.data, args.n or N)
+        results, seconds, start_up = measure(pool, workers, *work, args.repeats)
+        if root and args.json:
+            print(json.dumps({"seconds": seconds, "start_up": start_up}), flush=True)
+        elif root:
+            show(args.work, results, seconds[-1], start_up)
     except (Mistake, ModuleNotFoundError) as error:
         fail(explain(error))
 
@@ -268,6 +290,25 @@ def explain(error):
             raise error
         return f"no {error.name}: pip install -e '.[{EXTRAS[error.name]}]', in the clone"
     return str(error)
+
+
+def refuse(text):
+    """End all ranks of an MPI program with one sentence, and with status 2. Every rank calls it.
+
+    Where a launcher has started copies of rank 0 of 1, the sentence says how to mend that.
+    """
+    from rankwise.job import Rank, Stop, launch
+
+    def stop():
+        raise Stop(text)
+
+    try:
+        launch(lambda comm, argv: Rank.on_host(comm).agree(stop))
+    finally:
+        # A program started by mpi4py itself would call MPI_Abort, which prints a line of its own.
+        mpi = sys.modules.get("mpi4py.MPI")
+        if mpi and mpi.Is_initialized():
+            mpi.Finalize()
 
 
 def fail(text):

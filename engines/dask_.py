@@ -1,0 +1,60 @@
+"""Dask: a scheduler gives tasks to workers, on this machine or on all nodes of an allocation.
+
+    python engines/dask_.py --work rows --workers 2
+    srun -N 2 -n 4 python engines/dask_.py --work rows
+
+The first starts a LocalCluster. The second uses dask-mpi: rank 0 is the scheduler, rank 1 this
+program, each other rank a worker. Dask shows errors only, since dask-mpi cuts its streams off.
+"""
+
+import rankwise  # noqa: F401, I001  # finds the clone, from any folder
+
+import os
+from contextlib import contextmanager
+from functools import partial
+
+from engines import work
+
+
+@contextmanager
+def pool(workers, mpi=False):
+    """Start worker processes, or take the ranks that dask-mpi has made workers."""
+    from distributed import Client
+
+    local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    with Client(**({} if mpi else local)) as client:
+        client.wait_for_workers(workers)
+        yield partial(compute, client)
+
+
+def compute(client, function, tasks):
+    """Return the results of all tasks; of equal ones too, of which Dask else does one (pure)."""
+    if all(hasattr(task, "nbytes") for task in tasks):
+        # Arrays straight to the workers: inside of tasks they would go through the scheduler.
+        tasks = client.scatter(tasks, direct=True, hash=False)
+    return client.gather(client.map(function, tasks, pure=False))
+
+
+run = work.runner(pool)
+
+
+def workers_of_mpi():
+    """Make the ranks a cluster, if there are several; return how many workers it has, on rank 1."""
+    sizes = map(os.environ.get, ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
+    if next(filter(None, sizes), "1") != "1":
+        os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
+        try:
+            from dask_mpi import initialize
+            from mpi4py import MPI
+        except ModuleNotFoundError as error:
+            work.refuse(work.explain(error))
+        if MPI.COMM_WORLD.size < 3:
+            work.refuse("rank 0 is the scheduler and rank 1 this program: start 3 ranks or more")
+        initialize(dashboard=False, dashboard_address=":0")
+        return MPI.COMM_WORLD.size - 2
+
+
+if __name__ == "__main__":
+    workers = workers_of_mpi()
+    work.compile_kernels()
+    work.main(partial(pool, mpi=workers is not None), __doc__, workers=workers)

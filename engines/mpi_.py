@@ -1,0 +1,53 @@
+"""mpi4py.futures: rank 0 of an MPI job is this program, and the other ranks are its workers.
+
+    mpirun -n 3 python -m mpi4py.futures engines/mpi_.py --work rows
+    srun -N 2 -n 5 python -m mpi4py.futures engines/mpi_.py --work rows
+
+Without mpirun it would wait for ever for workers that no launcher starts; without -m mpi4py.futures
+every rank would do everything. Both are refused. A rank that dies takes the whole job with it.
+"""
+
+import rankwise  # noqa: F401, I001  # finds the clone, from any folder
+
+import sys
+from contextlib import contextmanager
+
+from engines import work
+
+LINE = "python -m mpi4py.futures engines/mpi_.py --work rows"
+MISTAKE = f"workers are other ranks, which wait for tasks in mpi4py.futures: mpirun -n 3 {LINE}"
+
+
+@contextmanager
+def pool(workers):
+    """Let the ranks other than 0 be the workers."""
+    if mistaken():
+        raise work.Mistake(MISTAKE)
+    from mpi4py import MPI
+    from mpi4py.futures import MPIPoolExecutor
+
+    if workers != MPI.COMM_WORLD.size - 1:
+        raise work.Mistake(f"{workers} workers are {workers + 1} ranks: mpirun -n {workers + 1}")
+    with MPIPoolExecutor() as executor:
+        yield lambda function, tasks: list(executor.map(function, tasks))
+
+
+run = work.runner(pool)
+
+
+def mistaken():
+    """Return whether no ranks wait for tasks."""
+    if not {"mpi4py.futures", "-mmpi4py.futures"} & set(sys.orig_argv):
+        return True
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD.size == 1
+
+
+if __name__ == "__main__":
+    if mistaken():
+        work.refuse(MISTAKE)
+    from mpi4py import MPI
+
+    work.compile_kernels()
+    work.main(pool, __doc__, workers=MPI.COMM_WORLD.size - 1)
