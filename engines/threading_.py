@@ -74,6 +74,7 @@ def bounded():
                 inside.add(number)
                 seen.append(len(inside))
             pair.wait()
+            time.sleep(0.05)
             with lock:
                 inside.remove(number)
 
