@@ -1,17 +1,16 @@
-"""This project's queue: the ranks of an MPI job take tasks, and rank 0 has all results.
+"""This project's queue: ranks of an MPI job take tasks, and rank 0 has all results.
 
     mpirun -n 2 python engines/rankwise_.py --work rows
     srun -N 2 -n 4 python engines/rankwise_.py --work rows
 
-All ranks run this program and have the list of tasks. Only arrays are sent: rank 0 has them, and
-any rank may do any task, so all get all of them. (Where each rank is to get its own part alone, see
-`jobs/sum_squares.py`.) Here results may be any object, and go to rank 0 pickled. Where they are
-numbers, let the queue bring them, as the job in docs/uneven-tasks.md does.
+All ranks run this program, and make the list of tasks; of arrays all get those of rank 0. Results
+may be anything, and go to rank 0 pickled; if they are numbers, the queue can: docs/uneven-tasks.md.
 """
 
-from rankwise.job import Queue, Rank, launch
+from rankwise.job import Queue, Rank, Stop, launch
 
 from contextlib import contextmanager
+from operator import itemgetter
 
 import numpy as np
 
@@ -32,38 +31,29 @@ def pool(workers):
 run = work.runner(pool)
 
 
-def broadcast(comm, arrays):
-    """Return the arrays of rank 0, on all ranks."""
-    forms = comm.bcast([(array.shape, array.dtype) for array in arrays])
-    if comm.rank:
-        arrays = [np.empty(*form) for form in forms]
-    for array in arrays:
-        comm.Bcast(array)
-    return arrays
-
-
 def compute(rank, function, tasks):
     """Return all results on rank 0, an empty list on the others."""
-    own = {}
-    if tasks and isinstance(tasks[0], np.ndarray):
-        tasks = broadcast(rank.comm, tasks)
+    comm, own = rank.comm, {}
+    for array in (task for task in tasks if isinstance(task, np.ndarray)):
+        comm.Bcast(array)
 
     def call(first, out):
         own[first] = function(tasks[first])
-        out[0] = 1
 
     with Queue(rank, len(tasks)) as queue:
         queue.compute(call)
-    every = {task: result for each in rank.comm.gather(own) or [] for task, result in each.items()}
-    return [every[task] for task in sorted(every)]
+    every = [result for each in comm.gather(own) or [] for result in each.items()]
+    return [result for _, result in sorted(every, key=itemgetter(0))]
 
 
 def main(comm, argv):
-    rank = Rank.on_host(comm)
-    # One rank compiles, the others find it in the cache.
-    rank.on_root(work.compile_kernels)
-    rank.agree(work.compile_kernels)
-    work.main(pool, __doc__, workers=comm.size, root=comm.rank == 0)
+    Rank.on_host(comm).on_root(work.compile_kernels)  # others find it in Numba's cache
+    try:
+        work.main(pool, __doc__, workers=comm.size, root=comm.rank == 0)
+    except SystemExit as end:
+        stop = Stop("", end.code)
+        stop.agreed = True  # all ranks have the same command line
+        raise stop from None
 
 
 if __name__ == "__main__":

@@ -188,11 +188,13 @@ def whole(text):
     return int(number)
 
 
-def parse(doc, lessons, workers):
-    """Return the options of an engine."""
+def parse(doc, lessons, workers, root):
+    """Return the options of an engine; they are told to the user once."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    if not root:
+        parser.print_help, parser.error = (lambda: None), (lambda message: sys.exit(2))
     add = parser.add_argument
     text = "a sum of squares, or the rows of a picture (default: rows)"
     add("--work", choices=("sum", "rows"), default="rows", help=text)
@@ -268,7 +270,7 @@ def main(pool, doc, *lessons, workers=None, root=True):
     root : bool
         Whether this is the process that prints.
     """
-    args, workers = parse(doc, lessons, workers)
+    args, workers = parse(doc, lessons, workers, root)
     try:
         compile_kernels()
         if lessons and args.lessons:

@@ -257,3 +257,18 @@ def test_each_engine_has_run_and_pool_and_says_how_it_is_started():
         own |= {node.targets[0].id for node in tree.body if isinstance(node, ast.Assign)}
         assert {"run", "pool"} <= own, name
         assert f"engines/{name} --work rows" in ast.get_docstring(tree), name
+
+
+@pytest.mark.parametrize(
+    ("words", "text"), [("--workers 1", "unrecognized arguments"), ("--data sent", "needs no data")]
+)
+def test_a_mistake_of_a_program_of_ranks_is_told_once(start, words, text):
+    done = start(2, ROOT / "engines" / "rankwise_.py", *words.split())
+    assert (done.returncode, done.stdout, done.stderr.count(text)) == (2, "", 1)
+    assert "Traceback" not in done.stderr
+
+
+def test_ranks_get_the_arrays_of_rank_0(start):
+    program = ROOT / "engines" / "rankwise_.py"
+    made, sent = (start(2, program, "--work", "sum", "--data", how) for how in ("made", "sent"))
+    assert made.stdout.splitlines()[-1] == sent.stdout.splitlines()[-1]
