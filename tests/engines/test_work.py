@@ -17,6 +17,8 @@ from jobs import mandelbrot as job
 from kernels.mandelbrot import coordinates, numba_, numpy_
 from kernels.sum_squares import ROWS, error_bound
 
+ROOT = Path(__file__).resolve().parents[2]
+
 ENGINES = Path(work.__file__).parent
 LONGER = {"multiprocessing_.py": 120, "threading_.py": 120}
 
@@ -268,7 +270,23 @@ def test_a_mistake_of_a_program_of_ranks_is_told_once(start, words, text):
     assert "Traceback" not in done.stderr
 
 
-def test_ranks_get_the_arrays_of_rank_0(start):
-    program = ROOT / "engines" / "rankwise_.py"
-    made, sent = (start(2, program, "--work", "sum", "--data", how) for how in ("made", "sent"))
-    assert made.stdout.splitlines()[-1] == sent.stdout.splitlines()[-1]
+def test_ranks_get_the_arrays_of_rank_0(start, tmp_path):
+    (tmp_path / "own.py").write_text(OWN_ARRAYS)
+    done = start(2, "own.py", env={"PYTHONPATH": str(ROOT)})
+    assert (done.stdout, done.returncode) == ("[30.0, 33.0, 36.0, 39.0] []\n", 0), done.stderr
+
+
+# Each rank has other arrays.
+OWN_ARRAYS = """
+from rankwise.job import launch
+import numpy as np
+from engines import rankwise_
+
+def main(comm, argv):
+    tasks = [np.full(3, 10.0 + number - 100 * comm.rank) for number in range(4)]
+    results = comm.gather(list(map(float, rankwise_.run(np.sum, tasks, 2))))
+    if comm.rank == 0:
+        print(*results)
+
+launch(main)
+"""
