@@ -3,11 +3,8 @@
 import inspect
 import json
 import math
-import os
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +15,7 @@ from kernels import mandelbrot
 from kernels.mandelbrot import numba_ as mandelbrot_numba
 from rankwise import job as door
 from rankwise.disk import record
-from tests.copies import copy_clone
+from tests.copies import copy_clone, work
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "your-own-job.md").read_text()
@@ -42,21 +39,7 @@ def worked(tmp_path_factory):
         assert not (clone / name).exists()
         (clone / name).parent.mkdir(exist_ok=True)
         (clone / name).write_text(text)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return clone, [work(clone, commands, path) for commands in COMMANDS]
-
-
-def work(clone, commands, path):
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands],
-        cwd=clone,
-        env={**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return clone, [work(clone, commands) for commands in COMMANDS]
 
 
 def test_the_page_has_the_files_of_a_job():

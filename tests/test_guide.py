@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cases import long
-from tests.copies import copy_clone
+from tests.copies import copy_clone, work
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -99,20 +99,6 @@ def clone(tmp_path_factory):
         assert not (folder / name).exists()
         (folder / name).write_text(text)
     return folder
-
-
-def work(clone, command):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=clone,
-        env={**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_every_section_has_its_place():

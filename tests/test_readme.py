@@ -1,15 +1,12 @@
 """The README's commands run, and what it shows is what they print."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cases import long
-from tests.copies import copy_clone
+from tests.copies import copy_clone, work
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -38,19 +35,9 @@ CASES = [case if "preflight" in case[0] else long(*case) for case in RUN]
 
 @pytest.mark.parametrize(("commands", "shown"), CASES, ids=range(len(RUN)))
 def test_commands_run_and_print_what_is_shown(clone, commands, shown):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands],
-        cwd=clone,
-        # What is shown was printed without a GPU.
-        env={**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    printed = work(clone, commands)
     if shown is not None:
-        assert first_words(done.stdout) == first_words(shown)
+        assert first_words(printed) == first_words(shown)
 
 
 def first_words(text):
