@@ -21,7 +21,8 @@ def pool(workers, mpi=False):
     """Start worker processes, or take the ranks that dask-mpi has made workers."""
     from distributed import Client
 
-    local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    # Near a limit of memory Dask pauses workers, if need be for ever: memory_limit=0.
+    local = dict(n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0)
     with Client(**({} if mpi else local)) as client:
         client.wait_for_workers(workers)
         yield partial(compute, client)
@@ -29,7 +30,7 @@ def pool(workers, mpi=False):
 
 def compute(client, function, tasks):
     """Return the results of all tasks; of equal ones too, of which Dask else does one (pure)."""
-    if all(hasattr(task, "nbytes") for task in tasks):
+    if tasks and all(hasattr(task, "nbytes") for task in tasks):
         # Arrays straight to the workers: inside of tasks they would go through the scheduler.
         tasks = client.scatter(tasks, direct=True, hash=False)
     return client.gather(client.map(function, tasks, pure=False))
@@ -50,11 +51,10 @@ def workers_of_mpi():
             work.refuse(work.explain(error))
         if MPI.COMM_WORLD.size < 3:
             work.refuse("rank 0 is the scheduler and rank 1 this program: start 3 ranks or more")
-        initialize(dashboard=False, dashboard_address=":0")
+        initialize(dashboard=False, dashboard_address=":0", memory_limit=0)
         return MPI.COMM_WORLD.size - 2
 
 
 if __name__ == "__main__":
     workers = workers_of_mpi()
-    work.compile_kernels()
     work.main(partial(pool, mpi=workers is not None), __doc__, workers=workers)

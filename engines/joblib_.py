@@ -20,10 +20,10 @@ def pool(workers):
     from joblib import Parallel, delayed
     from joblib.externals.loky import get_reusable_executor
 
-    # One context for all calls: each of them finds the workers there.
+    # One for each call, and the workers stay all the same. One for all calls returned, after a call
+    # whose task raised, a result of that call among those of the next (joblib 1.6.0).
     try:
-        with Parallel(n_jobs=workers) as parallel:
-            yield lambda function, tasks: parallel(delayed(function)(task) for task in tasks)
+        yield lambda function, tasks: Parallel(workers)(delayed(function)(task) for task in tasks)
     finally:
         # They would wait for more tasks, for five minutes.
         get_reusable_executor().shutdown()
@@ -33,5 +33,4 @@ run = work.runner(pool)
 
 
 if __name__ == "__main__":
-    work.compile_kernels()
     work.main(pool, __doc__)

@@ -27,7 +27,8 @@ def pool(workers):
     from mpi4py.futures import MPIPoolExecutor
 
     if workers != MPI.COMM_WORLD.size - 1:
-        raise work.Mistake(f"{workers} workers are {workers + 1} ranks: mpirun -n {workers + 1}")
+        ranks = workers + 1
+        raise work.Mistake(f"{workers} workers beside this program: mpirun -n {ranks} {LINE}")
     with MPIPoolExecutor() as executor:
         yield lambda function, tasks: list(executor.map(function, tasks))
 
@@ -49,5 +50,4 @@ if __name__ == "__main__":
         work.refuse(MISTAKE)
     from mpi4py import MPI
 
-    work.compile_kernels()
     work.main(pool, __doc__, workers=MPI.COMM_WORLD.size - 1)

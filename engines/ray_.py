@@ -10,7 +10,7 @@ import rankwise  # noqa: F401, I001  # finds the clone, from any folder
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from functools import partial
 from tempfile import TemporaryDirectory
 
@@ -18,15 +18,13 @@ import numpy as np
 
 from engines import work
 
-# Time enough to start while the cores are busy; and no report to Ray's makers of how it is used.
-SETTINGS = {"RAY_raylet_start_wait_time_s": "150", "RAY_USAGE_STATS_ENABLED": "0"}
-
 
 @contextmanager
 def pool(workers):
     """Start Ray's servers and worker processes."""
-    for name, text in SETTINGS.items():
-        os.environ.setdefault(name, text)
+    # Time enough to start while the cores are busy; no report to Ray's makers of how it is used.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "150")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     # Workers find the modules that this program finds.
@@ -34,7 +32,9 @@ def pool(workers):
     quiet = {"include_dashboard": False, "logging_level": "error", "log_to_driver": False}
     # Not in TMPDIR: the name of a socket has 107 characters at most, and Ray needs most of them.
     with TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
-        ray.init(num_cpus=workers, runtime_env=found, _temp_dir=folder, **quiet)
+        # Ray lets workers look in the current folder first, where other kernels may be.
+        with chdir(folder):
+            ray.init(num_cpus=workers, runtime_env=found, _temp_dir=folder, **quiet)
         try:
             yield partial(compute, ray, ray.remote(call))
         finally:
@@ -56,5 +56,4 @@ run = work.runner(pool)
 
 
 if __name__ == "__main__":
-    work.compile_kernels()
     work.main(pool, __doc__)
