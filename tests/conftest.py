@@ -64,7 +64,7 @@ def pytest_configure(config):
 def pytest_itemcollected(item):
     """Refuse marks with which no stage of `tests/stages.py` would run a test."""
     marks = {mark.name for mark in item.iter_markers()}
-    alone = {"mpi", "chromium", "cudasim", "cuda_compile", "programs"}
+    alone = {"mpi", "chromium", "cudasim", "cuda_compile", "programs", "engines"}
     apart = {"long": alone, "sizes": {"cudasim"}}
     wrong = any(mark in marks and marks & others for mark, others in apart.items())
     if wrong or ("sizes" in marks and "mpi" not in marks):

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIMIT_SECONDS = 600
 # With which Python: the one that runs this, and those of other environments that make creates.
 HERE, CUDA, OPENMPI = Path(sys.prefix), ROOT / ".venv-cuda", ROOT / ".venv-openmpi"
+OTHERS = ROOT / ".venv-engines"
 
 SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1"}
 # Open MPI refuses to run as root, as in a container, and to start more ranks than cores.
@@ -65,7 +66,8 @@ REPORT = folders("report")
 SWEEP = folders("sweep")
 KERNELS = folders("kernels")
 ON_GPU = folders("kernels", "jobs")
-APART = ("cudasim", "cuda_compile", "failures", "slurm", "chromium", "programs")
+ENGINES = folders("engines", "test_benchmarks.py")
+APART = ("cudasim", "cuda_compile", "failures", "slurm", "chromium", "programs", "engines")
 PLAIN = " and ".join(f"not {mark}" for mark in APART)
 REST = [f"--ignore={folder}" for folder in (*JOBS, *SCALING, *REPORT)]
 
@@ -92,6 +94,7 @@ ALONE = {
 LONG_IN_LANES = {
     "long failures": bare("failures and long", *FAILURES),
     "long slurm": bare("slurm and long", *SLURM),
+    "engines": bare("engines", *ENGINES, environment=OTHERS),
     "long rest": bare(f"{PLAIN} and long", *(f"--ignore={folder}" for folder in JOBS)),
 }
 LONG_ALONE = {
@@ -123,7 +126,8 @@ def execute(command, variables, log):
     try:
         process = Popen(command, stdin=DEVNULL, stdout=log, stderr=STDOUT, **options)
     except FileNotFoundError as error:
-        made = "make test-long" if str(OPENMPI) in error.filename else "make test"
+        long = any(str(environment) in error.filename for environment in (OPENMPI, OTHERS))
+        made = "make test-long" if long else "make test"
         return f"not installed: {error.filename}, which `{made}` installs", 0.0
     used, problem = reap(process, LIMIT_SECONDS), ""
     if not used:

@@ -20,6 +20,7 @@ PLACES = {
     "chromium": STAGES["REPORT"],
     "programs": STAGES["SWEEP"],
     "cuda_compile": STAGES["ON_GPU"],
+    "engines": STAGES["ENGINES"],
     "cudasim": [*STAGES["KERNELS"], *STAGES["PARALLEL"]],
 }
 
@@ -47,6 +48,7 @@ def test_rooms_leaves_out_what_other_stages_run():
         *[({"mpi"}, False), ({"mpi", "sizes"}, False), ({"mpi", "cudasim"}, False)],
         *[({"failures", "long"}, False), ({"slurm", "long"}, False), ({"long"}, False)],
         *[({"sizes"}, True), ({"mpi", "long"}, True), ({"chromium", "long"}, True)],
+        *[({"engines"}, False), ({"engines", "long"}, True)],
         *[({"mpi", "sizes", "cudasim"}, True), ({"cuda_compile", "long"}, True)],
     ],
 )
@@ -58,6 +60,17 @@ def test_marks_that_no_stage_runs_are_refused(marks, refused):
             conftest.pytest_itemcollected(item)
     else:
         conftest.pytest_itemcollected(item)
+
+
+@pytest.mark.parametrize(
+    ("environment", "target"),
+    [("CUDA", "make test"), ("OPENMPI", "make test-long"), ("OTHERS", "make test-long")],
+)
+def test_an_environment_that_is_not_there_is_told_with_what_makes_it(environment, target, tmp_path):
+    path = STAGES[environment] / "nothing"
+    with (tmp_path / "log").open("wb") as log:
+        problem, _ = STAGES["execute"]([str(path)], {}, log)
+    assert problem == f"not installed: {path}, which `{target}` installs"
 
 
 @pytest.mark.parametrize("names", ["none", "rooms none"])
