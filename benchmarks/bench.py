@@ -5,10 +5,10 @@
     python benchmarks/bench.py --n 1e6 --rounds 2 --output /tmp/bench.json
 
 Each line of the table sets a way of this project beside another one. Both are measured in turn, one
-sample a round; a sample under MPI is the median of three repeats within a launch. Figures are
-medians, with the least and the largest in parentheses. The ratio is ours over the other's, of times
-that are to be shorter ("asked >=") the other way round. Where other programs disturb the machine
-there is no verdict.
+sample a round; a sample of several processes is the median of three repeats within a launch.
+Figures are medians, with the least and the largest in parentheses. The ratio is ours over the
+other's, of times that are to be shorter ("asked >=") the other way round. Where other programs
+disturb the machine there is no verdict.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from rankwise.ranks import streams
 from rankwise.run import options
 
 FOLDER = Path(__file__).parent
-JOBS = FOLDER.parent / "jobs"
+JOBS, ENGINES = FOLDER.parent / "jobs", FOLDER.parent / "engines"
 REPEATS = 3
 
 
@@ -62,9 +62,10 @@ def ranks(bench):
 
         return sample
 
-    def processes(script):
+    def engine(script):
         def sample():
-            _, line = bench.python(FOLDER / script, bench.n, bench.ranks, REPEATS)
+            options = ("--work", "sum", "--data", "sent", "--n", bench.n, "--workers", bench.ranks)
+            _, line = bench.python(ENGINES / script, *options, "--repeats", REPEATS, "--json")
             return np.median(json.loads(line)["seconds"])
 
         return sample
@@ -72,7 +73,7 @@ def ranks(bench):
     names = ("shared", "kernel", "private", "local", "scatterv", "scatterv drawn", "pickle")
     ways = {name: way(name) for name in names}
     ways |= {f"{name} idle": way(name, 1000) for name in ("shared", "scatterv")}
-    ways |= {"pool": processes("pool.py"), "dask": processes("dask_distributed.py")}
+    ways |= {"pool": engine("multiprocessing_.py"), "dask": engine("dask_.py")}
     seconds = bench.in_turn(ways)
     plain = "Scatterv, np.dot, reduce"
     shared = "scatter avoided: memory shared"

@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 
 from rankwise.node import variants
-from tests.cases import long
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.mark.parametrize(("groups", "lines"), [("heat", 1), long("kernel,ranks,queue", 4 + 12 + 8)])
+@pytest.mark.parametrize(
+    ("groups", "lines"),
+    [
+        ("heat", 1),
+        # Of the other engines some are in no other environment.
+        pytest.param("kernel,ranks,queue", 4 + 12 + 8, marks=pytest.mark.engines),
+    ],
+)
 def test_a_short_run_prints_its_table_and_keeps_every_sample(start, tmp_path, groups, lines):
     command = (FOLDER / "bench.py", "--n", "1e6", "--rounds", "1", "--output", "b.json")
     # Some dozen programs, one after the other, each of which may take as long as one.
