@@ -31,7 +31,7 @@ from numpy.random import PCG64, Generator
 from kernels import mandelbrot
 from kernels.mandelbrot.numba_ import count_share
 from kernels.sum_squares import BLOCK
-from kernels.sum_squares.numpy_ import block_sums
+from kernels.sum_squares.numba_ import block_sum
 
 N = 10**7
 PIECE = 16 * BLOCK
@@ -61,9 +61,9 @@ def draw(bounds):
 def sum_squares(piece):
     """Return the block sums of a piece of the vector, which is given by its bounds or sent."""
     x = draw(piece) if isinstance(piece, tuple) else piece
-    sums = np.empty(-(-len(x) // BLOCK))
-    block_sums(x, sums)
-    return sums
+    if rest := len(x) % BLOCK:
+        x = np.pad(x, (0, BLOCK - rest))
+    return np.array([block_sum(x[first : first + BLOCK]) for first in range(0, len(x), BLOCK)])
 
 
 def row(number):
@@ -92,6 +92,11 @@ def compile_kernels():
     """Compile what is not in Numba's cache, so that workers find it there."""
     row(0)
     spin(1)
+    piece = np.zeros(BLOCK)
+    sum_squares(piece)
+    # As engines give it that map an array which the worker may not change.
+    piece.flags.writeable = False
+    sum_squares(piece)
 
 
 def tasks_of(work, data="made", n=N):

@@ -32,7 +32,7 @@ def add_row(s, x, i):  # type: ignore[no-untyped-def]
     )
 
 
-@njit
+@njit(nogil=True, cache=True)
 def block_sum(x):  # type: ignore[no-untyped-def]
     """Return the sum of the squares of one whole block."""
     x0, x1, x2, x3 = x[:STREAM], x[STREAM:], x[2 * STREAM :], x[3 * STREAM :]

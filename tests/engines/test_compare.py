@@ -291,3 +291,25 @@ def test_every_engine_has_its_module_and_the_figure_a_line_for_each():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list(ENGINES)
     _, (low, high) = axes.containers[0].lines[2][0].get_segments()[0].T
     assert (low, high) == pytest.approx((0.4, 0.7))
+
+
+@pytest.mark.engines
+def test_engines_of_others_are_compared(start, tmp_path):
+    words = "compare --engines joblib,dask,ray --workers 2 --sizes 0.01 --json --output c.h5"
+    done = start(
+        None,
+        ROOT / "engines",
+        *words.split(),
+        env={"COMPARED_IN": str(tmp_path)},
+        limit=3 * LIMIT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = json.loads(done.stdout)
+    died = {"joblib": "TerminatedWorkerError", "dask": "KilledWorker", "ray": "WorkerCrashedError"}
+    for name, error in died.items():
+        found = facts["engines"][name]
+        assert len(found["points"]) == 1, found
+        assert "ValueError" in found["raised"]
+        assert "task 7 is bad" in found["raised"]
+        assert error in found["died"]
+    assert engines_of(tmp_path) == []

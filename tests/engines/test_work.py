@@ -15,7 +15,8 @@ import pytest
 from engines import work
 from jobs import mandelbrot as job
 from kernels.mandelbrot import coordinates, numba_, numpy_
-from kernels.sum_squares import ROWS, error_bound
+from kernels.sum_squares import BLOCK, ROWS, error_bound
+from kernels.sum_squares.numpy_ import block_sums
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +57,17 @@ def test_pieces_of_the_vector_have_its_sum_of_squares():
     bound = error_bound(work.N, total, ROWS + 5 + 1)
     assert abs(total - math.fsum(x * x)) <= bound + work.N * 2.0**-54
     assert bound < 1e-6
+
+
+def test_block_sums_of_a_piece_are_those_of_the_reference():
+    function, tasks = work.tasks_of("sum")
+    for task in (tasks[0], tasks[-1]):
+        first, end = task
+        sums = np.empty(-(-(end - first) // BLOCK))
+        block_sums(np.random.default_rng(0).random(end)[first:], sums)
+        assert function(task).tobytes() == sums.tobytes()
+    # The last one is not whole.
+    assert (end - first) % BLOCK
 
 
 def test_made_and_sent_data_are_the_same_vector_and_have_one_digest():
