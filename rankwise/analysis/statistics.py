@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 LEVEL = 0.95
 FEWEST = 6
@@ -58,8 +58,9 @@ def median(samples: Sequence[float]) -> Estimate:
     if not ordered.size:
         return NOTHING
     value = float(np.median(ordered))
-    k = int(stats.binom.ppf((1 - LEVEL) / 2, ordered.size, 0.5))
-    # ppf gives the least k with P(X <= k) >= 2.5 %; at most 2.5 % is P(X <= k - 1).
+    # bdtr gives P(X <= i), which is at most 2.5 % for i up to k - 1.
+    below = special.bdtr(np.arange(ordered.size), ordered.size, 0.5)
+    k = int(np.count_nonzero(below <= (1 - LEVEL) / 2))
     if k < 1:
         return Estimate(value, nan, nan)
     return Estimate(value, float(ordered[k - 1]), float(ordered[-k]))
