@@ -32,6 +32,8 @@ from tests.analysis.examples import (
 )
 from tests.report.test_report import ACTING, HOSTILE, VISIBLE, Page
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 FEW = "no rank count has six launches that succeeded on both sides"
 
 

@@ -23,6 +23,8 @@ from tests.analysis.examples import (
     with_queue,
 )
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 
 @pytest.mark.parametrize(
     ("target", "recommended", "words"),
@@ -57,7 +59,7 @@ def test_an_interval_that_reaches_little_below_the_target():
     target = low + 1e-7
     told = numbers.percent(low, target)
     # Rounded to three digits it would be above.
-    assert told != numbers.percent(low) == "68.7 %"
+    assert told != numbers.percent(low) == "68.9 %"
     assert f"reaches down to {told}." in advice(only(noisy, efficiency=target), target)
 
 
