@@ -17,8 +17,8 @@ TEMPLATES = sorted((ROOT / "slurm").glob("*.sh"))
 
 
 @pytest.fixture
-def rankwise(tmp_path):
-    """Return a function that runs ``rankwise ...`` in a folder of its own."""
+def process(tmp_path):
+    """Return a function that runs ``rankwise ...`` in a folder and in a process of its own."""
 
     def run(*words, before=("-m", "rankwise")):
         return subprocess.run(
@@ -64,15 +64,15 @@ def test_a_full_disk_behind_standard_output_is_one_error(words, unbuffered):
     assert (done.returncode, done.stderr) == (1, said)
 
 
-def test_without_docstrings_it_works_as_ever(rankwise):
-    done = rankwise("sweep", "--help", before=("-OO", "-m", "rankwise"))
-    assert (done.returncode, done.stdout) == (0, rankwise("sweep", "--help").stdout)
+def test_without_docstrings_it_works_as_ever(process):
+    done = process("sweep", "--help", before=("-OO", "-m", "rankwise"))
+    assert (done.returncode, done.stdout) == (0, process("sweep", "--help").stdout)
 
 
-def test_installed_command_is_the_same(rankwise):
+def test_installed_command_is_the_same(process):
     words = [Path(sys.executable).parent / "rankwise", "show", "none.h5"]
     done = subprocess.run(words, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, rankwise("show", "none.h5").stderr)
+    assert (done.returncode, done.stderr) == (2, process("show", "none.h5").stderr)
 
 
 @pytest.mark.parametrize(
@@ -126,26 +126,26 @@ print("imports", status, *(name for name in names if name in sys.modules))
     ],
     ids=lambda words: words[0] if isinstance(words, list) else "",
 )
-def test_subcommand_imports_its_own_rooms_only(rankwise, words, expected):
-    shown = rankwise(*words, before=("-c", ASK)).stdout.splitlines()[-1].split()
+def test_subcommand_imports_its_own_rooms_only(process, words, expected):
+    shown = process(*words, before=("-c", ASK)).stdout.splitlines()[-1].split()
     assert shown[0] == "imports"
     assert set(shown[2:]) <= set(expected.split())
 
 
-def test_package_alone_imports_nothing(rankwise):
+def test_package_alone_imports_nothing(process):
     script = "import sys; before = set(sys.modules); import rankwise\n"
     script += "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
-    imported = set(rankwise(before=("-c", script)).stdout.split())
+    imported = set(process(before=("-c", script)).stdout.split())
     assert "rankwise" in imported
     assert not imported & {"h5py", "jinja2", "matplotlib", "mpi4py", "numba", "numpy", "scipy"}
 
 
 @pytest.mark.parametrize("words", [["sweep", "--", "true"], ["report", "."]], ids=lambda w: w[0])
-def test_libraries_are_looked_for_before_anything_runs(rankwise, tmp_path, words):
+def test_libraries_are_looked_for_before_anything_runs(process, tmp_path, words):
     hide = "import sys, importlib.util as u; find = u.find_spec\n"
     hide += "u.find_spec = lambda name: None if name in ('scipy', 'jinja2') else find(name)\n"
     hide += "from rankwise.__main__ import run; run()"
-    done = rankwise(*words, before=("-c", hide))
+    done = process(*words, before=("-c", hide))
     assert (done.returncode, done.stdout) == (2, "")
     (said,) = done.stderr.splitlines()
     assert said.startswith("rankwise: error: no jinja2, scipy: ")
@@ -153,12 +153,12 @@ def test_libraries_are_looked_for_before_anything_runs(rankwise, tmp_path, words
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_programs_need_no_mpi_for_python(rankwise, tmp_path):
+def test_other_programs_need_no_mpi_for_python(process, tmp_path):
     """What the base install brings sweeps a program, and reports."""
     hide = "import sys; sys.modules.update(dict.fromkeys(['mpi4py', 'numba', 'llvmlite']))\n"
     hide += "from rankwise.__main__ import run; run()"
     words = ["--ranks", "1,2", "--launches", "1", "--folder", "s", "--report", "--", "true"]
-    done = rankwise("sweep", *words, before=("-c", hide))
+    done = process("sweep", *words, before=("-c", hide))
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "s" / "report.html").exists()
 

@@ -370,8 +370,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, made):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("made", [False, True])
+@pytest.mark.parametrize(("made", "number"), [(False, signal.SIGTERM), (True, signal.SIGKILL)])
 def test_an_import_that_is_ended_can_be_made_again(imported, tmp_path, number, made):
     rows = "".join(f"{1 + n},1\n" for n in range(20000))
     (tmp_path / "times.csv").write_text(f"ranks,seconds\n{rows}")

@@ -75,12 +75,12 @@ def grid(modes, ranks, launches):
 
 
 def test_job_in_both_modes(process, tmp_path):
-    words = ["--ranks", "1,2", "--mode", "both", "--launches", "2", "--seed", "3", "--", *SMALL]
+    words = ["--ranks", "1,2", "--mode", "both", "--launches", "1", "--seed", "3", "--", *SMALL]
     done = process("sweep", *words, "--repeats", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     folder = only_folder(tmp_path, "sum_squares")
     assert done.stdout.splitlines()[-1] == f"sweep: {folder.relative_to(tmp_path)}"
-    assert points(folder) == grid(("strong", "weak"), (1, 2), 2)
+    assert points(folder) == grid(("strong", "weak"), (1, 2), 1)
     whole = load(folder)
     assert whole.missing == []
     assert whole.plan["seed"] == 3
