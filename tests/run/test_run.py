@@ -13,6 +13,12 @@ TOTAL = {"total": (2.5, "K", "of all")}
 FIGURES = {"work": 10, "kernel_bytes": 80}
 
 
+def first_on_all_ranks(first, *others):
+    """Return the cases of a test of which rank 0 alone judges each: the first is for all ranks."""
+    values = first if isinstance(first, tuple) else (first,)
+    return [pytest.param(*values, marks=pytest.mark.mpi), *others]
+
+
 @pytest.fixture
 def door():
     """What jobs import, which takes the signals of this process over: not before it is needed."""
@@ -177,14 +183,13 @@ def test_a_job_without_a_kernel_has_no_kernel_phase(comm, begin, capsys):
         assert "  kernel    not timed\n" in capsys.readouterr().out
 
 
-@pytest.mark.mpi
 @pytest.mark.parametrize(
     ("name", "value"),
-    [
+    first_on_all_ranks(
         *[("work", "many"), ("work", -1), ("work", math.nan), ("work", 2**63)],
         *[("kernel_bytes", 1.5), ("kernel_bytes", math.inf), ("kernel_bytes", np.arange(2))],
         *[("kernel_flops", None), ("kernel_flops", 10**400), ("kernel_flops", -1)],
-    ],
+    ),
     ids=repr,
 )
 def test_a_figure_that_is_no_count_loses_no_answer(comm, door, begin, name, value):
@@ -212,15 +217,14 @@ def test_a_result_that_is_not_a_number_is_unchecked(comm, door, begin):
     assert found is None or found.attributes["unchecked"] == words
 
 
-@pytest.mark.mpi
 @pytest.mark.parametrize(
     "value",
-    [
+    first_on_all_ranks(
+        None,
         ("text", "1", "a string"),
         (2.5, "K"),
         (2.5,),
         2.5,
-        None,
         (None, "1", "nothing"),
         ([[1, 2], [3]], "1", "of no shape"),
         (1j, "1", "complex"),
@@ -229,7 +233,7 @@ def test_a_result_that_is_not_a_number_is_unchecked(comm, door, begin):
         (10**30, "1", "more than 64 bits"),
         # HDF5 holds it, and JSON does not.
         (np.longdouble(1), "1", "another one with more"),
-    ],
+    ),
     ids=repr,
 )
 def test_a_result_that_is_none_loses_no_other(comm, door, begin, value):
@@ -245,8 +249,9 @@ def test_a_result_that_is_none_loses_no_other(comm, door, begin, value):
         assert found.results["total"].values == 2.5
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("name", ["group/bad", "", ".", "\0", "\udc80", 3], ids=repr)
+@pytest.mark.parametrize(
+    "name", first_on_all_ranks("group/bad", "", ".", "\0", "\udc80", 3), ids=repr
+)
 def test_a_result_of_no_name_loses_no_other(comm, door, begin, name):
     run = begin()
     compute(run)
@@ -278,10 +283,9 @@ def test_axes_are_kept_and_leave_the_digest_alone(comm, begin):
     assert len(set(digests)) <= 1
 
 
-@pytest.mark.mpi
 @pytest.mark.parametrize(
     ("axes", "why"),
-    [
+    first_on_all_ranks(
         ("yx", "'yx' is no tuple of names, such as ('y', 'x')"),
         (["y", "x"], "['y', 'x'] is no tuple"),
         (("y", 3), "('y', 3) is no tuple of names"),
@@ -289,7 +293,7 @@ def test_axes_are_kept_and_leave_the_digest_alone(comm, begin):
         (("y",), "('y',) is not one name for each of 2 dimensions"),
         (("x", "y"), "the result 'x' has the shape (3,), and not (2,)"),
         (("y", "total"), "the result 'total' has the shape (), and not (3,)"),
-    ],
+    ),
     ids=repr,
 )
 def test_axes_that_cannot_be_lose_no_result(comm, door, begin, axes, why):
