@@ -1,6 +1,7 @@
 """The checks of the jobs find the faults of `tests/faults.py`; `docs/checks.md` tells which."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -37,14 +38,25 @@ LIMIT_SECONDS = 240
 
 @pytest.fixture
 def try_faults(start, tmp_path):
-    """Return a function that tries faults of a job, in one launch on three ranks."""
+    """Return a function that tries faults of a job, in one launch on three ranks.
+
+    Ranks that wait for others spin. On one core, and without being woken one after the other all
+    the time, they take a third of the time that they take on two.
+    """
+    cores = os.sched_getaffinity(0)
 
     def run(job, words, *lists):
         if job in INPUTS:
             np.save(tmp_path / "x.npy", INPUTS[job])
         options = [word for each in lists for word in f"-- {each} --variant=numpy".split()]
         command = [faults.__file__, job, *words.split(), "--json", *options]
-        done = start(None, *command, limit=LIMIT_SECONDS)
+        os.sched_setaffinity(0, {max(cores)})
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        try:
+            done = start(None, *command, limit=LIMIT_SECONDS)
+        finally:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            os.sched_setaffinity(0, cores)
         assert done.returncode in (0, STATUS[NOT_FOUND]), done.stderr
         return [json.loads(line)["faults"] for line in done.stdout.splitlines()]
 

@@ -297,8 +297,8 @@ def test_cuda_has_the_bits_of_the_reference(comm, job, mpi_tmp_path):
 @pytest.mark.long
 def test_same_bits_for_every_rank_count_thread_count_and_variant(start, tmp_path):
     digests = {}
-    cases = [("numpy", 1, 1), ("numba", 1, 2), ("numba", 2, 1), ("numpy", 3, 1), ("numba", 4, 2)]
-    cases += [("numba", 7, 1)]
+    # Of fewer ranks: test_the_bits_are_those_of_every_run.
+    cases = [("numpy", 1, 1), ("numba", 4, 2), ("numba", 7, 1)]
     for variant, ranks, t in cases:
         path = tmp_path / f"{variant}-{ranks}.h5"
         size = ["--n", "101", "--rows", "64", "--steps", "30", "--snapshot-every", "15"]

@@ -20,6 +20,9 @@ from tests.cases import long
 from tests.jobs.mistakes import make_in_process, make_under_mpirun
 
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
+# With so many elements the total is another one if ranks add their blocks one after the other, or
+# in a tree of their own, whether there are 1, 2, 3, 4 or 7 of them.
+TELLING = 2100773
 SIZES = [0, 1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 20 * BLOCK + 5]
 
 
@@ -62,10 +65,10 @@ def test_drawn_elements(comm, job, mpi_tmp_path, n, variant):
 def test_the_bits_are_those_of_every_run(comm, job, mpi_tmp_path, variant, threads):
     path = mpi_tmp_path / "r.h5"
     options = ["--variant", variant, "--threads", threads, "--repeats", "2"]
-    job.main(comm, ["--n", "12345678", *options, "--output", str(path)])
+    job.main(comm, ["--n", str(TELLING), *options, "--output", str(path)])
     if comm.rank == 0:
         total = float(record.read(path).results["total"].values)
-        assert total == float.fromhex("0x1.f63b6b33ac5c0p+21")
+        assert total == float.fromhex("0x1.5614707bceec3p+19")
 
 
 @pytest.mark.mpi
@@ -147,7 +150,7 @@ def test_message_size_does_not_change_the_elements(comm, job, mpi_tmp_path, monk
     # As where there is no memory to share.
     monkeypatch.setattr("rankwise.data.window._FOLDER", "/proc/none")
     digests = set()
-    for number, octets in enumerate((8, 1000, 2**26)):
+    for number, octets in enumerate((80, 1000, 2**26)):
         from rankwise.data import collectives
 
         defaults = (octets,)
@@ -215,11 +218,11 @@ def test_cuda_has_the_bits_of_the_reference(comm, job, mpi_tmp_path, n):
 @pytest.mark.long
 def test_same_bits_for_every_rank_count_thread_count_and_variant(start, tmp_path):
     digests = {}
-    cases = [("numpy", 1, 1), ("numba", 1, 2), ("numba", 2, 1), ("numpy", 3, 1), ("numba", 4, 2)]
-    cases += [("numba", 7, 1)]
+    # Of fewer ranks: test_the_bits_are_those_of_every_run.
+    cases = [("numpy", 1, 1), ("numba", 4, 2), ("numba", 7, 1)]
     for variant, ranks, t in cases:
         path = tmp_path / f"{variant}-{ranks}.h5"
-        arguments = ["--n", "1234567", "--variant", variant, "--threads", t, "--output", path]
+        arguments = ["--n", str(TELLING), "--variant", variant, "--threads", t, "--output", path]
         done = start(ranks, JOB, *arguments, "--repeats", 2)
         assert done.returncode == 0, done.stderr
         run = record.read(path)
@@ -261,7 +264,7 @@ def test_text_says_what_a_user_wants_to_know(start, tmp_path):
 def test_the_vector_is_there_once_and_no_rank_holds_another_ones_block(
     start, tmp_path, variant, source
 ):
-    ranks, n = 4, 4 * 10**7
+    ranks, n = 3, 4 * 10**7
     if source == "h5":
         with h5py.File(tmp_path / "x.h5", "w") as file:
             # In chunks, all of which are one that is packed once.
