@@ -242,7 +242,7 @@ import numpy as np
 
 def main(comm, argv):
     run = Run(comm, argv, __file__, "", lambda parser: None)
-    results = {f"x{i}": (np.zeros(10**7), "1", "large") for i in range(10)}
+    results = {f"x{i}": (np.zeros(10**7), "1", "large") for i in range(5)}
     run.check(0, 0, "exact")
     run.finish(results, work=0, kernel_bytes=0)
 
@@ -266,7 +266,7 @@ def test_an_interrupted_write_leaves_no_record(comm, tmp_path, number):
     folder.mkdir()
     writer = subprocess.Popen([sys.executable, script, "--output", folder / "a.h5"])
     give_up = time.monotonic() + 30
-    while not any(size_of(file) > 10**8 for file in folder.iterdir()):
+    while not any(size_of(file) > 10**7 for file in folder.iterdir()):
         assert time.monotonic() < give_up
         assert writer.poll() is None
         time.sleep(0.002)

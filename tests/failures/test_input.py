@@ -107,7 +107,7 @@ def mutate(folder, seed, mutations):
     print(refused)
 
 
-@pytest.mark.parametrize("mutations", [500, long(5000)])
+@pytest.mark.parametrize("mutations", [500, long(2500)])
 def test_damaged_at_random(comm, tmp_path, mutations):
     (tmp_path / "r.h5").write_bytes(files.hdf5_image(lambda file: record._fill(file, example())))
     command = [sys.executable, "-m", "tests.failures.test_input", tmp_path, SEED, str(mutations)]

@@ -89,7 +89,8 @@ def test_ranks_of_a_host_share_its_cores_whatever_mpi_takes_for_a_node(start):
         "from rankwise.node import device\n"
         "def main(comm, argv):\n"
         "    chosen = device.choose(comm, 'numba')\n"
-        "    print(chosen.node.size, chosen.threads, flush=True)\n"
+        # In one piece, since both ranks print at once.
+        "    print(f'{chosen.node.size} {chosen.threads}\\n', end='', flush=True)\n"
         "launch(main)\n"
     )
     both = len({device.physical_core(cpu) for cpu in os.sched_getaffinity(0)})

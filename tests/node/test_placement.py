@@ -34,13 +34,13 @@ runpy.run_path(job, run_name="__main__")
 
 @pytest.fixture
 def odd_one(start, tmp_path):
-    """Return a function that runs the job on three ranks, of which one is changed first."""
+    """Return a function that runs the job on two ranks, of which one is changed first."""
 
     def run(change):
         script = tmp_path / "wrap.py"
         script.write_text(WRAP.format(change=change, job=str(JOB)))
         # A program elsewhere has no kernels beside it.
-        return start(3, script, *SMALL, env={"PYTHONPATH": str(ROOT)})
+        return start(2, script, *SMALL, env={"PYTHONPATH": str(ROOT)})
 
     return run
 
