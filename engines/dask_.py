@@ -41,8 +41,8 @@ run = work.runner(pool)
 
 def workers_of_mpi():
     """Make the ranks a cluster, if there are several; return how many workers it has, on rank 1."""
-    sizes = map(os.environ.get, ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
-    if next(filter(None, sizes), "1") != "1":
+    processes, _ = work.launched()
+    if processes > 1:
         os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
         try:
             from dask_mpi import initialize

@@ -48,6 +48,14 @@ EXTRAS = {
 }
 
 
+# Variables by which launchers tell how many processes they have started, and which one this is.
+LAUNCHERS = {
+    "PMI_SIZE": "PMI_RANK",
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+}
+
+
 class Mistake(Exception):
     """The user's: one sentence, and exit status 2."""
 
@@ -170,6 +178,28 @@ def runner(pool):
     return run
 
 
+def launched():
+    """Return how many processes a launcher has started, and the number of this one."""
+    for size, number in LAUNCHERS.items():
+        if size in os.environ:
+            return int(os.environ[size]), int(os.environ.get(number, 0))
+    return 1, 0
+
+
+def refuse_copies():
+    """End all copies of a program that needs no launcher: each of them would do everything."""
+    copies, number = launched()
+    if copies > 1 and number:
+        # A launcher ends all when the first has gone.
+        time.sleep(1.0)
+        sys.exit(2)
+    if copies > 1:
+        fail(
+            f"the launcher started {copies} copies of this program, each of which would do "
+            "everything: start one, which has workers of its own (--workers)"
+        )
+
+
 def cores():
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
@@ -206,6 +236,7 @@ def parse(doc, lessons, workers, root):
     text = "the pieces of a sum: made by the worker, or sent to it (default: made)"
     add("--data", choices=("made", "sent"), default="made", help=text)
     if workers is None:
+        refuse_copies()
         text = f"at most, and by default, one for each core: {cores()}"
         add("--workers", type=count, metavar="N", help=text)
     if lessons:

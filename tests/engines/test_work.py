@@ -302,3 +302,10 @@ def main(comm, argv):
 
 launch(main)
 """
+
+
+def test_copies_that_would_each_do_everything_are_refused_once(start):
+    done = start(3, ROOT / "engines" / "futures_.py", "--work", "rows")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("error: the launcher started 3 copies of this program") == 1
+    assert done.stderr.count("\n") == 1
