@@ -28,6 +28,9 @@ EMPTY_TASKS = 1000
 # Data that are sent, of all tasks together at most, and of one of them [MB].
 SENT_MB, TASK_MB = 256.0, 16.0
 
+# A sample that takes longer than this has no others beside it [s].
+LONG_SECONDS = 4.0
+
 # For which part of its time an engine is not asked for more, since two starts are still to come:
 # with a task that raises, and with a worker that dies.
 KEPT_BACK = 0.4
@@ -107,10 +110,11 @@ def measure(engine, workers, plain, sizes=None, case=None):
     try:
         with Running(engine, workers, deadline) as running:
             found.start_ups.append(running.start_up)
-            _costs(found, running, workers)
+            _work(found, running, workers)
+            _points(found, running, workers, plain, sizes, soon)
+            _send(found, running, workers)
             if case is not None:
                 found.case = _case(running, workers, plain, case)
-            _points(found, running, workers, plain, sizes, soon)
         if running.killed:
             found.notes.append(f"{running.killed} of its processes did not end by themselves")
     except Failure as error:
@@ -120,10 +124,8 @@ def measure(engine, workers, plain, sizes=None, case=None):
     return found
 
 
-def _costs(found, running, workers):
-    """Ask for empty tasks, uneven ones and those that get data sent."""
-    tasks = metg.TASKS_A_WORKER * workers
-    megabytes = min(TASK_MB, SENT_MB / tasks)
+def _work(found, running, workers):
+    """Ask for both works, and for empty tasks."""
     found.digests["sum"] = running.ask("sum")["digest"]
     for _ in range(SAMPLES):
         empty = running.ask("nothing", tasks=EMPTY_TASKS)
@@ -133,9 +135,18 @@ def _costs(found, running, workers):
         found.imbalance.append(max(busy) * workers / sum(busy))
         found.digests["rows"] = rows["digest"]
         found.memory = max(found.memory, running.memory())
-        sent = running.ask("read", tasks=tasks, megabytes=megabytes)
-        found.sent.append(sent["seconds"] / (tasks * megabytes / 1e3))
+
+
+def _send(found, running, workers):
+    """Ask for tasks that get data sent."""
+    tasks = metg.TASKS_A_WORKER * workers
+    megabytes = min(TASK_MB, SENT_MB / tasks)
+    for _ in range(SAMPLES):
+        sent = running.ask("read", tasks=tasks, megabytes=megabytes)["seconds"]
+        found.sent.append(sent / (tasks * megabytes / 1e3))
         found.memory = max(found.memory, running.memory())
+        if sent > LONG_SECONDS:
+            break
 
 
 def _point(running, workers, plain, size, megabytes=0.0, tasks=None):
@@ -147,6 +158,8 @@ def _point(running, workers, plain, size, megabytes=0.0, tasks=None):
         sizes.append(plain.seconds(iterations))
         facts = running.ask("spin", tasks=tasks, iterations=iterations, megabytes=megabytes)
         samples.append(metg.efficiency(tasks, sizes[-1], workers, facts["seconds"]))
+        if facts["seconds"] > LONG_SECONDS:
+            break
     return metg.Point(float(np.median(sizes)), tuple(samples))
 
 

@@ -199,6 +199,10 @@ class Running:
         with suppress(subprocess.TimeoutExpired):
             if time.monotonic() < self._deadline:
                 self._process.wait(PATIENCE_SECONDS)
+        # Helpers of an engine end after it.
+        until = min(self._deadline, time.monotonic() + PATIENCE_SECONDS)
+        while self._members() and time.monotonic() < until:
+            time.sleep(0.02)
         while members := self._members():
             self.killed += len(members)
             for process in members:

@@ -58,7 +58,8 @@ def attempt(compute, request):
         # Ray's exception has the traceback of the worker as its text, and the exception beside it.
         lines = str(getattr(error, "cause", None) or error).strip().splitlines()
         name = f"{type(error).__module__}.{type(error).__name__}".removeprefix("builtins.")
-        text = f"{name}: {lines[0]}" if lines else name
+        # The first sentence: some tell a story.
+        text = f"{name}: {lines[0].partition('. ')[0]}" if lines else name
         return {"error": text, "seconds": time.perf_counter() - start}
 
 

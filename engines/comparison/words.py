@@ -17,20 +17,25 @@ def short(number):
     return f"{number:.0f}" if abs(number) >= 999.5 else f"{number:#.3g}".rstrip(".")
 
 
-def spread(samples, unit=""):
+def spread(samples):
     """Return the median, and in parentheses the least and the most."""
     if not samples:
         return "-"
     low, middle, high = map(short, np.quantile(samples, (0, 0.5, 1)))
-    return f"{middle}{unit} ({low} - {high})" if len(samples) > 1 else f"{middle}{unit}"
+    return f"{middle} ({low}-{high})" if len(samples) > 1 else middle
+
+
+def scale(seconds):
+    """Return a unit in which a time has digits before the point, and how many make a second."""
+    if seconds >= 1:
+        return "s", 1
+    return ("ms", 1e3) if seconds >= 1e-3 else ("us", 1e6)
 
 
 def duration(seconds):
     """Return a time that may be very short."""
-    for unit, factor in (("s", 1), ("ms", 1e3), ("us", 1e6)):
-        if seconds * factor >= 1 or unit == "us":
-            return f"{short(seconds * factor)} {unit}"
-    raise AssertionError
+    unit, factor = scale(seconds)
+    return f"{short(seconds * factor)} {unit}"
 
 
 def granularity(points):
@@ -38,12 +43,12 @@ def granularity(points):
     middle = metg.metg(points)
     if middle is None:
         return "-"
-    text = duration(middle.seconds)
     if middle.side:
-        return f"{middle.side} {text} ({percent(middle.efficiency)})"
+        return f"{middle.side} {duration(middle.seconds)} ({percent(middle.efficiency)})"
+    unit, factor = scale(middle.seconds)
     ends = (metg.metg(points, pick) for pick in (np.max, np.min))
-    low, high = (f"{end.side}{duration(end.seconds)}" for end in ends)
-    return f"{text} ({low} - {high})"
+    low, high = (f"{end.side}{short(factor * end.seconds)}" for end in ends)
+    return f"{short(factor * middle.seconds)} {unit} ({low}-{high})"
 
 
 def percent(part):
@@ -60,7 +65,7 @@ def columns(rows):
 
 
 def figures(engines, every):
-    """Return the table of what was measured, an engine a line.
+    """Return the tables of what was measured, an engine a line.
 
     Parameters
     ----------
@@ -68,33 +73,16 @@ def figures(engines, every):
     every : dict of Found
         By the names of the engines.
     """
-    rows = [
-        (
-            "engine",
-            "start-up [s]",
-            "empty task [us]",
-            "METG(50 %)",
-            "sent data [s/GB]",
-            "imbalance",
-            "memory [MB]",
-            "several nodes",
-        )
-    ]
+    times = [("engine", "start-up [s]", "empty task [us]", "METG(50 %)")]
+    rest = [("engine", "sent data [s/GB]", "imbalance", "memory [MB]", "several nodes")]
     for engine in engines:
         found = every[engine.name]
-        rows.append(
-            (
-                engine.name,
-                spread(found.start_ups),
-                spread(found.empty),
-                granularity(found.points),
-                spread(found.sent),
-                spread(found.imbalance),
-                short(found.memory / 1e6) if found.memory else "-",
-                engine.nodes,
-            )
-        )
-    return columns(rows)
+        each = (spread(found.start_ups), spread(found.empty), granularity(found.points))
+        times.append((engine.name, *each))
+        memory = short(found.memory / 1e6) if found.memory else "-"
+        each = (spread(found.sent), spread(found.imbalance), memory, engine.nodes)
+        rest.append((engine.name, *each))
+    return [*columns(times), "", *columns(rest)]
 
 
 def faults(engines, every):
