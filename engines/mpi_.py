@@ -5,6 +5,7 @@
 
 Without mpirun it would wait for ever for workers that no launcher starts; without -m mpi4py.futures
 every rank would do everything. Both are refused. A rank that dies takes the whole job with it.
+Ranks look for messages every millisecond; MPI4PY_FUTURES_BACKOFF=1e-5 lets large ones pass sooner.
 """
 
 import rankwise  # noqa: F401, I001  # finds the clone, from any folder

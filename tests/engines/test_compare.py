@@ -249,9 +249,9 @@ def test_a_case_is_measured_with_its_data_and_longer_tasks_are_scaled():
             return iterations / self.rate
 
     point = measure._case(Engine(), 2, Plain(), Case(0.01, 8.0))
-    # 256 MB at most: 32 tasks, of which each worker has 16.
-    assert asked[0] == {"tasks": 32, "iterations": 10**7, "megabytes": 8.0}
-    assert point.samples == pytest.approx([32 * 0.01 / 2 / 0.5] * 3)
+    # 128 MB at most: 16 tasks, of which each worker has 8.
+    assert asked[0] == {"tasks": 16, "iterations": 10**7, "megabytes": 8.0}
+    assert point.samples == pytest.approx([16 * 0.01 / 2 / 0.5] * 3)
     point = measure._case(Engine(), 2, Plain(), Case(10.0))
     assert asked[-1] == {"tasks": 8, "iterations": 25 * 10**7, "megabytes": 0.0}
     # A task of 0.25 s takes its worker 0.125 s: it cannot be so, but it is what was said.
