@@ -6,15 +6,18 @@ import sys
 
 from rankwise.job import launch
 
-from engines.work import fail
+from engines.work import explain, fail
 
 USAGE = "python -m engines compare [--engines A,B] [--workers N] [--help]"
 
 
-def main(comm, argv):
-    from engines import compare
-
-    compare.main(comm, argv[1:])
+def start():
+    """Start the comparison."""
+    try:
+        from engines import compare
+    except ModuleNotFoundError as error:
+        fail(explain(error))
+    launch(lambda comm, argv: compare.main(comm, argv[1:]))
 
 
 if __name__ == "__main__":
@@ -24,4 +27,4 @@ if __name__ == "__main__":
     elif sys.argv[1:2] != ["compare"]:
         fail(f"usage: {USAGE}")
     else:
-        launch(main)
+        start()

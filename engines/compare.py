@@ -83,6 +83,14 @@ def require(run):
         raise Stop(f"{run.path.with_suffix('.svg')} exists; --force replaces it")
 
 
+def choose(names):
+    """Return the engines that are here, and why the others are not."""
+    absent = {name: why for name in names if (why := missing(ENGINES[name]))}
+    if len(absent) == len(names):
+        raise Stop("; ".join(f"{name} is {why}" for name, why in absent.items()))
+    return [ENGINES[name] for name in names if name not in absent], absent
+
+
 def measure_all(run, engines, case):
     """Return what was found of each engine, and how many cores others kept busy, at most."""
     every, busy = {}, 0.0
@@ -167,10 +175,7 @@ def main(comm, argv):
     run = Run(comm, ["--variant", "numpy", *argv], __file__, __doc__, options)
     args = run.args
     run.agree(require, run)
-    absent = {name: why for name in args.engines if (why := missing(ENGINES[name]))}
-    engines = [ENGINES[name] for name in args.engines if name not in absent]
-    if not engines:
-        raise Stop("; ".join(f"{name} is {why}" for name, why in absent.items()))
+    engines, absent = run.agree(choose, args.engines)
     case = Case(args.task_seconds, args.data_mb or 0.0) if args.task_seconds else None
     work.compile_kernels()
     for repeat in run.repeats():

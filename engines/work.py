@@ -42,7 +42,7 @@ X, Y = mandelbrot.coordinates(SIDE, (-0.5, 0.5), 3.25)
 
 # Which extra brings a package that is not there.
 EXTRAS = {
-    **dict.fromkeys(("dask", "dask_mpi", "distributed", "joblib"), "engines"),
+    **dict.fromkeys(("dask", "dask_mpi", "distributed", "joblib", "psutil"), "engines"),
     "mpi4py": "jobs",
     "ray": "ray",
 }

@@ -133,8 +133,16 @@ def test_nothing_is_left_of_an_engine_and_files_are_not_replaced(compared, start
 def test_a_mistake_is_one_sentence(start, ranks, words, text):
     done = start(ranks, ROOT / "engines", *words.split())
     assert (done.returncode, done.stdout) == (2, "")
-    assert text in done.stderr
+    assert text in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_without_psutil_it_says_what_brings_it(start):
+    hide = "import runpy, sys; sys.modules['psutil'] = None; sys.argv[1:] = ['compare']\n"
+    hide += f"runpy.run_path({str(ROOT / 'engines')!r}, run_name='__main__')"
+    done = start(None, "-c", hide)
+    said = "engines: error: no psutil: pip install -e '.[engines]', in the clone\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
 def test_a_signal_ends_the_comparison_and_all_engines(tmp_path):
