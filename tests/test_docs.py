@@ -20,6 +20,7 @@ from tests.copies import copy_clone, work
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "your-own-job.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+ENGINES = (ROOT / "docs" / "engines.md").read_text()
 UNEVEN = (ROOT / "docs" / "uneven-tasks.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 # A file of the page: its path, then its text.
@@ -99,6 +100,13 @@ def test_the_queue_on_the_page_runs(start, tmp_path):
         found.results["results"].values, np.stack([case, case**2, case**3], axis=1)
     )
     assert found.balance.chunks.sum() == -(-1000 // 7)
+
+
+def test_a_function_of_ones_own_runs_through_an_engine(start, tmp_path):
+    (text,) = re.findall(r"```python\n(.*?)```", ENGINES, re.DOTALL)
+    (tmp_path / "mine.py").write_text(text)
+    done = start(None, "mine.py", env={"PYTHONPATH": str(ROOT)})
+    assert (done.stdout, done.returncode) == ("[1, 8, 27]\n", 0), done.stderr
 
 
 @pytest.mark.long
