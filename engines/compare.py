@@ -27,8 +27,8 @@ from engines.comparison import figure, words
 from engines.comparison.measure import ENGINES, Case, measure, missing
 from engines.comparison.plain import Plain
 
-# Which part of the cores may be busy with something else, as those of an idle system are.
-BUSY = 0.1
+# How many cores an idle system keeps busy, at most.
+IDLE_CORES = 0.2
 
 
 def options(parser):
@@ -58,8 +58,10 @@ def names(text):
 def sizes(text):
     """Read sizes of tasks."""
     given = [positive(part) for part in text.split(",")]
-    if given != sorted(given, reverse=True) or given[0] > 1:
-        raise argparse.ArgumentTypeError(f"{text!r} are not sizes up to 1 s, the largest first")
+    if given != sorted(given, reverse=True) or given[0] > 1 or given[-1] < 1e-7:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} are not sizes from 1 s to 1e-7 s, the largest first"
+        )
     return given
 
 
@@ -79,6 +81,10 @@ def require(run):
         raise Stop("--repeats has no meaning here: three samples of each figure are taken")
     if args.data_mb and not args.task_seconds:
         raise Stop("--data-mb goes with --task-seconds")
+    if run.path.suffix != ".h5":
+        raise Stop(f"--output {run.path} does not end in .h5; the figure beside it ends in .svg")
+    if (args.data_mb or 0) * 1e6 * args.workers > psutil.virtual_memory().available / 4:
+        raise Stop(f"--data-mb {args.data_mb:g} for each worker are more than memory has room for")
     if run.path.with_suffix(".svg").exists() and not args.force:
         raise Stop(f"{run.path.with_suffix('.svg')} exists; --force replaces it")
 
@@ -108,17 +114,23 @@ def check(run, every):
 
     Returns
     -------
+    str
+        What is to be said of them. The figures of all engines are kept, also of those whose results
+        are others.
     list of str
-        The engines whose results are others. The figures of all are kept nevertheless.
+        The engines whose results are others, or not there.
     """
-    wrong = set()
-    for work_name in ("rows", "sum"):
-        function, tasks = work.tasks_of(work_name)
-        wanted = work.digest([function(task) for task in tasks])
-        wrong |= {n for n, each in every.items() if each.digests.get(work_name, wanted) != wanted}
-    why = "engines with other results than without an engine: exact"
+    wanted = {}
+    for name in ("rows", "sum"):
+        function, tasks = work.tasks_of(name)
+        wanted[name] = work.digest([function(task) for task in tasks])
+    wrong = [name for name, found in every.items() if found.digests != wanted]
+    why = "engines whose results are not those without an engine: exact"
     run.checks.append({"why": why, "error": float(len(wrong)), "bound": 0.0})
-    return sorted(wrong)
+    digests = ", ".join(f"{name} {digest}" for name, digest in wanted.items())
+    if wrong:
+        return f"Results other than without an engine ({digests}): {', '.join(wrong)}", wrong
+    return f"All engines have the same results, as without an engine: {digests}", wrong
 
 
 def results(every):
@@ -142,33 +154,34 @@ def results(every):
     return kept
 
 
-def show(run, engines, every, absent, case, busy):
+def show(run, engines, every, absent, case):
     """Print the tables and what is to be said of them."""
     lines = [*words.figures(engines, every), "", *words.faults(engines, every), ""]
     lines += [f"{name}: {why}" for name, why in absent.items()]
     lines += words.reasons(engines, every)
-    lines += [
-        "Tasks in pure Python have no METG in threads: they take turns (the interpreter lock), "
-        "so that more threads do no more."
-    ]
+    if "threading" in every:
+        lines.append(
+            "threading: tasks in pure Python have no METG: they take turns (the interpreter lock), "
+            "so that more threads do no more"
+        )
     if case is not None:
-        lines.append(words.for_case(engines, every, case, run.args.workers))
+        lines.append(words.for_case(every, case, run.args.workers))
     print("\n".join(lines))
-    if busy > BUSY * psutil.cpu_count():
+
+
+def warn_if_busy(run, busy):
+    """Warn of cores that were busy with something else, and not left free by the workers."""
+    if busy > max(0, psutil.cpu_count() - run.args.workers) + IDLE_CORES:
         run.warn(
             f"{busy:.1f} of {psutil.cpu_count()} cores were busy with something else: these "
             "figures are of this moment; measure again on an idle machine"
         )
 
 
-def require_same(run, every, wrong):
-    """Stop if an engine has other results than the others, or none. On rank 0."""
+def require_same(said, wrong):
+    """Stop if an engine has other results than the others, or none."""
     if wrong:
-        raise Stop(f"other results than without an engine: {', '.join(wrong)}", status=1)
-    if lacking := [name for name, each in every.items() if not each.digests]:
-        raise Stop(f"no results of {', '.join(lacking)}: see above", status=1)
-    (digest,) = {each.digests["rows"] for each in every.values() if "rows" in each.digests}
-    run.tell(f"all engines have the same results: rows {digest}")
+        raise Stop(said, status=1)
 
 
 def main(comm, argv):
@@ -176,21 +189,27 @@ def main(comm, argv):
     args = run.args
     run.agree(require, run)
     engines, absent = run.agree(choose, args.engines)
+    for name, why in absent.items():
+        run.tell(f"{name}: {why}")
     case = Case(args.task_seconds, args.data_mb or 0.0) if args.task_seconds else None
     work.compile_kernels()
     for repeat in run.repeats():
         if repeat >= 0:
             every, busy = measure_all(run, engines, case)
-    wrong = check(run, every)
+    said, wrong = check(run, every)
     if not args.json:
-        show(run, engines, every, absent, case, busy)
+        show(run, engines, every, absent, case)
+        print(said)
+    warn_if_busy(run, busy)
     figures = {"work": 0, "kernel_bytes": 0, "kernel_flops": 0}
     facts, path = run.keep(results(every), figures)
     picture = path.with_suffix(".svg")
     figure.save(figure.draw(every, args.workers), picture)
     if args.json:
         found = {name: asdict(each) for name, each in every.items()}
-        print(json.dumps(facts | {"engines": found, "absent": absent, "busy_cores": busy}))
+        files = {"figure": str(picture), "record": str(path)}
+        more = {"engines": found, "absent": absent, "busy_cores": busy}
+        print(json.dumps(facts | more | files))
     else:
         print(f"figure {picture}\nrecord {path}")
-    run.agree(require_same, run, every, wrong)
+    run.agree(require_same, said, wrong)

@@ -10,7 +10,6 @@ Ranks look for messages every millisecond; MPI4PY_FUTURES_BACKOFF=1e-5 lets larg
 
 import rankwise  # noqa: F401, I001  # finds the clone, from any folder
 
-import sys
 from contextlib import contextmanager
 
 from engines import work
@@ -39,7 +38,7 @@ run = work.runner(pool)
 
 def mistaken():
     """Return whether no ranks wait for tasks."""
-    if not {"mpi4py.futures", "-mmpi4py.futures"} & set(sys.orig_argv):
+    if not work.under_mpi4py():
         return True
     from mpi4py import MPI
 

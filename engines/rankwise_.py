@@ -10,7 +10,6 @@ may be anything, and go to rank 0 pickled; if they are numbers, the queue can: d
 from rankwise.job import Queue, Rank, Stop, launch
 
 from contextlib import contextmanager
-from operator import itemgetter
 
 import numpy as np
 
@@ -42,8 +41,8 @@ def compute(rank, function, tasks):
 
     with Queue(rank, len(tasks)) as queue:
         queue.compute(call)
-    every = [result for each in comm.gather(own) or [] for result in each.items()]
-    return [result for _, result in sorted(every, key=itemgetter(0))]
+    every = dict(pair for each in comm.gather(own) or [] for pair in each.items())
+    return [every[task] for task in sorted(every)]
 
 
 def main(comm, argv):
@@ -57,4 +56,5 @@ def main(comm, argv):
 
 
 if __name__ == "__main__":
+    work.refuse_mpi4py()
     launch(main)

@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import os
+import signal
 import socket
 import sys
 import threading
@@ -173,7 +174,7 @@ def runner(pool):
         if workers < 1:
             raise Mistake(f"{workers} workers do no task: take 1 or more")
         with pool(workers) as compute:
-            return compute(function, tasks)
+            return compute(function, list(tasks))
 
     return run
 
@@ -186,8 +187,10 @@ def launched():
     return 1, 0
 
 
-def refuse_copies():
-    """End all copies of a program that needs no launcher: each of them would do everything."""
+def begin_alone():
+    """Begin a program that starts its workers itself; if it has copies, end all of them."""
+    # By itself, Python would end at SIGTERM without its workers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     copies, number = launched()
     if copies > 1 and number:
         # A launcher ends all when the first has gone.
@@ -198,6 +201,17 @@ def refuse_copies():
             f"the launcher started {copies} copies of this program, each of which would do "
             "everything: start one, which has workers of its own (--workers)"
         )
+
+
+def under_mpi4py():
+    """Return whether mpi4py runs this program, on rank 0 alone, with the others as its workers."""
+    return bool({"mpi4py.futures", "-mmpi4py.futures"} & set(sys.orig_argv))
+
+
+def refuse_mpi4py():
+    """End a program that all ranks have to run."""
+    if under_mpi4py():
+        fail("all ranks run this program: leave out -m mpi4py.futures")
 
 
 def cores():
@@ -236,7 +250,7 @@ def parse(doc, lessons, workers, root):
     text = "the pieces of a sum: made by the worker, or sent to it (default: made)"
     add("--data", choices=("made", "sent"), default="made", help=text)
     if workers is None:
-        refuse_copies()
+        begin_alone()
         text = f"at most, and by default, one for each core: {cores()}"
         add("--workers", type=count, metavar="N", help=text)
     if lessons:

@@ -81,9 +81,13 @@ def test_a_job_runs_its_own_clone(start, second, stranger, before):
     assert whose(done) == (second,) * 5
 
 
-@pytest.mark.parametrize("name", ["benchmarks/whose.py", "tests/failures/whose.py", "whose.py"])
+@pytest.mark.parametrize(
+    "name", ["benchmarks/whose.py", "tests/failures/whose.py", "whose.py", "folder/__main__.py"]
+)
 def test_so_does_any_program_of_the_clone(start, second, name):
     program = write(second / name, WHOSE)
+    # Python runs a folder by its __main__.py.
+    program = program.parent if program.stem == "__main__" else program
     assert whose(start(None, program)) == (second,) * 5
 
 

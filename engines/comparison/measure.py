@@ -106,17 +106,11 @@ def measure(engine, workers, plain, sizes=None, case=None):
     case : Case, optional
     """
     found, deadline = Found(), time.monotonic() + engine.limit
-    soon = deadline - KEPT_BACK * engine.limit
     try:
         with Running(engine, workers, deadline) as running:
             found.start_ups.append(running.start_up)
-            _work(found, running, workers)
-            _points(found, running, workers, plain, sizes, soon)
-            _send(found, running, workers)
-            if case is not None and time.monotonic() < soon:
-                found.case = _case(running, workers, plain, case)
-            elif case is not None:
-                found.notes.append("its time was over before your case")
+            soon = deadline - KEPT_BACK * engine.limit
+            _costs(found, running, workers, plain, sizes, case, soon)
         if running.killed:
             found.notes.append(f"{running.killed} of its processes did not end by themselves")
     except Failure as error:
@@ -124,6 +118,18 @@ def measure(engine, workers, plain, sizes=None, case=None):
     found.raised = _wrong(engine, workers, deadline, "bad", found)
     found.died = _wrong(engine, workers, deadline, "die", found)
     return found
+
+
+def _costs(found, running, workers, plain, sizes, case, soon):
+    """Measure what tasks cost, the most important first, until it is too late."""
+    _work(found, running, workers)
+    if case is not None:
+        found.case = _case(running, workers, plain, case)
+    _points(found, running, workers, plain, sizes, soon)
+    if time.monotonic() < soon:
+        _send(found, running, workers)
+    else:
+        found.notes.append("its time was over before data were sent")
 
 
 def _work(found, running, workers):

@@ -1,7 +1,8 @@
 """The smallest task for which an engine is worth its cost: METG(50 %).
 
 Minimum effective task granularity [1]_: the size of a task at which half of the time of the workers
-is spent on tasks. At one efficiency, and not at one size, engines compare fairly.
+is spent on tasks. At one efficiency, and not at one size, engines compare fairly. The size is that
+of the task alone; [1]_ adds what a task loses to its size, so that its figure is twice this one.
 
 References
 ----------
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The largest task [s], and by which factor the next one is smaller. Below the least there are no
-# engines, only calls.
+# The largest task [s], and by which factor the next one is smaller. A task of the least size is as
+# short as the call of a function.
 LARGEST, FACTOR, LEAST = 0.25, 4, 5e-7
 EFFECTIVE = 0.5
 # A point has four tasks a worker at least, so that the last ones level out; otherwise no more than

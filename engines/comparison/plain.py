@@ -36,10 +36,9 @@ class Plain:
 
     def __init__(self, processes):
         command = [sys.executable, __file__]
-        pipe = subprocess.PIPE
-        self._processes = [
-            subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(processes)
-        ]
+        # In sessions of their own, so that Ctrl-C reaches the comparison alone.
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+        self._processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(processes)]
 
     def __enter__(self):
         for process in self._processes:

@@ -23,8 +23,14 @@ SERVED = Path(__file__).with_name("served.py")
 # A variable of this name is inherited by all that an engine starts, daemons included.
 MARK = "RANKWISE_ENGINE"
 
-# How long an engine may take to end by itself [s].
-PATIENCE_SECONDS = 5.0
+# How long an engine may take to end by itself, and then what it has started [s].
+PATIENCE_SECONDS, HELPER_SECONDS = 5.0, 2.0
+
+# An engine may need a rank more than there are cores, which Open MPI, 5 and 4, allows only then.
+OVERSUBSCRIBE = {
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class Running:
             stderr=self._errors,
             text=True,
             errors="replace",
-            env={**os.environ, MARK: self._mark},
+            env={**OVERSUBSCRIBE, **os.environ, MARK: self._mark},
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -197,18 +203,15 @@ class Running:
         with suppress(OSError):
             self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
-            if time.monotonic() < self._deadline:
-                self._process.wait(PATIENCE_SECONDS)
-        # Helpers of an engine end after it.
-        until = min(self._deadline, time.monotonic() + PATIENCE_SECONDS)
-        while self._members() and time.monotonic() < until:
-            time.sleep(0.02)
-        while members := self._members():
-            self.killed += len(members)
-            for process in members:
+            self._process.wait(PATIENCE_SECONDS)
+        # Helpers end after the program, and clean up; those that Python starts ignore SIGTERM.
+        for ask in (None, psutil.Process.terminate, psutil.Process.kill):
+            members = self._members()
+            self.killed += len(members) if ask is psutil.Process.terminate else 0
+            for process in members if ask else ():
                 with suppress(psutil.Error):
-                    process.kill()
-            psutil.wait_procs(members, timeout=PATIENCE_SECONDS)
+                    ask(process)
+            psutil.wait_procs(members, timeout=HELPER_SECONDS)
         self._process.wait()
         self._reader.join()
         self._process.stdout.close()

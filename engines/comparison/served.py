@@ -20,19 +20,29 @@ import threading
 import time
 from collections import defaultdict
 
+import numpy as np
+
 from engines import work
 from engines.comparison import tasks
 
 ANSWER = "answer "
+
+# How long an engine may take to end its workers, after an exception [s].
+UNWIND_SECONDS = 3.0
 
 
 def say(**facts):
     print(ANSWER + json.dumps(facts), flush=True)
 
 
-def answer(compute, request):
-    """Do what a request names; return how long it took, and who did what."""
+def answer(compute, request, sent=False):
+    """Do what a request names; return how long it took, and who did what.
+
+    Where arrays are to be ``sent`` here, there is room for them, which nobody has touched yet.
+    """
     function, each = tasks.named(**request)
+    if sent:
+        each = [np.empty_like(task) if isinstance(task, np.ndarray) else task for task in each]
     # Who did what is asked of uneven tasks alone: of others it would be a part of the cost.
     told = request["name"] in ("rows", "sum")
     if told:
@@ -67,7 +77,8 @@ class Requests:
     """The lines of standard input, as an iterator.
 
     If the input ends while a request is being done, whoever asked is gone or has lost patience: the
-    program ends, also where its engine waits for ever.
+    program ends, also where its engine waits for ever. Its engine is to clean up: first by an
+    exception, as of Ctrl-C; then all its processes are asked to end.
     """
 
     def __init__(self):
@@ -78,9 +89,10 @@ class Requests:
         for line in sys.stdin:
             self._lines.put(json.loads(line))
         self._lines.put(None)
-        if not self._idle.wait(timeout=1.0):
-            # The workers, too: they would wait for tasks for ever.
-            os.killpg(0, signal.SIGKILL)
+        if not self._idle.wait(timeout=0.5):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(UNWIND_SECONDS)
+            os.killpg(0, signal.SIGTERM)
 
     def __iter__(self):
         return self
@@ -114,7 +126,7 @@ def serve_ranks(pool, comm):
         if comm.rank == 0:
             say(ready=True)
         while request := next_request(comm, requests):
-            facts = answer(compute, request)
+            facts = answer(compute, request, sent=comm.rank > 0)
             if comm.rank == 0:
                 say(**facts)
 

@@ -22,12 +22,12 @@ def spread(samples):
     if not samples:
         return "-"
     low, middle, high = map(short, np.quantile(samples, (0, 0.5, 1)))
-    return f"{middle} ({low}-{high})" if len(samples) > 1 else middle
+    return f"{middle} ({low}-{high})" if len(samples) > 1 else f"{middle} (one sample)"
 
 
 def scale(seconds):
-    """Return a unit in which a time has digits before the point, and how many make a second."""
-    if seconds >= 1:
+    """Return a unit in which a time is easy to read, and how many make a second."""
+    if seconds >= 0.1:
         return "s", 1
     return ("ms", 1e3) if seconds >= 1e-3 else ("us", 1e6)
 
@@ -112,21 +112,28 @@ def reasons(engines, every):
                 f"{engine.name}: a task of {duration(reached.seconds)} costs its worker another "
                 f"{duration(lost)}, so that no size that was tried is worth it"
             )
+        if reached is not None and reached.side == "<":
+            lines.append(
+                f"{engine.name}: the smallest task that was tried, {duration(reached.seconds)}, "
+                f"still had an efficiency of {percent(reached.efficiency)}"
+            )
     return lines
 
 
-def for_case(engines, every, case, workers):
+def for_case(every, case, workers):
     """Return the sentence for the tasks of the reader."""
     data = f", each with {short(case.megabytes)} MB of data sent to it" if case.megabytes else ""
-    known = {e.name: every[e.name].case for e in engines if every[e.name].case is not None}
-    names = {True: [], False: []}
-    for name, point in sorted(known.items(), key=lambda item: -item[1].median):
-        names[point.median >= KEEPS].append(f"{name} ({percent(point.median)})")
-    text = (
-        f"{', '.join(names[True]) or 'no engine'} keep {percent(KEEPS)} of the time of the workers"
-    )
-    if names[False]:
-        text += f"; {', '.join(names[False])} do not"
+    known = [(each.case.median, name) for name, each in every.items() if each.case is not None]
+    told = []
+    for what, chosen in (
+        (f"these keep {percent(KEEPS)} of the time of their workers", lambda part: part >= KEEPS),
+        ("these do not", lambda part: part < KEEPS),
+    ):
+        names = [f"{name} ({percent(part)})" for part, name in sorted(known)[::-1] if chosen(part)]
+        told.append(f"{what}: {', '.join(names) or 'none'}")
+    if unknown := [name for name, each in every.items() if each.case is None]:
+        told.append(f"not measured: {', '.join(unknown)}")
+    text = "; ".join(told)
     if case.seconds > metg.LARGEST:
-        text += f" (by what tasks of {duration(metg.LARGEST)} lose)"
+        text += f". Judged by what tasks of {duration(metg.LARGEST)} lose"
     return f"For your case, tasks of {duration(case.seconds)}{data}, {workers} workers: {text}."

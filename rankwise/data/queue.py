@@ -309,6 +309,9 @@ class Queue:
             self.rank.device.synchronize()
         except Stop as stop:
             raise Stop(f"{self._named(first, len(out))}: {stop}", stop.status) from stop
+        except SystemExit as end:
+            # It would end this rank without a word, and the others would wait for it.
+            raise RuntimeError(f"sys.exit in {self._named(first, len(out))}") from end
         except Exception as error:
             error.add_note(f"in {self._named(first, len(out))}")
             raise

@@ -411,3 +411,20 @@ def test_between_nodes_rank_0_answers_while_it_computes(start):
     ((first, second),) = json.loads(done.stdout)
     assert first + second == 40
     assert second > 3 * first
+
+
+def test_a_task_that_leaves_python_is_a_failure(start, tmp_path):
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    done = start(2, "leaves.py")
+    assert done.returncode != 0
+    assert "RuntimeError: sys.exit in task 3 of 6, counted from 0" in done.stderr
+
+
+LEAVES = """
+from rankwise.job import Queue, Rank
+import sys
+from mpi4py import MPI
+
+with Queue(Rank.on_host(MPI.COMM_WORLD), 6, schedule="cyclic") as queue:
+    queue.compute(lambda first, out: sys.exit("leaving") if first == 3 else None)
+"""

@@ -36,7 +36,7 @@ def test_between_two_points_the_size_is_interpolated_in_the_logarithm():
 def test_an_engine_that_is_never_good_enough_has_a_bound_from_below():
     points = [Point(0.25, (0.29, 0.31, 0.35))]
     assert metg.metg(points) == metg.Metg(0.25, ">", 0.31)
-    assert words.granularity(points) == "> 250 ms (31 %)"
+    assert words.granularity(points) == "> 0.250 s (31 %)"
 
 
 def test_an_engine_that_is_always_good_enough_has_a_bound_from_above():
@@ -83,26 +83,31 @@ def found(case, **given):
 
 
 def test_the_sentence_names_the_engines_that_keep_80_percent():
-    engines = [ENGINES[name] for name in ("futures", "threading", "mpi")]
     every = {"futures": found(0.61), "threading": found(0.8), "mpi": found(0.93)}
-    text = words.for_case(engines, every, Case(0.01, 8.0), 2)
-    assert text == (
-        "For your case, tasks of 10.0 ms, each with 8.00 MB of data sent to it, 2 workers: mpi "
-        "(93 %), threading (80 %) keep 80 % of the time of the workers; futures (61 %) do not."
+    assert words.for_case(every, Case(0.01, 8.0), 2) == (
+        "For your case, tasks of 10.0 ms, each with 8.00 MB of data sent to it, 2 workers: these "
+        "keep 80 % of the time of their workers: mpi (93 %), threading (80 %); these do not: "
+        "futures (61 %)."
     )
-    every["futures"].case = None
-    text = words.for_case(engines, every, Case(2.0), 2)
-    assert "tasks of 2.00 s, 2 workers" in text
-    assert "do not" not in text
-    assert "(by what tasks of 250 ms lose)" in text
+    every["mpi"].case = every["threading"].case = None
+    assert words.for_case(every, Case(2.0), 2) == (
+        "For your case, tasks of 2.00 s, 2 workers: these keep 80 % of the time of their workers: "
+        "none; these do not: futures (61 %); not measured: threading, mpi. Judged by what tasks "
+        "of 0.250 s lose."
+    )
 
 
-def test_the_reason_says_what_a_task_loses():
-    engine = ENGINES["futures"]
-    lines = words.reasons([engine], {"futures": Found(points=[Point(0.25, (0.25,))])})
-    assert lines == [
-        "futures: a task of 250 ms costs its worker another 750 ms, so that no size that was "
-        "tried is worth it"
+def test_the_reasons_say_what_a_task_loses_and_what_was_not_reached():
+    every = {
+        "futures": Found(points=[Point(0.25, (0.25,))], notes=["a note"]),
+        "mpi": Found(points=[Point(0.01, (0.75,))]),
+        "joblib": Found(points=[Point(0.01, (0.75,)), Point(0.001, (0.25,))]),
+    }
+    assert words.reasons([ENGINES[name] for name in every], every) == [
+        "futures: a note",
+        "futures: a task of 0.250 s costs its worker another 0.750 s, so that no size that was "
+        "tried is worth it",
+        "mpi: the smallest task that was tried, 10.0 ms, still had an efficiency of 75 %",
     ]
 
 
@@ -116,4 +121,4 @@ def test_durations(seconds, text):
 
 def test_figures_show_median_least_and_most():
     assert words.spread([3.0, 1.0, 2.5]) == "2.50 (1.00-3.00)"
-    assert (words.spread([]), words.spread([1234.0])) == ("-", "1234")
+    assert (words.spread([]), words.spread([1234.0])) == ("-", "1234 (one sample)")

@@ -257,11 +257,13 @@ def test_engines_are_short():
 
 def test_what_an_engine_does_is_short():
     short = {"run", "pool", "threads", "serve", "compute"}
-    for name, source in {"work.py": (ENGINES / "work.py").read_text(), **chapters()}.items():
-        for node in ast.walk(ast.parse(source)):
+    paths = sorted(ENGINES.rglob("*.py"))
+    assert ENGINES / "comparison" / "measure.py" in paths
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 lines = node.end_lineno - node.lineno + 1
-                assert lines <= (20 if node.name in short else 30), (name, node.name)
+                assert lines <= (20 if node.name in short else 30), (path.name, node.name)
 
 
 def test_each_engine_has_run_and_pool_and_says_how_it_is_started():
@@ -309,3 +311,9 @@ def test_copies_that_would_each_do_everything_are_refused_once(start):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("error: the launcher started 3 copies of this program") == 1
     assert done.stderr.count("\n") == 1
+
+
+def test_a_program_of_ranks_is_refused_where_others_wait_for_tasks(start):
+    done = start(2, "-m", "mpi4py.futures", ROOT / "engines" / "rankwise_.py")
+    assert done.returncode == 2
+    assert "error: all ranks run this program: leave out -m mpi4py.futures\n" in done.stderr
