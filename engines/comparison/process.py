@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,10 @@ class Engine:
 def mpirun():
     """Return the launcher of this environment, or else the one on PATH; None if there is none."""
     return shutil.which("mpirun", path=Path(sys.executable).parent) or shutil.which("mpirun")
+
+
+# How Python tells of an exception, and our programs of a mistake.
+TOLD = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt)\b|\w+(\.py)?: error: ")
 
 
 class Gone(Exception):
@@ -184,9 +189,8 @@ class Running:
     def _how_it_ended(self):
         status = self._process.wait()
         self._errors.seek(0)
-        lines = [line.strip() for line in self._errors if line.strip()]
         # Of a traceback the last line says what it was; launchers add lines of their own.
-        told = [line for line in lines if "rror: " in line] or lines[-1:]
+        told = [line.strip() for line in self._errors if TOLD.match(line)]
         signal = f"signal {-status}" if status < 0 else f"status {status}"
         return f"{signal}: {told[-1]}" if told else signal
 
@@ -200,6 +204,9 @@ class Running:
         return found
 
     def _end(self):
+        with suppress(OSError, ValueError):
+            # The last request. Not every launcher tells its ranks that standard input has ended.
+            print("null", file=self._process.stdin, flush=True)
         with suppress(OSError):
             self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):

@@ -200,6 +200,28 @@ def test_an_engine_that_ends_too_early_says_how():
     assert found.raised.startswith("all ends, status 1: RuntimeError: no room (after ")
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("a.b.SomeError: why", ": a.b.SomeError: why"),
+        ("served.py: error: no room", ": served.py: error: no room"),
+        ("[vm:1] c.c:375  Error: OSC UCX component priority", ""),
+        ("-----------", ""),
+    ],
+)
+def test_of_what_a_launcher_says_nothing_is_told(line, told):
+    with pytest.raises(Gone) as gone:
+        Running(Silenced("a", f"sys.exit({line!r})"), 1, soon())
+    assert str(gone.value) == f"status 1{told}"
+
+
+class Silenced(Engine):
+    """An engine that never is ready."""
+
+    def command(self, workers):
+        return [sys.executable, "-c", f"import sys; {self.package}"]
+
+
 def test_a_dead_worker_of_a_pool_is_waited_for_in_vain(monkeypatch):
     monkeypatch.setattr(measure, "HANG_SECONDS", 1.5)
     with Running(ENGINES["multiprocessing"], 2, soon()) as running:
