@@ -146,9 +146,9 @@ def results(every):
             kept[f"{name}_{what}"] = samples, unit, text
         axes = f"{name}_task_size", "sample"
         kept[axes[0]] = [point.size for point in found.points], "s", "of a task, by plain processes"
-        samples = [point.samples for point in found.points] or [()]
         text = "part of the time of the workers that is spent on tasks"
         if found.points:
+            samples = [point.samples for point in found.points]
             kept[f"{name}_efficiency"] = samples, "1", text, axes
         kept[f"{name}_memory"] = found.memory, "B", "of all its processes"
     return kept

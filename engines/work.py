@@ -48,7 +48,6 @@ EXTRAS = {
     "ray": "ray",
 }
 
-
 # Variables by which launchers tell how many processes they have started, and which one this is.
 LAUNCHERS = {
     "PMI_SIZE": "PMI_RANK",

@@ -31,10 +31,10 @@ SENT_MB, TASK_MB = 128.0, 16.0
 # A sample that takes longer than this has no others beside it [s].
 LONG_SECONDS = 4.0
 
-# For which part of its time an engine is not asked for more, since two starts are still to come:
-# with a task that raises, and with a worker that dies.
+# The last part of an engine's time is kept for two more starts: one with a task that raises an
+# exception, and one with a worker that dies.
 KEPT_BACK = 0.4
-# After that many seconds without an answer, it is said that there was none.
+# How long to wait for an answer after that [s].
 HANG_SECONDS = 8.0
 
 
