@@ -1,10 +1,9 @@
 """Dask: a scheduler gives tasks to workers, on this machine or on all nodes of an allocation.
 
-    python engines/dask_.py --work rows --workers 2
-    srun -N 2 -n 4 python engines/dask_.py --work rows
+    python engines/dask_.py --work rows --workers 2     # a LocalCluster
+    srun -N 2 -n 4 python engines/dask_.py --work rows  # dask-mpi, whose rank 0 is the scheduler
 
-The first starts a LocalCluster. The second uses dask-mpi: rank 0 is the scheduler, rank 1 this
-program, each other rank a worker. Dask shows errors only, since dask-mpi cuts its streams off.
+Rank 1 is then this program, the others are workers; only errors show, as dask-mpi cuts streams off.
 """
 
 import rankwise  # noqa: F401, I001  # finds the clone, from any folder
@@ -19,13 +18,15 @@ from engines import work
 @contextmanager
 def pool(workers, mpi=False):
     """Start worker processes, or take the ranks that dask-mpi has made workers."""
-    from distributed import Client
+    from distributed import Client, worker
 
     # Near a limit of memory Dask pauses workers, if need be for ever: memory_limit=0.
     local = dict(n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0)
     with Client(**({} if mpi else local)) as client:
         client.wait_for_workers(workers)
         yield partial(compute, client)
+        # An end during a heartbeat is no error, though Dask prints a traceback (its issue 7105).
+        client.run(worker.logger.setLevel, "CRITICAL", on_error="ignore")
 
 
 def compute(client, function, tasks):
@@ -41,8 +42,7 @@ run = work.runner(pool)
 
 def workers_of_mpi():
     """Make the ranks a cluster, if there are several; return how many workers it has, on rank 1."""
-    processes, _ = work.launched()
-    if processes > 1:
+    if work.launched()[0] > 1:
         os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
         try:
             from dask_mpi import initialize

@@ -86,6 +86,13 @@ def test_all_give_one_digest_and_leave_no_process(start, tmp_path, name, digest,
 
 
 @needs_engines
+def test_a_cluster_of_dask_ends_in_silence_even_during_a_heartbeat(start, mark):
+    done = start(None, USE.with_name("end_in_a_heartbeat.py"), env=mark, limit=LIMIT_SECONDS)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[1, 2]\n", "")
+    assert left(mark) == []
+
+
+@needs_engines
 @pytest.mark.parametrize("name", ["joblib_", "dask_", "ray_"])
 def test_the_order_is_kept_and_what_raises_is_raised(start, name, mark):
     found = check_use(start(None, USE, name, 2, env=mark, limit=LIMIT_SECONDS))

@@ -1,0 +1,33 @@
+"""End a cluster of Dask while its workers wait for the answer to a heartbeat."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+from distributed import scheduler
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from engines import dask_
+
+answered = scheduler.Scheduler.heartbeat_worker
+asked = []
+
+
+def answer_late(self, *words, **named):
+    """Answer when the cluster has ended; but at once where the scheduler itself calls."""
+
+    async def late():
+        asked.append(time.monotonic())
+        await asyncio.sleep(60)
+
+    return late() if "executing" in named else answered(self, *words, **named)
+
+
+if __name__ == "__main__":
+    scheduler.Scheduler.heartbeat_worker = answer_late
+    with dask_.pool(2) as compute:
+        print(compute(abs, [-1, -2]))
+        while len(asked) < 2:
+            time.sleep(0.1)
