@@ -1,4 +1,6 @@
-"""What stands for a GPU where there is none."""
+"""What stands for a GPU, for a clock that runs and for a rank that is late."""
+
+import time
 
 from rankwise.ranks.clock import Clock
 
@@ -23,3 +25,20 @@ def running_clock():
     clock.kept = clock.repeats()
     next(clock.kept), next(clock.kept)
     return clock
+
+
+def come_late(phased, comm, seconds=0.2):
+    """Keep the last rank back for some time after all others have entered their phase `wait`."""
+    last, phase = comm.size - 1, phased.phase
+
+    def tell(name):
+        if name == "wait":
+            phased.phase = phase
+            comm.send("I wait", last)
+        return phase(name)
+
+    if comm.rank < last:
+        phased.phase = tell
+    else:
+        assert [comm.recv(source=other) for other in range(last)] == ["I wait"] * last
+        time.sleep(seconds)
