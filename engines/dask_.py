@@ -3,7 +3,7 @@
     python engines/dask_.py --work rows --workers 2     # a LocalCluster
     srun -N 2 -n 4 python engines/dask_.py --work rows  # dask-mpi, whose rank 0 is the scheduler
 
-Rank 1 is then this program, the others are workers; only errors show, as dask-mpi cuts streams off.
+Rank 1 is then this program, and the other ranks are workers.
 """
 
 import rankwise  # noqa: F401, I001  # finds the clone, from any folder
@@ -43,7 +43,7 @@ run = work.runner(pool)
 def workers_of_mpi():
     """Make the ranks a cluster, if there are several; return how many workers it has, on rank 1."""
     if work.launched()[0] > 1:
-        os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
+        os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")  # it warns of its own end
         try:
             from dask_mpi import initialize
             from mpi4py import MPI

@@ -28,11 +28,14 @@ def running_clock():
 
 
 def come_late(phased, comm, seconds=0.2):
-    """Keep the last rank back for some time after all others have entered their phase `wait`."""
+    """Keep the last rank back for some time after all others have begun to wait.
+
+    That is their first phase that is no copy, by whatever name: one that is wrong must not hang.
+    """
     last, phase = comm.size - 1, phased.phase
 
     def tell(name):
-        if name == "wait":
+        if name != "to_host":
             phased.phase = phase
             comm.send("I wait", last)
         return phase(name)
