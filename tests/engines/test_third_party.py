@@ -86,10 +86,12 @@ def test_all_give_one_digest_and_leave_no_process(start, tmp_path, name, digest,
 
 
 @needs_engines
-def test_a_cluster_of_dask_ends_in_silence_even_during_a_heartbeat(start, mark):
-    done = start(None, USE.with_name("end_in_a_heartbeat.py"), env=mark, limit=LIMIT_SECONDS)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "[1, 2]\n", "")
-    assert left(mark) == []
+@pytest.mark.parametrize("raised", [(), ("raised",)])
+def test_a_heartbeat_at_the_end_of_dask_is_no_error(start, mark, raised):
+    program = USE.with_name("end_in_a_heartbeat.py")
+    done = start(None, program, *raised, env=mark, limit=LIMIT_SECONDS)
+    assert (done.stdout, done.stderr.split()) == ("[1, 2]\n", list(raised))
+    assert (done.returncode, left(mark)) == (len(raised), [])
 
 
 @needs_engines
