@@ -118,6 +118,7 @@ def _send(
                     raise
             if part is None:
                 with clock.phase("scatter"):
+                    clock.waits_for = rank
                     # Rank 0 sends to itself where its rows go to a device, which MPI can reach.
                     receive = comm.Irecv(own[start:stop], 0, _TAG) if rank == 0 else None
                     comm.Send(rows, rank, _TAG)
@@ -149,11 +150,13 @@ def _receive(comm: "MPI.Comm", out: Any, clock: Clock, message_bytes: int) -> No
     for start, stop in pieces(len(out), out, message_bytes):
         status = MPI.Status()
         with clock.phase("wait"):
+            clock.waits_for = 0
             comm.Probe(0, _TAG, status)
         if status.Get_count(MPI.BYTE) == 0:
             comm.Recv(np.empty(0), 0, _TAG)
             return
         with clock.phase("scatter"):
+            clock.waits_for = 0
             comm.Recv(out[start:stop], 0, _TAG)
 
 
@@ -228,10 +231,13 @@ def gather(
             assert out is not None
             for rank, first in enumerate(displs(counts)):
                 for start, stop in pieces(counts[rank], out, message_bytes):
-                    requests.append(comm.Irecv(out[first + start : first + stop], rank, _TAG))
+                    part = out[first + start : first + stop]
+                    requests.append((rank, comm.Irecv(part, rank, _TAG)))
+        clock.waits_for = 0
         for start, stop in pieces(len(rows), rows, message_bytes):
             comm.Send(rows[start:stop], 0, _TAG)
-        for request in requests:
+        for rank, request in requests:
+            clock.waits_for = rank
             request.Wait()
 
 

@@ -48,7 +48,8 @@ class HaloRows:
         around = [0, *self.counts, 0][comm.rank : comm.rank + 3]
         self.lower = comm.rank - 1 if around[0] and around[1] else MPI.PROC_NULL
         self.upper = comm.rank + 1 if around[1] and around[2] else MPI.PROC_NULL
-        self._requests: list[MPI.Request] = []
+        # Each neighbour, the message from it and the one to it.
+        self._requests: list[tuple[int, MPI.Request, MPI.Request]] = []
         with agreement(comm, MemoryError):
             zeros = np.zeros((self.counts[comm.rank] + 2, nx + 2))
             # Where MPI puts the rows that come from rank 0.
@@ -97,19 +98,20 @@ class HaloRows:
             # The device writes in its own time, and MPI does not wait for it.
             self.device.synchronize()
             before, after = (u[0], u[-1]) if self._direct(u) else self._landing
-            self._requests = [
-                self.comm.Irecv(before, self.lower),
-                self.comm.Irecv(after, self.upper),
-                self.comm.Isend(first, self.lower),
-                self.comm.Isend(last, self.upper),
-            ]
+            comm, around = self.comm, (self.lower, self.upper)
+            receives = comm.Irecv(before, self.lower), comm.Irecv(after, self.upper)
+            sends = comm.Isend(first, self.lower), comm.Isend(last, self.upper)
+            self._requests = list(zip(around, receives, sends, strict=True))
 
     def finish_exchange(self, u: Any) -> None:
         """Wait until the halo rows of the part given to `start_exchange` are there."""
         from mpi4py import MPI
 
         with self.clock.phase("halo"):
-            MPI.Request.Waitall(self._requests)
+            for other, *both in self._requests:
+                self.clock.waits_for = other
+                MPI.Request.Waitall(both)
+            self.clock.waits_for = None
             if not self._direct(u):
                 if self.lower != MPI.PROC_NULL:
                     self.device.update(u[0], self._landing[0])

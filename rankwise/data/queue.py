@@ -9,6 +9,7 @@ Between nodes, an MPI library may answer for rank 0 only while rank 0 is in a ca
 enters it after each piece of a task, and the pieces are to be short: some 10 ms.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from rankwise.node.rank import Rank
 from rankwise.ranks.agreement import Stop, agreement, sleep_until_all, stop_all
 from rankwise.ranks.progress import Progress
 
+_log = logging.getLogger("rankwise")
 _TAG = 2
 
 # What a chunk takes besides its results: an array, and its number in the tables of all ranks.
@@ -170,6 +172,7 @@ class Queue:
             if self._every is not None:
                 self._receive_all(self._every.reshape(-1))
             else:
+                rank.clock.waits_for = 0
                 for parts in self._messages(self._done[comm.rank]):
                     comm.Send(self._packed(parts), 0, _TAG)
         return self._every
@@ -268,6 +271,8 @@ class Queue:
             self._counter.ask()
         while True:
             with self.rank.phase("queue"):
+                # Which has the number.
+                self.rank.clock.waits_for = 0
                 number = self._counter.answer()
             if number >= len(self._chunks):
                 return
@@ -278,6 +283,7 @@ class Queue:
         rank, counter = self.rank, self._counter
         seconds = time.perf_counter if rank.device.is_gpu else time.process_time
         task, end = self._chunks[number]
+        _log.info("chunk %d: tasks from %d up to %d", number, task, end - 1)
         first, length = task * self._size, (end - task) * self._size
         results = rank.device.empty((length,), self.dtype)
         with rank.phase("kernel"):
@@ -359,6 +365,7 @@ class Queue:
                     packed = self._packed(parts)
                 else:
                     packed = np.empty(sum(end - begin for _, begin, end in parts), self.dtype)
+                    self.rank.clock.waits_for = other
                     comm.Recv(packed, other, _TAG)
                 at = 0
                 for number, begin, end in parts:

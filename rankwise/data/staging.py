@@ -61,6 +61,7 @@ def run(rank: Rank, call: Callable[..., None], x: Any, out: Any, block: int) -> 
     marks = []
     for number, first in enumerate(range(0, len(x), step)):
         slot = slots[number % 2]
+        clock.moves += 1
         part = x[first : first + step]
         pinned, rows = slot.pinned[: len(part)], slot.rows[: len(part)]
         # The copy of the piece before the last must have left the buffer.

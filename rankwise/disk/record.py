@@ -191,15 +191,21 @@ class Record:
     balance: Balance | None = None
 
 
-def target(comm: "MPI.Comm", job: str, output: Path | None, force: bool) -> Path:
+def run_name(comm: "MPI.Comm", job: str) -> str:
+    """Return a name that no other run has, ``<job>-<UTC>``. Collective."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+    return comm.bcast(f"{job}-{stamp}Z")
+
+
+def target(comm: "MPI.Comm", name: str, output: Path | None, force: bool) -> Path:
     """Return the path of the record, after making sure that it can be written. Collective.
 
     Parameters
     ----------
     comm : MPI.Comm
         All ranks of the job.
-    job : str
-        Name of the job, for the default path ``results/<job>-<UTC>.h5``.
+    name : str
+        Of the run, for the default path ``results/<name>.h5``.
     output : Path, optional
         The path that the user asked for.
     force : bool
@@ -214,8 +220,7 @@ def target(comm: "MPI.Comm", job: str, output: Path | None, force: bool) -> Path
     with agreement(comm):
         if comm.rank == 0:
             if path is None:
-                stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
-                path = Path("results") / f"{job}-{stamp}Z.h5"
+                path = Path("results") / f"{name}.h5"
                 try:
                     path.parent.mkdir(exist_ok=True)
                 except OSError as error:

@@ -1,5 +1,6 @@
 """This rank: what an array needs to travel, and how ranks agree."""
 
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 Value = TypeVar("Value")
+_log = logging.getLogger("rankwise")
 
 
 class Rank:
@@ -105,6 +107,7 @@ class Rank:
         """Print a line on standard error, if there is still one; nothing on ranks but 0."""
         if self.comm.rank != 0:
             return
-        # The log may be on a disk that is full by now: the run is worth more.
+        _log.info(text)
+        # Standard error may be on a disk that is full by now: the run is worth more.
         with suppress(OSError):
             print(f"{Path(sys.argv[0]).name}: {printable(text)}", file=sys.stderr, flush=True)

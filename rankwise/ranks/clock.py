@@ -1,5 +1,9 @@
-"""Wall-clock seconds of the phases of a job, one sample per repeat and rank."""
+"""Wall-clock seconds of the phases of a job, one sample per repeat and rank.
 
+The clock also knows where its rank is: in which phase and step, and which rank it waits for.
+"""
+
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +27,9 @@ REPEATED = (
     *("reduce", "gather", "to_host", "snapshot", "checkpoint", "other"),
 )
 PHASES = (*ONCE[:3], *REPEATED, *ONCE[3:])
+
+# Nothing listens but with --log.
+_log = logging.getLogger("rankwise")
 
 # What `rankwise.ranks.start.launch` measured before there was a clock.
 startup: dict[str, float] = {}
@@ -50,12 +57,23 @@ class Clock:
     ----------
     repeat : int or None
         The repeat that runs now, -1 for the warm-up; None outside of all.
+    step : int or None
+        The step of a loop that was begun last.
+    moves : int
+        How often a repeat, a step or a phase has begun or ended: it stands still if this rank does.
+    waits_for : int or None
+        The rank without which this one cannot go on, where that is known; the end of a phase
+        forgets it.
     """
 
     def __init__(self, repeats: int) -> None:
         self.seconds = np.full((repeats, len(PHASES)), np.nan)
         self.repeat: int | None = None
-        # Of each phase that is open now, the seconds of the phases inside it.
+        self.step: int | None = None
+        self.waits_for: int | None = None
+        self.moves = 0
+        # The phases that are open now, and of each the seconds of the phases inside it.
+        self._open: list[str] = []
         self._inside: list[float] = []
         # Set to the device's, so that a phase ends when the device has finished.
         self.synchronize: Callable[[], None] | None = None
@@ -78,7 +96,10 @@ class Clock:
             raise ValueError(f"unknown phase {name!r}: choose from {phases}")
         if name in ONCE and self.timed:
             raise ValueError(f"the phase {name!r} runs once: put it before or after the repeats")
+        self._open.append(name)
         self._inside.append(0.0)
+        self.moves += 1
+        _log.info("begin %s", name)
         start = time.perf_counter()
         try:
             yield
@@ -86,6 +107,10 @@ class Clock:
                 self.synchronize()
         finally:
             seconds, inside = time.perf_counter() - start, self._inside.pop()
+            self._open.pop()
+            self.moves += 1
+            self.waits_for = None
+            _log.info("end %s after %.6f s", name, seconds)
         self.add(name, seconds - inside)
         if self._inside:
             # `add` has counted the rest.
@@ -119,6 +144,8 @@ class Clock:
         repeated = [PHASES.index(name) for name in REPEATED]
         for repeat in range(-1, len(self.seconds)):
             before()
+            self.moves += 1
+            _log.info("warm-up" if repeat < 0 else f"repeat {repeat}")
             self.repeat, start = repeat, time.perf_counter()
             yield repeat
             if self.synchronize is not None:
@@ -127,6 +154,17 @@ class Clock:
             if repeat >= 0:
                 self.add("other", max(0.0, wall - np.nansum(self.seconds[repeat, repeated])))
         self.repeat = None
+
+    def begin_step(self, step: int) -> None:
+        """Note that a step of a loop begins."""
+        self.step = step
+        self.moves += 1
+        _log.info("step %d", step)
+
+    @property
+    def current(self) -> str:
+        """The innermost phase that is open now, ``other`` if none is. For any thread."""
+        return (self._open[-1:] or ["other"])[0]
 
     @property
     def warming_up(self) -> bool:

@@ -4,6 +4,7 @@ A mistake of the user (`Stop`) ends every rank with one message from rank 0 and 
 other exception, on any rank, ends every rank with that rank's traceback.
 """
 
+import logging
 import sys
 import time
 import traceback
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rankwise.ranks import clock, signals, streams
 from rankwise.ranks.agreement import Stop
+from rankwise.ranks.mpi import left_over, misfit, number, refuse_copies
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 # The runs of this process that have begun and not been finished.
 unfinished: list[str] = []
+# What all ranks do together after their runs, the last one first.
+endings: list[Callable[[], object]] = []
+_log = logging.getLogger("rankwise")
 # How long a rank that is done waits for the others before a signal ends it again [s].
 _PATIENCE_SECONDS = 10.0
 
@@ -52,10 +57,6 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
             "no mpi4py: is the environment active? Else, in the clone, pip install -e '.[jobs]'"
         )
 
-    # Here, since it changes the process: a program that only reads records has no use for it.
-    from rankwise.ranks.guard import abort
-    from rankwise.ranks.mpi import left_over, misfit, number, refuse_copies
-
     # Without this, importing MPI would start it, and its cost would be counted as an import.
     mpi4py.rc(initialize=False, finalize=True)
     try:
@@ -79,11 +80,32 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     sys.excepthook = sys.__excepthook__
     streams.tell_failures()
     comm = MPI.COMM_WORLD
-    status = 0
+    status = _status(comm, lambda: _run(main, comm))
+    while endings:
+        ended = _status(comm, endings.pop())
+        status = status or ended
+    status = _flush(status)
+    signals.ignore()
+    _wait_for_all(comm)
+    sys.exit(status)
+
+
+def _run(main: Callable[["MPI.Comm", list[str]], None], comm: "MPI.Comm") -> None:
+    refuse_copies(comm)
+    main(comm, sys.argv[1:])
+    _require_finish(comm)
+
+
+def _status(comm: "MPI.Comm", call: Callable[[], object]) -> int:
+    """Call a function, and return the exit status: 0, or that of a `Stop` which all ranks raise.
+
+    What this rank alone raises ends all ranks.
+    """
+    # Here, since it changes the process: a program that only reads records has no use for it.
+    from rankwise.ranks.guard import abort
+
     try:
-        refuse_copies(comm)
-        main(comm, sys.argv[1:])
-        _require_finish(comm)
+        call()
     except Stop as stop:
         if str(stop) and (comm.rank == 0 or not stop.agreed):
             # Who asked it to stop wants to know where it is, and there is nothing to mend.
@@ -91,7 +113,7 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
             _tell(f"{Path(sys.argv[0]).name}: {word}{stop}")
         if not stop.agreed:
             abort(stop.status)
-        status = stop.status
+        return stop.status
     except BrokenPipeError:
         # Who read the output, as `head` does, has seen enough.
         abort(1)
@@ -100,14 +122,13 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
         abort(1)
     except BaseException:
         try:
+            from mpi4py import MPI
+
             lines, host = traceback.format_exc(), MPI.Get_processor_name()
             _tell(f"rank {comm.rank} of {comm.size} on {host} failed:\n{lines}")
         finally:
             abort(1)
-    status = _flush(status)
-    signals.ignore()
-    _wait_for_all(comm)
-    sys.exit(status)
+    return 0
 
 
 def _flush(status: int) -> int:
@@ -140,4 +161,5 @@ def _wait_for_all(comm: "MPI.Comm") -> None:
 
 
 def _tell(text: str) -> None:
+    _log.info(text)
     print(text, file=sys.stderr)

@@ -94,7 +94,12 @@ class Begun(Rank):
         if grow is not None and args.weak:
             with agreement(comm):
                 _grow(args, grow, comm.size)
-        self.path = record.target(comm, self.job, args.output, args.force)
+        name = record.run_name(comm, self.job)
+        if args.log is not None:
+            from rankwise.run import log
+
+            log.begin(comm, args.log, name)
+        self.path = record.target(comm, name, args.output, args.force)
         with agreement(comm, MemoryError):
             clock = Clock(args.repeats)
         there = variants.VARIANTS if kernel is None else variants.of(kernel)
@@ -103,10 +108,20 @@ class Begun(Rank):
         if place.is_gpu:
             clock.synchronize = place.synchronize
         super().__init__(comm, clock, place)
+        if args.stall_seconds is not None:
+            from rankwise.ranks.watchdog import Watchdog
+
+            start.endings.append(Watchdog(comm, clock, args.stall_seconds).end)
+        if args.profile is not None:
+            from rankwise.run import profile
+
+            profile.begin(self, args.profile, name)
         start.unfinished.append(self.job)
         if place.node.rank == 0:
             shared_memory.remove_stale()
         self.errors, self.warnings = placement.look(comm, place, args.variant, there)
+        if args.profile is not None or args.log is not None:
+            self.warnings.append("the times contain what --profile and --log take")
         self.commit = git_commit(Path(file)) if comm.rank == 0 else ""
         self.checks: list[dict[str, Any]] = []
         self.first_step = self.restarts = 0

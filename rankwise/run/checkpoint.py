@@ -8,6 +8,7 @@ there stops: a requeued job may meet what is left of itself on a node that was t
 
 import glob
 import json
+import logging
 import os
 import shutil
 import time
@@ -28,6 +29,7 @@ from rankwise.ranks.words import short
 from rankwise.run.begin import Begun
 from rankwise.run.options import CHECKPOINT_SECONDS
 
+_log = logging.getLogger("rankwise")
 # How often the ranks ask each other whether one has received a signal: often enough for the grace
 # of half a minute that batch systems give, seldom enough to cost nothing.
 _LOOK_SECONDS = 0.1
@@ -332,6 +334,7 @@ class Checkpoint:
                 self.run.warnings.append(text)
             return None
         self._kept_step, self._rotate, self._wrote = step, True, True
+        _log.info("checkpoint of step %d in %s", step, path)
         return None
 
     def _keep_previous(self, path: Path) -> None:

@@ -117,6 +117,7 @@ class Loop:
         self.checkpoint.require_time()
         for step in self._progress.over(range(self.first + 1, self.last + 1)):
             self.done = step
+            self._run.clock.begin_step(step)
             yield step
             if step in self.snapshots.steps:
                 self.snapshots.write(step, self._kept(save))

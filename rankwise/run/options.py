@@ -108,6 +108,25 @@ def _add_common_options(parser: argparse.ArgumentParser, weak: bool) -> None:
         action="store_true",
         help="hand GPU memory to MPI directly; only for an MPI library built for it",
     )
+    group = parser.add_argument_group("options that look inside the ranks: docs/debugging.md")
+    group.add_argument(
+        "--stall-seconds",
+        type=positive,
+        metavar="S",
+        help="say where each rank stands if none has moved for S seconds; the job goes on",
+    )
+    group.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FOLDER",
+        help="write a profile of each rank (cProfile, for snakeviz), and a table of all",
+    )
+    group.add_argument(
+        "--log",
+        type=Path,
+        metavar="FOLDER",
+        help="write a log of each rank: phases, steps, chunks, checkpoints, and when",
+    )
 
 
 def count(text: str, least: int = 0, most: int = 10**18) -> int:

@@ -134,6 +134,7 @@ def test_provenance(comm, make, monkeypatch, tmp_path):
         assert facts["arguments"] == {
             **{"variant": "numpy", "output": f"{tmp_path}/made.h5", "n": 3, "repeats": 3},
             **{"threads": None, "force": False, "json": False, "device_buffers": False},
+            **dict.fromkeys(("stall_seconds", "profile", "log")),
         }
         assert facts["ranks"] == comm.size
         assert facts["versions"]["numpy"] == np.__version__
@@ -215,7 +216,7 @@ def test_a_place_that_cannot_be_written_is_refused(comm, tmp_path, path, message
 
 def test_default_path_names_job_and_time(comm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = record.target(comm, "job", None, force=False)
+    path = record.target(comm, record.run_name(comm, "job"), None, force=False)
     assert path.parent == Path("results")
     assert path.name.startswith(time.strftime("job-%Y", time.gmtime()))
     assert list(path.parent.iterdir()) == []

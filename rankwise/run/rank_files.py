@@ -1,0 +1,36 @@
+"""Files that each rank writes, in a folder that the user names."""
+
+from pathlib import Path
+
+from rankwise.ranks.agreement import Stop
+
+
+def path(option: str, folder: Path, name: str, rank: int, size: int, kind: str) -> Path:
+    """Return the path of a new file of a rank, in a folder that is made where it is missing.
+
+    Parameters
+    ----------
+    option : str
+        What names the folder on the command line, for the message.
+    folder : Path
+    name : str
+        Of the run.
+    rank, size : int
+        Of its ranks.
+    kind : str
+        Suffix of the file.
+
+    Raises
+    ------
+    Stop
+        The folder cannot be made, or no file in it.
+    """
+    # As many digits for all, so that names sort by rank.
+    file = folder / f"{name}-rank-{rank:0{len(str(size - 1))}}.{kind}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        file.unlink()
+    except OSError as error:
+        raise Stop(f"{option} {folder}: cannot write there: {error.strerror}") from None
+    return file
