@@ -236,9 +236,11 @@ def gather(
         clock.waits_for = 0
         for start, stop in pieces(len(rows), rows, message_bytes):
             comm.Send(rows[start:stop], 0, _TAG)
+            clock.moves += 1
         for rank, request in requests:
             clock.waits_for = rank
             request.Wait()
+            clock.moves += 1
 
 
 def _rows_per_message(like: Any, message_bytes: int) -> int:

@@ -175,6 +175,7 @@ class Queue:
                 rank.clock.waits_for = 0
                 for parts in self._messages(self._done[comm.rank]):
                     comm.Send(self._packed(parts), 0, _TAG)
+                    rank.clock.moves += 1
         return self._every
 
     def wrong_tasks(self, every: np.ndarray | None) -> int:
@@ -218,6 +219,7 @@ class Queue:
         """
         comm, found = self.rank.comm, {}
         for task in self._again(one_in):
+            self.rank.clock.moves += 1
             results = self.rank.device.empty((self._size,), self.dtype)
             for begin, part in _pieces(results, at_once or self._size):
                 self._call(call, task * self._size + begin, part)
@@ -367,6 +369,7 @@ class Queue:
                     packed = np.empty(sum(end - begin for _, begin, end in parts), self.dtype)
                     self.rank.clock.waits_for = other
                     comm.Recv(packed, other, _TAG)
+                    self.rank.clock.moves += 1
                 at = 0
                 for number, begin, end in parts:
                     place = self._chunks[number][0] * self._size

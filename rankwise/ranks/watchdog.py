@@ -92,12 +92,17 @@ class Watchdog:
             self._comm.Free()
 
     def _watch(self) -> None:
+        slept = time.monotonic()
         while not self._ended.wait(_PAUSE_SECONDS):
+            if time.monotonic() - slept > _ANSWER_SECONDS:
+                # Work that keeps Python's lock has kept this thread from looking.
+                self._moves = -1
             self._notice()
             self._answer()
             with self._may_ask:
                 if time.monotonic() >= self._due and not self._quiet:
                     self._look()
+            slept = time.monotonic()
 
     def _notice(self) -> Answer:
         """See whether this rank has moved, or is at work; return what it would answer."""

@@ -93,6 +93,7 @@ class Source:
         sizes: tuple[str, ...] = (),
     ) -> None:
         args = run.args
+        self._clock = run.clock
         self._data: Dataset | None = None
         self.made, self._fill = getattr(args, "input", None) is None, make
         self.everywhere = self.made or getattr(args, "distribute", "scatter") == "local"
@@ -137,6 +138,7 @@ class Source:
             The file is damaged there, or an element is too large or not finite; or rows that are
             made depend on where a rank begins, which is looked at once.
         """
+        self._clock.moves += 1
         self._fill(start, rows)
         if self.made and not self._tried and len(rows) > 1:
             self._tried = True

@@ -1,4 +1,4 @@
-"""What stands for a GPU, for a clock that runs and for a rank that is late."""
+"""What stands for a GPU, for clocks and for a rank that is late."""
 
 import time
 from contextlib import contextmanager
@@ -26,6 +26,26 @@ def running_clock():
     clock.kept = clock.repeats()
     next(clock.kept), next(clock.kept)
     return clock
+
+
+class NamingClock(Clock):
+    """A clock in its only timed repeat, which keeps the ranks that its rank has waited for."""
+
+    def __init__(self):
+        self.named = []
+        super().__init__(1)
+        self.repeat = 0
+
+    @property
+    def waits_for(self):
+        """The rank that is waited for now."""
+        return self._now
+
+    @waits_for.setter
+    def waits_for(self, rank):
+        self._now = rank
+        if rank is not None and rank >= 0:
+            self.named.append(rank)
 
 
 def come_late(phased, comm, seconds=0.2):

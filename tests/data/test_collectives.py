@@ -10,7 +10,7 @@ from rankwise.data import partition, window
 from rankwise.data.collectives import fill, gather, pieces, scatter
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES, Clock
-from tests.data.pretended import DeviceArray, running_clock
+from tests.data.pretended import DeviceArray, NamingClock, running_clock
 
 pytestmark = [pytest.mark.mpi, pytest.mark.sizes]
 
@@ -120,6 +120,26 @@ def test_phases_are_told_apart(comm):
     gather(comm, np.empty(counts[comm.rank]), counts, np.empty(100), clock)
     expected = {"wait", "gather"} | ({"scatter"} if comm.size > 1 else set())
     assert phases(comm, clock) == (expected if comm.rank == 0 else set())
+
+
+def test_the_clock_knows_which_rank_is_waited_for_and_moves_with_each_message(comm):
+    counts = [10] * comm.size
+    whole = np.arange(10.0 * comm.size) if comm.rank == 0 else None
+    others = list(range(1, comm.size))
+
+    there = NamingClock()
+    mine = scatter(comm, whole, counts, np.empty(10), there, 40)
+    # A message has five rows: for each, rank 0 looks at it and receives it.
+    expected = sorted(others * 2) if comm.rank == 0 else [0] * 4
+    assert (there.named, there.waits_for) == (expected, None)
+
+    back = NamingClock()
+    gather(comm, mine, counts, np.empty(10 * comm.size), back, 40)
+    expected = [0, *sorted([0, *others] * 2)] if comm.rank == 0 else [0]
+    assert (back.named, back.waits_for) == (expected, None)
+    messages = 2 + 2 * comm.size if comm.rank == 0 else 2
+    # Besides the beginnings and ends of two phases.
+    assert back.moves == 4 + messages
 
 
 class Place:

@@ -8,7 +8,7 @@ from rankwise.node import device
 from rankwise.node.rank import Rank
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES
-from tests.data.pretended import DeviceArray, come_late, running_clock
+from tests.data.pretended import DeviceArray, NamingClock, come_late, running_clock
 
 
 def make(comm, ny, nx, variant="numpy", place=None):
@@ -75,6 +75,18 @@ def test_halo_rows_are_those_of_the_neighbours(comm, shape):
         expect_halo(comm, rows, u, shape)
     seconds = dict(zip(PHASES, rows.clock.seconds[0], strict=True))
     assert seconds["halo"] > 0
+
+
+@pytest.mark.mpi
+@pytest.mark.sizes
+def test_the_clock_knows_which_neighbour_is_waited_for(comm):
+    clock = NamingClock()
+    rows = HaloRows(Rank(comm, clock, device.choose(comm, "numpy")), comm.size, 2)
+    rows.start_exchange(u := np.zeros((3, 4)))
+    rows.finish_exchange(u)
+    neighbours = [comm.rank - 1, comm.rank + 1]
+    assert clock.named == [each for each in neighbours if 0 <= each < comm.size]
+    assert clock.waits_for is None
 
 
 def first_after(rows, comm):

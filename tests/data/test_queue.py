@@ -17,7 +17,7 @@ from rankwise.node.rank import Rank
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES, Clock
 from rankwise.ranks.progress import Progress
-from tests.data.pretended import running_clock
+from tests.data.pretended import NamingClock, running_clock
 
 ROOT = Path(__file__).parents[2]
 SIZES = st.integers(1, 40)
@@ -177,6 +177,25 @@ def test_phases_of_a_queue(rank, schedule):
         *("queue", "wait", "gather"),
         *kernel,
     }
+
+
+@pytest.mark.mpi
+def test_the_clock_knows_which_rank_is_waited_for(comm, monkeypatch):
+    monkeypatch.setattr(collectives, "MESSAGE_BYTES", 8)
+    rank = Rank(comm, NamingClock(), device.choose(comm, "numpy", 1))
+    with Queue(rank, 2 * comm.size, schedule="cyclic") as queue:
+        queue.compute(numbers)
+        before = rank.clock.moves
+        queue.gather()
+    # Two results of each rank, a message each.
+    others = sorted(list(range(1, comm.size)) * 2)
+    assert rank.clock.named == (others if comm.rank == 0 else [0])
+    assert rank.clock.moves - before == 2 + (len(others) if comm.rank == 0 else 2)
+    with Queue(rank, comm.size, schedule="dynamic") as queue:
+        rank.clock.named.clear()
+        queue.compute(numbers)
+        # One answer for each chunk, and at last that there is none.
+        assert rank.clock.named == [0] * (len(queue._own) + 1)
 
 
 @pytest.mark.mpi
