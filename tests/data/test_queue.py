@@ -258,8 +258,10 @@ def test_a_sample_is_done_again_on_another_rank(rank, schedule):
             if first // 2 in (0, 99):
                 out[1] += 1
 
+        before = rank.clock.moves
         # The first and the last task are in it: groups of 16, one of each.
         assert queue.other_results(every, other) == 2
+    assert rank.clock.moves - before == len(again)
     both = comm.allgather((first_time, again))
     sample = sorted(task for _, tasks in both for task in tasks)
     assert len(sample) == len(set(sample))

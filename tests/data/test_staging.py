@@ -113,7 +113,7 @@ def test_cupy_is_asked_for_all_that_is_needed(comm, monkeypatch, n, pieces):
     monkeypatch.setattr(staging, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
     place = device._CuPy("cupy", "A GPU", 1, (0,), comm, 1)
     x, clock = np.random.default_rng(n).normal(size=n), running_clock()
-    out = np.full(-(-n // BLOCK), np.nan)
+    out, before = np.full(-(-n // BLOCK), np.nan), clock.moves
 
     def call(rows, values):
         stream = Stream.current
@@ -124,6 +124,7 @@ def test_cupy_is_asked_for_all_that_is_needed(comm, monkeypatch, n, pieces):
     assert out.tobytes() == reference(x).tobytes()
     parts = -(-n // (pieces * BLOCK))
     assert clock.seconds[0, PHASES.index("kernel")] == pytest.approx(parts * 1e-3, abs=1e-8)
+    assert clock.moves - before == parts
     rest = clock.seconds[0, PHASES.index("to_device")]
     assert rest == pytest.approx(1 - parts * 1e-3, abs=1e-8)
     staging._slots.cache_clear()

@@ -62,6 +62,8 @@ def test_ranks_are_reported_where_they_stand(comm, told):
     with clock.phase("reduce"):
         comm.Barrier()
     told.wait(2)
+    with clock.phase("reduce"):
+        time.sleep(0.3)
     watch.end()
     if comm.rank == 0:
         header, *lines = told.texts[0].splitlines()
@@ -83,7 +85,7 @@ def test_a_rank_at_work_is_no_stall(comm, told):
     clock = Clock(1)
     watch = Watchdog(comm, clock, 0.1)
     if comm.rank == comm.size - 1:
-        for phase in watchdog.BUSY:
+        for phase in ("import", "compile", "read", "kernel", "snapshot", "checkpoint", "write"):
             with clock.phase(phase):
                 time.sleep(0.5)
     comm.Barrier()
@@ -114,9 +116,23 @@ def test_one_rank_that_moves_is_enough(comm, told, move):
 def test_a_stall_is_told_once(comm, told):
     watch = Watchdog(comm, Clock(1), 0.2)
     told.wait(1)
-    time.sleep(1.0)
+    # Nor by another rank, whose turn to ask would come after two seconds.
+    time.sleep(2.7)
     watch.end()
     assert len(told.texts) == (comm.rank == 0)
+
+
+@pytest.mark.mpi
+@pytest.mark.sizes
+def test_ranks_that_ask_at_once_answer_each_other(comm, told):
+    watch = Watchdog(comm, Clock(1), 0.3)
+    watch._delay = 0.3
+    comm.Barrier()
+    watch._due = time.monotonic() + 0.3
+    told.wait(1)
+    comm.Barrier()
+    watch.end()
+    assert not any("no answer" in text for text in told.texts)
 
 
 @pytest.mark.mpi
@@ -163,11 +179,15 @@ def main(comm, argv):
             open(argv[1], "w").close()
 
     watchdog._tell = tell
-    if comm.rank == int(argv[0]):
+    silent = int(argv[0])
+    if comm.rank == silent:
         os.mkfifo(argv[1])
     comm.Barrier()
-    start.endings.append(watchdog.Watchdog(comm, Clock(1), 0.3).end)
-    if comm.rank == int(argv[0]):
+    watch = watchdog.Watchdog(comm, Clock(1), 0.3)
+    start.endings.append(watch.end)
+    if comm.rank == silent:
+        # To an earlier question of who is going to ask: it comes too late.
+        watch._comm.send((0, watch._notice()), 0 if silent else 1, watchdog._ANSWER)
         ctypes.PyDLL(None).open(argv[1].encode(), os.O_RDONLY)
     comm.Barrier()
 

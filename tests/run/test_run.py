@@ -466,6 +466,10 @@ def test_a_source_has_the_rows_that_a_job_needs(
     if words is None:
         source = run.source(lambda start, rows: None, made, least=least)
         assert (source.shape, source.nbytes) == (shape, 8 * math.prod(shape))
+        if kind == "made":
+            before = run.clock.moves
+            source(0, np.empty(shape))
+            assert run.clock.moves == before + 1
         return
     with pytest.raises(door.Stop) as caught:
         run.source(lambda start, rows: None, made, least=least)
