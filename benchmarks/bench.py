@@ -202,6 +202,33 @@ def heat(bench):
     bench.add("heat, speedup of 2 ranks", ours, "", "limit: copies", others, ">= 0.95")
 
 
+def inside(bench):
+    steps = 2000 if bench.n >= 10**8 else 20
+
+    def job(*options):
+        def sample():
+            with tempfile.TemporaryDirectory() as folder:
+                fixed = ("--n", 512, "--steps", steps, "--threads", 1, "--variant", "numba")
+                fixed += ("--repeats", REPEATS, "--json", "--output", f"{folder}/r.h5")
+                more = (str(option).format(folder) for option in options)
+                _, line = bench.python(JOBS / "heat.py", *fixed, *more, ranks=bench.ranks)
+            return 1e6 * json.loads(line)["seconds"] / steps
+
+        return sample
+
+    ways = {
+        "plain": (),
+        "--stall-seconds 1": ("--stall-seconds", 1),
+        "--log": ("--log", "{}"),
+        "--profile": ("--profile", "{}"),
+    }
+    microseconds = bench.in_turn({name: job(*options) for name, options in ways.items()})
+    plain = microseconds.pop("plain")
+    for name, samples in microseconds.items():
+        asked = "<= 1.02" if "stall" in name else ""
+        bench.add(f"heat, a step, {name}", samples, "us", "without it", plain, asked)
+
+
 def queue(bench):
     side, tasks = (2048, 4096) if bench.n >= 10**8 else (64, 100)
 
@@ -273,6 +300,7 @@ GROUPS = {
     "start": start,
     "growth": growth,
     "heat": heat,
+    "inside": inside,
     "queue": queue,
     "gpu": gpu,
 }

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 @pytest.mark.parametrize(
     ("groups", "lines"),
     [
-        ("heat", 1),
+        ("heat,inside", 1 + 3),
         # Of the other engines some are in no other environment.
         pytest.param("kernel,ranks,queue", 4 + 12 + 8, marks=pytest.mark.engines),
     ],
