@@ -6,6 +6,7 @@ import sysconfig
 import traceback
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +49,7 @@ def _line(thread: int | None) -> tuple[str, str]:
     stack = traceback.extract_stack(frame) if frame is not None else []
     if not stack:
         return "", ""
-    own = [each for each in stack if not os.path.abspath(each.filename).startswith(_FOREIGN)]
+    own = [each for each in stack if not each.filename.startswith(_FOREIGN)]
     last = (own or stack)[-1]
     text = printable(last.line or "")
     return f"{near(last.filename)}:{last.lineno}", text[:_MOST_CHARACTERS]
@@ -56,10 +57,13 @@ def _line(thread: int | None) -> tuple[str, str]:
 
 def near(file: str) -> str:
     """Return the path of a source file from its library, or from this folder if it is inside."""
-    path = os.path.abspath(file)
-    for folder in (*_LIBRARIES, f"{os.getcwd()}{os.sep}"):
-        path = path.removeprefix(folder)
-    return printable(path)
+    folders = _LIBRARIES
+    # It may have been removed.
+    with suppress(OSError):
+        folders = [*_LIBRARIES, f"{os.getcwd()}{os.sep}"]
+    for folder in folders:
+        file = file.removeprefix(folder)
+    return printable(file)
 
 
 def table(places: dict[int, Place]) -> Iterator[str]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankwise.ranks import places
 from rankwise.ranks.agreement import sleep_until_all
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # In these a rank works by itself, for as long as it takes.
 BUSY = ("import", "compile", "read", "kernel", "snapshot", "checkpoint", "write")
-# How often a thread looks, and how long it waits for the answers of others [s].
-_PAUSE_SECONDS, _ANSWER_SECONDS = 0.1, 2.0
+# How long a thread sleeps between two looks at most, and waits for the answers of others [s].
+_PAUSE_SECONDS, _ANSWER_SECONDS = 0.5, 2.0
 _ASK, _ANSWER = 1, 2
 _log = logging.getLogger("rankwise")
 
@@ -59,6 +59,7 @@ class Watchdog:
         from mpi4py import MPI
 
         self._world, self._clock, self._seconds = comm, clock, seconds
+        self._pause = min(_PAUSE_SECONDS, seconds / 20)
         self._rank, self._size = comm.rank, comm.size
         # Without this level only the main thread may call MPI, and each rank speaks for itself.
         several = MPI.Query_thread() == MPI.THREAD_MULTIPLE
@@ -93,7 +94,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         slept = time.monotonic()
-        while not self._ended.wait(_PAUSE_SECONDS):
+        while not self._ended.wait(self._pause):
             if time.monotonic() - slept > _ANSWER_SECONDS:
                 # Work that keeps Python's lock has kept this thread from looking.
                 self._moves = -1
@@ -104,13 +105,23 @@ class Watchdog:
                     self._look()
             slept = time.monotonic()
 
-    def _notice(self) -> Answer:
-        """See whether this rank has moved, or is at work; return what it would answer."""
+    def _notice(self) -> None:
+        """See whether this rank has moved, or is at work."""
         now, moves = time.monotonic(), self._clock.moves
         if moves != self._moves or self._clock.current in BUSY:
             self._moves, self._moved, self._due = moves, now, now + self._delay
             self._tell_of_moves({self._rank: moves})
-        return Answer(moves, now - self._moved, places.of(self._clock, self._main))
+
+    def _own(self) -> Answer:
+        self._notice()
+        idle = time.monotonic() - self._moved
+        return Answer(self._moves, idle, places.of(self._clock, self._main))
+
+    def _send(self, message: Any, other: int, tag: int) -> None:
+        """Send without waiting: the other rank may have been stopped."""
+        assert self._comm is not None
+        self._sent = [request for request in self._sent if not request.test()[0]]
+        self._sent.append(self._comm.isend(message, other, tag))
 
     def _answer(self) -> None:
         """Answer the ranks that ask. They look after this one meanwhile."""
@@ -118,19 +129,19 @@ class Watchdog:
         while comm is not None and comm.iprobe(tag=_ASK, status=status):
             other = status.source
             number = comm.recv(source=other, tag=_ASK)
-            self._sent.append(comm.isend((number, self._notice()), other, _ANSWER))
+            self._send((number, self._own()), other, _ANSWER)
             self._due = time.monotonic() + self._delay
 
     def _ask(self) -> dict[int, Answer]:
         """Return what the ranks answer, this one included."""
         comm, status = self._comm, self._status
-        answers = {self._rank: self._notice()}
+        answers = {self._rank: self._own()}
         if comm is None:
             return answers
         self._number += 1
-        self._sent = [request for request in self._sent if not request.test()[0]]
-        others = (other for other in range(self._size) if other != self._rank)
-        self._sent += [comm.isend(self._number, other, _ASK) for other in others]
+        for other in range(self._size):
+            if other != self._rank:
+                self._send(self._number, other, _ASK)
         end = time.monotonic() + _ANSWER_SECONDS
         while len(answers) < self._size and time.monotonic() < end:
             # Another rank may ask as well, and must not wait for this one.
@@ -151,7 +162,7 @@ class Watchdog:
         moves = {rank: answer.moves for rank, answer in answers.items()}
         self._tell_of_moves(moves)
         if idle < self._seconds:
-            self._due = time.monotonic() + max(_PAUSE_SECONDS, self._seconds - idle)
+            self._due = time.monotonic() + max(self._pause, self._seconds - idle)
             return
         self._due = time.monotonic() + self._seconds
         if moves != self._reported:

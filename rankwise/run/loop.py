@@ -68,6 +68,7 @@ class Loop:
         return self
 
     def __exit__(self, *failure: Any) -> None:
+        self._run.clock.step = None
         self._inside.close()
 
     def resume(self, name: str, source: Any) -> Any:
