@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shlex
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rankwise.ranks import start
 from rankwise.ranks.agreement import agreement
+from rankwise.ranks.words import printable
 from rankwise.run import rank_files
 
 if TYPE_CHECKING:
@@ -23,7 +26,8 @@ MOST_BYTES = 16 * 2**20
 def begin(comm: "MPI.Comm", folder: Path, name: str) -> None:
     """Write what this rank logs to a file of its own, until the ranks end. Collective.
 
-    What a job logs by `logging.info` and the like goes there, too.
+    What a job logs by `logging.info` and the like goes there, too. Where it has set up logging of
+    its own before, that shows no more and no less.
 
     Parameters
     ----------
@@ -40,23 +44,44 @@ def begin(comm: "MPI.Comm", folder: Path, name: str) -> None:
     """
     with agreement(comm):
         path = rank_files.path("--log", folder, name, comm.rank, comm.size, "log")
-        file = _File(path, maxBytes=MOST_BYTES, backupCount=1, encoding="utf-8")
+    file = _File(path)
     file.setFormatter(_Lines(comm.rank))
-    root = logging.getLogger()
-    root.addHandler(file)
-    root.setLevel(min(root.level, logging.INFO))
-    host, command = os.uname().nodename, " ".join(sys.argv)
-    root.info(f"rank {comm.rank} of {comm.size}, process {os.getpid()} on {host}: {command}")
+    restore = _listen(file)
+    host, command = os.uname().nodename, shlex.join(sys.argv)
+    what = f"rank {comm.rank} of {comm.size}, process {os.getpid()} on {host}: {command}"
+    logging.getLogger().info(what)
 
     def end() -> None:
-        root.removeHandler(file)
+        restore()
         file.close()
 
     start.endings.append(end)
 
 
+def _listen(file: logging.Handler) -> Callable[[], None]:
+    """Let a handler have what is logged, and others no more than before; return what undoes it."""
+    root = logging.getLogger()
+    level, others = root.level, {each: each.level for each in root.handlers}
+    for each in others:
+        each.setLevel(max(each.level, level))
+    # Without a handler, Python prints warnings by this one.
+    more = [file] if others or logging.lastResort is None else [file, logging.lastResort]
+    for each in more:
+        root.addHandler(each)
+    root.setLevel(min(level, logging.INFO))
+
+    def undo() -> None:
+        root.setLevel(level)
+        for each in more:
+            root.removeHandler(each)
+        for each, own in others.items():
+            each.setLevel(own)
+
+    return undo
+
+
 class _Lines(logging.Formatter):
-    """Put the time in UTC and the rank before each line, so that logs of ranks can be merged."""
+    """Put the time in UTC and the rank before each line, so that ``sort -m`` merges the logs."""
 
     def __init__(self, rank: int) -> None:
         super().__init__()
@@ -65,18 +90,32 @@ class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
         before = f"{now.removesuffix('+00:00')}Z rank {self._rank}  "
-        return "\n".join(before + line for line in super().format(record).splitlines())
+        lines = super().format(record).splitlines() or [""]
+        return "\n".join(before + line for line in lines)
 
 
 class _File(RotatingFileHandler):
     """A log that ends, with one warning, where it cannot be written; the run is worth more."""
 
+    def __init__(self, path: Path) -> None:
+        text = {"encoding": "utf-8", "errors": "backslashreplace"}
+        super().__init__(path, maxBytes=MOST_BYTES, backupCount=1, delay=True, **text)
+        self.setLevel(logging.INFO)
+
     def handleError(self, record: logging.LogRecord) -> None:
-        logging.getLogger().removeHandler(self)
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            # Somebody's message does not fit its arguments, which is no reason to end.
+            super().handleError(record)
+            return
+        # It stays where it is: without any handler, Python would print what is logged.
+        self.setLevel(sys.maxsize)
+        self.close()
+        text = f"warning: the log {self.baseFilename} ends here: {error.strerror or error}"
         with suppress(OSError):
-            why, program = sys.exception(), Path(sys.argv[0]).name
-            print(
-                f"{program}: warning: the log {self.baseFilename} ends here: {why}",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"{Path(sys.argv[0]).name}: {printable(text)}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        # Where a line could not be written, it cannot be now.
+        with suppress(OSError):
+            super().close()

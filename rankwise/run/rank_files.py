@@ -23,13 +23,15 @@ def path(option: str, folder: Path, name: str, rank: int, size: int, kind: str) 
     Raises
     ------
     Stop
-        The folder cannot be made, or no file in it.
+        The folder cannot be made, or no such file in it.
     """
     # As many digits for all, so that names sort by rank.
     file = folder / f"{name}-rank-{rank:0{len(str(size - 1))}}.{kind}"
     try:
+        if folder.exists() and not folder.is_dir():
+            raise Stop(f"{option} {folder} is not a folder")
         folder.mkdir(parents=True, exist_ok=True)
-        file.touch()
+        file.touch(exist_ok=False)
         file.unlink()
     except OSError as error:
         raise Stop(f"{option} {folder}: cannot write there: {error.strerror}") from None
