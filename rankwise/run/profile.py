@@ -47,10 +47,9 @@ def begin(rank: Rank, folder: Path, name: str) -> None:
     comm, profile = rank.comm, cProfile.Profile()
     with agreement(comm):
         path = rank_files.path("--profile", folder, name, comm.rank, comm.size, "prof")
-        try:
-            profile.enable()
-        except ValueError as error:
-            raise Stop(f"--profile: {error}") from None
+    # From Python 3.12 on it refuses where another profiler is at work.
+    with agreement(comm, ValueError):
+        profile.enable()
 
     def end() -> None:
         profile.create_stats()
@@ -89,7 +88,9 @@ def _functions(rank: Rank, own: dict[Function, tuple[float, int]]) -> Iterator[s
     """Yield the table of functions, on rank 0. Collective."""
     comm = rank.comm
     proposed = sorted(own, key=lambda key: own[key], reverse=True)[:_PROPOSED]
-    keys = sorted({key for each in comm.allgather(proposed) for key in each})
+    # Rank 0 alone holds what all propose, which is mostly the same; the others get the union.
+    told = comm.gather(proposed) or []
+    keys = comm.bcast(sorted({key for each in told for key in each}))
     figures = np.array([own.get(key, (0.0, 0)) for key in keys], float)
     every = np.empty((comm.size, *figures.shape)) if comm.rank == 0 else None
     comm.Gather(figures, every)

@@ -1,0 +1,160 @@
+"""The profiles of the ranks, and the table of all of them."""
+
+import pstats
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankwise.node.rank import Rank
+from rankwise.ranks import start
+from rankwise.ranks.agreement import Stop
+from rankwise.ranks.clock import PHASES, Clock
+from rankwise.run import profile
+
+pytestmark = pytest.mark.mpi
+
+
+def spin():
+    for _ in range(100_000):
+        pass
+
+
+def spin_alone():
+    for _ in range(100_000):
+        pass
+
+
+@pytest.fixture
+def rank(comm):
+    return Rank.on_host(comm)
+
+
+@pytest.fixture
+def folder(mpi_tmp_path):
+    yield mpi_tmp_path / "p"
+    start.endings.clear()
+    sys.setprofile(None)
+
+
+def finish():
+    while start.endings:
+        start.endings.pop()()
+
+
+def row(lines, function):
+    """Return the figures of the only row of a table that is of this function."""
+    (found,) = (line for line in lines if line.endswith(f"({function})"))
+    return found.split()[:-1]
+
+
+def table(folder):
+    return (folder / "run-profile.txt").read_text().splitlines()
+
+
+def test_each_rank_has_a_profile_and_all_have_one_table(comm, rank, folder):
+    profile.begin(rank, folder, "run")
+    for _ in range(2 * comm.rank + 1):
+        spin()
+    if comm.rank == comm.size - 1:
+        spin_alone()
+    finish()
+    assert sys.getprofile() is None
+    stats = pstats.Stats(str(folder / f"run-rank-{comm.rank}.prof")).stats
+    (((file, _, _), (_, calls, own, *_)),) = (x for x in stats.items() if x[0][2] == "spin")
+    assert (Path(file), calls) == (Path(__file__), 2 * comm.rank + 1)
+    every, lines = comm.allgather(own), table(folder)
+    three = [f"{each:.4f}" for each in (min(every), np.median(every), max(every))]
+    assert row(lines, "spin") == [*three, "1" if comm.size == 1 else f"1-{2 * comm.size - 1}"]
+    least, *_, calls = row(lines, "spin_alone")
+    assert calls == ("1" if comm.size == 1 else "0-1")
+    assert comm.size == 1 or least == "0.0000"
+    assert lines[0] == f"run on {comm.size} rank{'s' * (comm.size > 1)}"
+    assert any(line.startswith("cProfile does not see calls of mpi4py") for line in lines)
+    names = [f"run-rank-{each}.prof" for each in range(comm.size)]
+    assert sorted(each.name for each in folder.iterdir()) == ["run-profile.txt", *names]
+
+
+def test_phases_are_those_of_the_clock(comm, rank, folder):
+    rank.clock = Clock(2)
+    rank.clock.seconds[:, PHASES.index("kernel")] = comm.rank + 1, 0.5
+    rank.clock.seconds[0, PHASES.index("init")] = 0.25
+    profile.begin(rank, folder, "run")
+    finish()
+    lines = table(folder)
+    at = next(number for number, line in enumerate(lines) if line.startswith("phases "))
+    size = comm.size
+    three = [f"{each:.4f}" for each in (1.5, (size + 1) / 2 + 0.5, size + 0.5)]
+    rows = [line.split() for line in lines[at + 1 : lines.index("", at)]]
+    assert rows == [["init", *["0.2500"] * 3], ["kernel", *three]]
+
+
+def test_ranks_that_differ_all_have_their_functions_in_the_table(comm, rank, monkeypatch):
+    monkeypatch.setattr(profile, "_PROPOSED", 1)
+    own = {("a.py", comm.rank, f"only_{comm.rank}"): (1.0 + comm.rank, 1)}
+    lines = list(profile._functions(rank, own | {("a.py", 99, "small"): (0.5, 2)}))
+    if comm.rank:
+        assert lines == []
+        return
+    # Those of the highest rank took the longest. What no rank proposes is not there.
+    wanted = [f"a.py:{each}(only_{each})" for each in reversed(range(comm.size))]
+    assert [line.split()[-1] for line in lines[1:]] == wanted
+    for each in range(comm.size):
+        least, _, most, calls = row(lines, f"only_{each}")
+        assert most == f"{1 + each}.0000"
+        assert (least, calls) == (("0.0000", "0-1") if comm.size > 1 else (most, "1"))
+
+
+def test_a_rank_proposes_those_that_took_longest_and_the_table_is_short(comm, rank):
+    own = {("a.py", each, f"f{each}"): (float(each), 1) for each in range(200)}
+    lines = list(profile._functions(rank, own))
+    if comm.rank == 0:
+        last = [f"a.py:{each}(f{each})" for each in range(199, 199 - profile.MOST, -1)]
+        assert [line.split()[-1] for line in lines[1:]] == last
+
+
+def test_a_function_whose_name_has_an_address_is_one():
+    new = "<built-in method __new__ of type object at 0x{}>"
+    own = profile._own(
+        {
+            ("~", 0, new.format("9a4f20")): (1, 2, 0.5, 0.7, {}),
+            ("~", 0, new.format("7f02b")): (3, 3, 0.25, 0.25, {}),
+            ("a.py", 3, "fall"): (1, 5, 2.0, 3.0, {}),
+        }
+    )
+    assert own == {
+        ("~", 0, "<built-in method __new__ of type object>"): (0.75, 5),
+        ("a.py", 3, "fall"): (2.0, 5),
+    }
+
+
+@pytest.mark.parametrize("who", ["all", "the last rank"])
+def test_a_folder_that_cannot_be_had_is_refused_on_all_ranks(comm, rank, folder, who):
+    bad = folder.with_name("file")
+    if comm.rank == 0:
+        bad.touch()
+    comm.Barrier()
+    wrong = who == "all" or comm.rank == comm.size - 1
+    with pytest.raises(Stop, match=f"^--profile {bad} is not a folder$") as caught:
+        profile.begin(rank, bad if wrong else folder, "run")
+    assert caught.value.status == 2 and caught.value.agreed
+    assert (sys.getprofile(), start.endings) == (None, [])
+    comm.Barrier()
+    assert list(folder.glob("*")) == []
+
+
+@pytest.mark.parametrize("who", ["all", "the last rank"])
+def test_a_folder_that_goes_away_is_told_in_one_sentence(comm, rank, folder, capsys, who):
+    culprit = 0 if who == "all" else comm.size - 1
+    own = folder if who == "all" else folder.with_name(f"p{comm.rank}")
+    profile.begin(rank, own, "run")
+    comm.Barrier()
+    if comm.rank == culprit:
+        shutil.rmtree(own)
+    comm.Barrier()
+    assert start._status(comm, start.endings.pop()) == 1
+    path = comm.bcast(own, culprit) / f"run-rank-{culprit}.prof"
+    text = f"{Path(sys.argv[0]).name}: error: cannot write {path}: No such file or directory\n"
+    assert capsys.readouterr().err == (text if comm.rank == 0 else "")
