@@ -285,7 +285,7 @@ class Queue:
         rank, counter = self.rank, self._counter
         seconds = time.perf_counter if rank.device.is_gpu else time.process_time
         task, end = self._chunks[number]
-        _log.info("chunk %d: tasks from %d up to %d", number, task, end - 1)
+        _log.info("chunk %d: tasks %d to %d", number, task, end - 1)
         first, length = task * self._size, (end - task) * self._size
         results = rank.device.empty((length,), self.dtype)
         with rank.phase("kernel"):

@@ -1,4 +1,5 @@
 import json
+import logging
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -122,6 +123,19 @@ def test_a_queue_can_be_computed_again(rank):
             every = queue.gather()
             if every is not None:
                 np.testing.assert_array_equal(every, factor * np.arange(30))
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_chunks_are_logged_by_the_rank_that_does_them(rank, schedule, caplog):
+    caplog.set_level(logging.INFO, "rankwise")
+    with Queue(rank, 10, schedule=schedule) as queue:
+        queue.compute(numbers)
+        own = {number: queue._chunks[number] for number in queue._own}
+    told = [text for text in caplog.messages if text.startswith("chunk ")]
+    assert told == [f"chunk {n}: tasks {first} to {end - 1}" for n, (first, end) in own.items()]
+    both = rank.comm.allgather(told)
+    assert len({text for each in both for text in each}) == len(queue._chunks)
 
 
 @pytest.mark.mpi

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -212,6 +213,15 @@ def test_a_place_that_cannot_be_written_is_refused(comm, tmp_path, path, message
     with pytest.raises(Stop, match=message) as caught:
         record.target(comm, "job", tmp_path / path, force=False)
     assert caught.value.status == 2
+
+
+@pytest.mark.mpi
+def test_a_run_has_one_name_on_all_ranks_and_no_other_has_it(comm):
+    first = record.run_name(comm, "heat")
+    assert re.fullmatch(r"heat-\d{8}T\d{6}\.\d{3}Z", first)
+    assert set(comm.allgather(first)) == {first}
+    time.sleep(0.002)
+    assert first < record.run_name(comm, "heat")
 
 
 def test_default_path_names_job_and_time(comm, tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import logging
 import time
 from types import SimpleNamespace
 
@@ -260,3 +261,61 @@ def test_what_is_added_inside_a_phase_counts_once(sleep):
             watch.add("kernel", 3)
 
     assert seconds(timed(body)) == {"read": 2, "kernel": 3, "other": 0}
+
+
+def test_the_counter_moves_with_each_repeat_step_and_phase():
+    watch, moves = Clock(1), []
+    for _ in watch.repeats():
+        moves.append(watch.moves)
+        watch.begin_step(7)
+        moves.append(watch.moves)
+        with watch.phase("kernel"):
+            moves.append(watch.moves)
+            with watch.phase("halo"):
+                moves.append(watch.moves)
+            moves.append(watch.moves)
+        moves.append(watch.moves)
+        # What is measured otherwise was no move of its own.
+        watch.add("kernel", 1)
+        assert watch.moves == moves[-1]
+    assert moves == list(range(1, 13))
+
+
+def test_a_phase_that_fails_has_moved_and_is_left():
+    watch = Clock(1)
+    with pytest.raises(OSError, match="lost"), watch.phase("gather"):
+        watch.waits_for = 3
+        raise OSError("lost")
+    assert (watch.moves, watch.current, watch.waits_for) == (2, "other", None)
+
+
+def test_the_clock_knows_where_its_rank_is():
+    watch = Clock(1)
+    assert (watch.current, watch.step, watch.waits_for) == ("other", None, None)
+    with watch.phase("exchange"):
+        watch.waits_for = 1
+        assert (watch.current, watch.waits_for) == ("exchange", 1)
+        with watch.phase("to_host"):
+            assert watch.current == "to_host"
+        assert (watch.current, watch.waits_for) == ("exchange", None)
+        watch.waits_for = 2
+    assert (watch.current, watch.waits_for) == ("other", None)
+    for step in (4, 5):
+        watch.begin_step(step)
+        assert watch.step == step
+
+
+def test_what_the_clock_measures_is_logged(sleep, caplog):
+    def body(watch):
+        watch.begin_step(12)
+        with watch.phase("read"):
+            sleep(2)
+            with pytest.raises(OSError, match="lost"), watch.phase("wait"):
+                sleep(0.25)
+                raise OSError("lost")
+
+    caplog.set_level(logging.INFO, "rankwise")
+    timed(body)
+    inside = ["begin read", "begin wait", "end wait after 0.250000 s", "end read after 2.250000 s"]
+    assert caplog.messages == ["warm-up", "step 12", *inside, "repeat 0", "step 12", *inside]
+    assert {each.levelname for each in caplog.records} == {"INFO"}

@@ -123,6 +123,46 @@ def test_a_mistake_that_one_rank_keeps_to_itself_hangs_nobody(launch):
     assert "Traceback" not in done.stderr
 
 
+ENDINGS = r"""from rankwise.ranks import start
+    def late():
+        with agreement(comm):
+            if comm.rank == 1: raise Stop("too late", 3)
+    def tell(what):
+        # In one piece, since both ranks print at once.
+        return lambda: print(f"{what} {comm.rank}\n", end="", flush=True)
+    start.endings += [tell("first"), late, tell("last")]
+    """
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ("pass", 3, ""),
+        ("with agreement(comm): raise Stop('try again', 75)", 75, "job.py: try again\n"),
+    ],
+)
+def test_endings_run_the_last_one_first_and_main_tells_the_status(launch, body, status, said):
+    done = launch(2, ENDINGS + body)
+    assert done.returncode == status
+    assert done.stderr == f"{said}job.py: error: too late\n"
+    for rank in (0, 1):
+        own = [line for line in done.stdout.splitlines() if line.endswith(f" {rank}")]
+        assert own == [f"last {rank}", f"first {rank}"]
+
+
+def test_where_one_rank_fails_alone_there_are_no_endings(launch):
+    done = launch(2, ENDINGS + "if comm.rank == 1: raise ValueError('wrong turn')")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("Traceback") == 1 and "too late" not in done.stderr
+
+
+def test_an_ending_that_fails_on_one_rank_ends_all(launch):
+    body = "from rankwise.ranks import start; start.endings.append(lambda: 1 / comm.rank)"
+    done = launch(2, body)
+    assert done.returncode == 1
+    assert "rank 0 of 2 on " in done.stderr and "ZeroDivisionError" in done.stderr
+
+
 def test_a_killed_rank_ends_the_others(launch):
     done = launch(2, "if comm.rank == 1: os.kill(os.getpid(), signal.SIGKILL)")
     assert done.returncode != 0

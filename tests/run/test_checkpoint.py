@@ -2,6 +2,7 @@ import argparse
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import resource
@@ -94,6 +95,26 @@ def test_goes_on_where_it_was(comm, mpi_tmp_path):
     comm.Barrier()
     assert list(mpi_tmp_path.iterdir()) == []
     assert make(comm, mpi_tmp_path).step == 0
+
+
+@pytest.mark.mpi
+def test_what_was_written_is_logged_on_rank_0(comm, mpi_tmp_path, caplog):
+    caplog.set_level(logging.INFO, "rankwise")
+    checkpoint = make(comm, mpi_tmp_path)
+    checkpoint.write(7, state(7), NONE)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        checkpoint.write(8, state(8), NONE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    wrote = f"checkpoint of step 7 in {mpi_tmp_path}/c.h5"
+    failed = (
+        f"warning: cannot write the checkpoint {mpi_tmp_path}/c.h5: File too large; that of step 7 "
+        "is kept"
+    )
+    told = [text for text in caplog.messages if text.startswith(("checkpoint", "warning"))]
+    assert told == ([wrote, failed] if comm.rank == 0 else [])
 
 
 def test_two_generations(comm, tmp_path):

@@ -3,6 +3,7 @@
 from rankwise.job import Run, Stop, add_loop
 
 import itertools
+import logging
 
 import numpy as np
 import pytest
@@ -47,6 +48,18 @@ def test_it_may_end_early_in_each_repeat(comm, mpi_tmp_path):
     loop, totals = job(comm, mpi_tmp_path, "--repeats", "3", enough=30)
     assert totals[1:] == [[36.0] * 3] * 3
     assert loop.done == 8
+
+
+def test_steps_are_logged_and_counted(comm, mpi_tmp_path, caplog):
+    caplog.set_level(logging.INFO, "rankwise")
+    loop, _ = job(comm, mpi_tmp_path, "--repeats", "2", enough=6)
+    steps = [text for text in caplog.messages if text.startswith(("step ", "repeat ", "warm-up"))]
+    numbers = ["step 1", "step 2", "step 3"]
+    assert steps == ["warm-up", "repeat 0", *numbers, "repeat 1", *numbers]
+    clock = loop._run.clock
+    # Each begins once; a phase also ends.
+    phases = sum(text.startswith(("begin ", "end ")) for text in caplog.messages)
+    assert (clock.step, clock.moves) == (3, len(steps) + phases)
 
 
 def tell(monkeypatch, looks, weight=1):

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from rankwise.disk import record
+from rankwise.ranks import start
 
+TAKES_TIME = "the times contain what --profile and --log take"
 TOTAL = {"total": (2.5, "K", "of all")}
 FIGURES = {"work": 10, "kernel_bytes": 80}
 
@@ -696,3 +698,23 @@ def test_a_queue_needs_its_options(comm, door, mpi_tmp_path):
     )
     with pytest.raises(TypeError, match=r"this job has no --schedule: add_queue\(parser"):
         run.queue(9)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("option", ["--log", "--profile", "--stall-seconds"])
+def test_the_record_tells_that_looking_inside_took_time(comm, begin, mpi_tmp_path, capsys, option):
+    run = begin(option, "60" if option == "--stall-seconds" else str(mpi_tmp_path / "inside"))
+    try:
+        warned = [] if option == "--stall-seconds" else [TAKES_TIME]
+        said = capsys.readouterr().err.count(f": warning: {TAKES_TIME}\n")
+        assert said == (len(warned) if comm.rank == 0 else 0)
+        compute(run)
+        run.on_root(run.check, 0.0, 1, "rounding")
+        run.finish(on_rank_0(comm, TOTAL), **FIGURES)
+    finally:
+        while start.endings:
+            start.endings.pop()()
+    if comm.rank == 0:
+        # Besides that of too few cores.
+        kept = record.read(run.path).attributes["warnings"]
+        assert [text for text in kept if text == TAKES_TIME] == warned
