@@ -308,14 +308,20 @@ def test_the_clock_knows_where_its_rank_is():
 def test_what_the_clock_measures_is_logged(sleep, caplog):
     def body(watch):
         watch.begin_step(12)
+        # That of the read is told with what is inside.
         with watch.phase("read"):
             sleep(2)
+            with watch.phase("to_host"):
+                sleep(0.5)
             with pytest.raises(OSError, match="lost"), watch.phase("wait"):
                 sleep(0.25)
                 raise OSError("lost")
 
     caplog.set_level(logging.INFO, "rankwise")
     timed(body)
-    inside = ["begin read", "begin wait", "end wait after 0.250000 s", "end read after 2.250000 s"]
+    inside = [
+        *("begin read", "begin to_host", "end to_host after 0.500000 s"),
+        *("begin wait", "end wait after 0.250000 s", "end read after 2.750000 s"),
+    ]
     assert caplog.messages == ["warm-up", "step 12", *inside, "repeat 0", "step 12", *inside]
     assert {each.levelname for each in caplog.records} == {"INFO"}

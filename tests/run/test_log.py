@@ -108,6 +108,18 @@ def test_each_rank_writes_lines_with_a_stamp(comm, begin, monkeypatch):
 
 
 @pytest.mark.mpi
+def test_what_is_for_debugging_stays_out_where_a_job_asks_for_it(begin, caplog):
+    caplog.set_level(logging.DEBUG)
+    path = begin()
+    logging.debug("of no interest")
+    logging.info("step")
+    # Before pytest puts its level back.
+    finish()
+    assert texts(path)[1:] == ["step"]
+    assert caplog.messages[1:] == ["of no interest", "step"]
+
+
+@pytest.mark.mpi
 def test_what_was_set_up_before_shows_what_it_did_and_is_as_it_was(begin):
     root, shown = logging.getLogger(), io.StringIO()
     own, more = logging.StreamHandler(shown), logging.NullHandler(logging.ERROR)
@@ -162,8 +174,12 @@ def test_a_log_that_cannot_be_written_ends_with_one_warning(begin, capsys):
     assert path.stat().st_size == size
 
 
-def test_a_full_disk_is_told_once_and_ends_nothing(capsys):
-    file, root = log._File("/dev/full"), logging.getLogger()
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("/dev/full", "No space left on device"), ("/proc/x/a.log", "No such file or directory")],
+)
+def test_what_cannot_be_written_is_told_once_and_ends_nothing(capsys, path, why):
+    file, root = log._File(path), logging.getLogger()
     root.addHandler(file)
     try:
         for _ in range(3):
@@ -171,7 +187,16 @@ def test_a_full_disk_is_told_once_and_ends_nothing(capsys):
         file.close()
     finally:
         root.removeHandler(file)
-    assert capsys.readouterr().err.count("the log /dev/full ends here: No space left on dev") == 1
+    told = capsys.readouterr().err
+    assert told.count("warning: ") == told.count(f"the log {path} ends here: {why}\n") == 1
+
+
+def test_a_log_that_cannot_be_closed_ends_nothing():
+    # As a network's file system tells at last that it had no room.
+    file = log._File("/dev/full")
+    file.stream = file._open()
+    file.stream.write("step")
+    file.close()
 
 
 @pytest.mark.mpi
