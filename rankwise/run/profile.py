@@ -106,15 +106,17 @@ def _functions(rank: Rank, own: dict[Function, tuple[float, int]]) -> Iterator[s
 
 def _phases(rank: Rank) -> Iterator[str]:
     """Yield the table of phases, on rank 0. Collective."""
-    comm, own = rank.comm, np.nansum(rank.clock.seconds, axis=0)
+    comm, seconds = rank.comm, rank.clock.seconds
+    # As in the record, a rank that was not in a phase has no sample of it.
+    own = np.where(np.isnan(seconds).all(axis=0), np.nan, np.nansum(seconds, axis=0))
     every = np.empty((comm.size, len(PHASES))) if comm.rank == 0 else None
     comm.Gather(own, every)
     if every is None:
         return
     yield f"{'phases':<12}{'min':>10}{'median':>10}{'max':>10}   seconds, over ranks"
     for name, seconds in zip(PHASES, every.T, strict=True):
-        if seconds.any():
-            yield f"{name:<12}{_three(seconds)}"
+        if len(ran := seconds[~np.isnan(seconds)]):
+            yield f"{name:<12}{_three(ran)}"
 
 
 def _three(values: np.ndarray) -> str:

@@ -81,6 +81,9 @@ def test_phases_are_those_of_the_clock(comm, rank, folder):
     rank.clock = Clock(2)
     rank.clock.seconds[:, PHASES.index("kernel")] = comm.rank + 1, 0.5
     rank.clock.seconds[0, PHASES.index("init")] = 0.25
+    # As on the rank that reads for all; the others are not in this phase, as in the record.
+    if comm.rank == 0:
+        rank.clock.seconds[1, PHASES.index("read")] = 4.0
     profile.begin(rank, folder, "run")
     finish()
     lines = table(folder)
@@ -88,7 +91,7 @@ def test_phases_are_those_of_the_clock(comm, rank, folder):
     size = comm.size
     three = [f"{each:.4f}" for each in (1.5, (size + 1) / 2 + 0.5, size + 0.5)]
     rows = [line.split() for line in lines[at + 1 : lines.index("", at)]]
-    assert rows == [["init", *["0.2500"] * 3], ["kernel", *three]]
+    assert rows == [["init", *["0.2500"] * 3], ["read", *["4.0000"] * 3], ["kernel", *three]]
 
 
 def test_ranks_that_differ_all_have_their_functions_in_the_table(comm, rank, monkeypatch):
