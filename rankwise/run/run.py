@@ -234,7 +234,11 @@ class Run(Begun):
             made.attributes["unchecked"] = "; ".join(problems)
         # Before there is a file: this fails where a record lacks what its reader needs.
         _summary(made)
-        path = record.write(self.comm, self.path, made, self.args.force)
+        # A job may have left its repeats early.
+        self.clock.repeat = None
+        # Only rank 0 writes. The record has the seconds of it by itself.
+        with self.phase("write" if self.comm.rank == 0 else "wait"):
+            path = record.write(self.comm, self.path, made, self.args.force)
         return _summary(made), path
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import math
 
 import numpy as np
@@ -718,3 +719,19 @@ def test_the_record_tells_that_looking_inside_took_time(comm, begin, mpi_tmp_pat
         # Besides that of too few cores.
         kept = record.read(run.path).attributes["warnings"]
         assert [text for text in kept if text == TAKES_TIME] == warned
+
+
+@pytest.mark.mpi
+def test_rank_0_is_known_to_write_and_the_others_to_wait(comm, begin, caplog):
+    # Else a long write would be told as a standstill.
+    caplog.set_level(logging.INFO, "rankwise")
+    run = begin()
+    compute(run)
+    run.on_root(run.check, 0.0, 1, "rounding")
+    del caplog.records[:]
+    run.finish(on_rank_0(comm, TOTAL), **FIGURES)
+    begun = [each.getMessage() for each in caplog.records if each.msg == "begin %s"]
+    assert begun == ["begin write" if comm.rank == 0 else "begin wait"]
+    if comm.rank == 0:
+        kept = record.read(run.path)
+        assert np.isfinite(kept.timings[0, kept.phases.index("write"), 0])
