@@ -60,7 +60,8 @@ class Clock:
     step : int or None
         The step of a loop that was begun last.
     moves : int
-        How often a repeat, a step or a phase has begun or ended: it stands still if this rank does.
+        How often a step has begun, or a phase has begun or ended, or a part of a long one: it
+        stands still if this rank does.
     waits_for : int or None
         The rank without which this one cannot go on, where that is known; the end of a phase
         forgets it.
@@ -143,8 +144,8 @@ class Clock:
         """
         repeated = [PHASES.index(name) for name in REPEATED]
         for repeat in range(-1, len(self.seconds)):
-            before()
-            self.moves += 1
+            with self.phase("wait"):
+                before()
             _log.info("warm-up" if repeat < 0 else f"repeat {repeat}")
             self.repeat, start = repeat, time.perf_counter()
             yield repeat
@@ -153,7 +154,8 @@ class Clock:
             wall = time.perf_counter() - start
             if repeat >= 0:
                 self.add("other", max(0.0, wall - np.nansum(self.seconds[repeat, repeated])))
-        self.repeat = None
+            # What comes before the next one is not of this one.
+            self.repeat = None
 
     def begin_step(self, step: int) -> None:
         """Note that a step of a loop begins."""

@@ -1,6 +1,6 @@
 """Where the ranks stand, if none of them has moved for some time: a thread on each rank tells.
 
-The thread looks at the clock of its rank, whose counter moves with every repeat, step and phase.
+The thread looks at the clock of its rank, whose counter moves with every step and phase.
 Where it stands still, the thread asks those of the other ranks, in messages of their own. A rank
 waits inside MPI without Python's lock, so that its thread can answer.
 

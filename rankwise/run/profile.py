@@ -58,7 +58,9 @@ def begin(rank: Rank, folder: Path, name: str) -> None:
         text = "\n".join(
             [title, "", *_functions(rank, _own(profile.stats)), "", *_phases(rank), "", _NOTE]
         )
-        with agreement(comm):
+        # The run may have been stopped in a repeat.
+        rank.clock.repeat = None
+        with agreement(comm), rank.phase("write"):
             _write(path, marshal.dumps(profile.stats))
             if comm.rank == 0:
                 _write(table, printable(f"{text}\n").encode())

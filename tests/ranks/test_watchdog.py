@@ -255,7 +255,7 @@ def test_the_example_of_a_deadlock_is_explained(mpirun):
     assert re.fullmatch(f"mismatch.py: {HEADER}", header)
     receive = r"  rank 0     exchange    docs/examples/mismatch\.py:\d+  comm\.Recv\(before, .*\)"
     assert re.fullmatch(receive, receives)
-    assert wait.startswith("  ranks 1-2  other       docs/examples/mismatch.py:")
+    assert wait.startswith("  ranks 1-2  wait        docs/examples/mismatch.py:")
     # It goes on, until somebody ends it.
     assert rest == [] and process.returncode != 0
 

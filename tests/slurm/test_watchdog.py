@@ -25,5 +25,5 @@ def test_ranks_of_two_nodes_say_where_they_stand(cluster, tmp_path):
     lines = (tmp_path / "log").read_text().splitlines()
     (first,) = (k for k, line in enumerate(lines) if line.startswith("mismatch.py: for "))
     stand = [re.split("  +", line)[1:4] for line in lines[first + 1 : first + 3]]
-    assert [each[:2] for each in stand] == [["rank 0", "exchange"], ["ranks 1-2", "other"]]
+    assert [each[:2] for each in stand] == [["rank 0", "exchange"], ["ranks 1-2", "wait"]]
     assert all(re.fullmatch(rf"{example}:\d+", each[2]) for each in stand)
