@@ -19,7 +19,7 @@ from rankwise.run import rank_files
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-# Of a long log the end is kept: as much as this, or up to twice as much.
+# Of a long log the end is kept: as much as this, or up to twice as much [bytes].
 MOST_BYTES = 16 * 2**20
 
 
@@ -101,6 +101,11 @@ class _File(RotatingFileHandler):
         text = {"encoding": "utf-8", "errors": "backslashreplace"}
         super().__init__(path, maxBytes=MOST_BYTES, backupCount=1, delay=True, **text)
         self.setLevel(logging.INFO)
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:
+        # The library's formats the message for this, and looks at the file: half of what a line
+        # costs.
+        return self.stream is not None and self.stream.tell() >= self.maxBytes
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exception()
