@@ -5,7 +5,7 @@ from numba import njit, prange
 
 
 # No fastmath: it would let the compiler reorder the terms and fuse multiply and add.
-@njit(parallel=True, nogil=True, cache=True)
+@njit(parallel=True, cache=True)
 def step(u: np.ndarray, out: np.ndarray, r: float) -> None:
     for i in prange(1, u.shape[0] - 1):
         # Rows as arrays of their own: the inner loop then becomes vector instructions.

@@ -67,7 +67,7 @@ def assign_part(x, centres, labels, totals, inertia, scale):  # type: ignore[no-
             inertia[(first + i) // BLOCK] = add_block(nearest[i:])
 
 
-@njit(parallel=True, nogil=True, cache=True)
+@njit(parallel=True, cache=True)
 def assign_parts(x, centres, labels, totals, inertia, scale):  # type: ignore[no-untyped-def]
     """Assign the points in as many parts as there are ``totals``."""
     parts = len(totals)

@@ -74,7 +74,7 @@ def count_share(first, out, x, y, limit, thread, threads):  # type: ignore[no-un
         iterate(zr, zi, cr, ci, running, count, limit)
 
 
-@njit(parallel=True, nogil=True, cache=True)
+@njit(parallel=True, cache=True)
 def count_shares(first, out, x, y, limit, threads):  # type: ignore[no-untyped-def]
     for thread in prange(threads):
         # Signed: Numba takes the sum of an unsigned and a signed number for a float.
@@ -106,7 +106,7 @@ def count_by_period(cr, ci, limit):  # type: ignore[no-untyped-def]
     return limit
 
 
-@njit(parallel=True, nogil=True, cache=True)
+@njit(parallel=True, cache=True)
 def count_shares_by_period(first, out, x, y, limit, threads):  # type: ignore[no-untyped-def]
     for thread in prange(threads):
         for i in range(np.int64(thread), out.size, threads):

@@ -48,7 +48,7 @@ def block_sum(x):  # type: ignore[no-untyped-def]
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
 
 
-@njit(parallel=True, nogil=True, cache=True)
+@njit(parallel=True, cache=True)
 def block_sums(x: np.ndarray, out: np.ndarray) -> None:
     for block in prange(out.size):
         part = x[block * BLOCK : (block + 1) * BLOCK]

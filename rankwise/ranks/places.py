@@ -24,7 +24,7 @@ _LIBRARIES = sorted(
     key=len,
     reverse=True,
 )
-_FOREIGN = (*_LIBRARIES, f"{Path(rankwise.__file__).parent}{os.sep}")
+_FOREIGN = (*_LIBRARIES, f"{Path(rankwise.__file__).parent}{os.sep}", "<frozen ")
 
 
 class Place(NamedTuple):
@@ -49,10 +49,15 @@ def _line(thread: int | None) -> tuple[str, str]:
     stack = traceback.extract_stack(frame) if frame is not None else []
     if not stack:
         return "", ""
-    own = [each for each in stack if not each.filename.startswith(_FOREIGN)]
+    own = [each for each in stack if not is_foreign(each.filename)]
     last = (own or stack)[-1]
     text = printable(last.line or "")
     return f"{near(last.filename)}:{last.lineno}", text[:_MOST_CHARACTERS]
+
+
+def is_foreign(file: str) -> bool:
+    """Tell whether a source file is not the program's: a library's, or this package's."""
+    return file.startswith(_FOREIGN)
 
 
 def near(file: str) -> str:
@@ -66,19 +71,24 @@ def near(file: str) -> str:
     return printable(file)
 
 
-def table(places: dict[int, Place]) -> Iterator[str]:
+def table(places: dict[int, Place], processes: dict[int, str]) -> Iterator[str]:
     """Yield a line for each place, and the ranks that stand there; those of few ranks come first.
 
     Parameters
     ----------
     places : dict of int to Place
         By rank.
+    processes : dict of int to str
+        Of each rank; told of one that stands alone.
     """
     groups = defaultdict(list)
     for rank, place in sorted(places.items()):
         groups[place].append(rank)
     rows = sorted(groups.items(), key=lambda row: (len(row[1]), row[1]))
-    cells = [_cells(ranks, place) for place, ranks in rows[:_MOST_PLACES]]
+    cells = [
+        (*_cells(ranks, place), processes[ranks[0]] if len(ranks) == 1 else "")
+        for place, ranks in rows[:_MOST_PLACES]
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for each in cells:
         padded = (f"{cell:<{width}}" for cell, width in zip(each, widths, strict=True))

@@ -81,6 +81,7 @@ def launch(main: Callable[["MPI.Comm", list[str]], None]) -> NoReturn:
     streams.tell_failures()
     comm = MPI.COMM_WORLD
     status = _status(comm, lambda: _run(main, comm))
+    _log.info("main has ended, status %d", status)
     while endings:
         ended = _status(comm, endings.pop())
         status = status or ended

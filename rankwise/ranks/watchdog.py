@@ -9,6 +9,7 @@ again in every step, and the ranks print into each other's lines.
 """
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -39,6 +40,8 @@ class Answer(NamedTuple):
     moves: int
     idle: float
     place: places.Place
+    # Where debuggers find it.
+    process: str
 
 
 class Watchdog:
@@ -65,6 +68,7 @@ class Watchdog:
         several = MPI.Query_thread() == MPI.THREAD_MULTIPLE
         self._comm = comm.Dup() if several else None
         self._status, self._main = MPI.Status(), threading.get_ident()
+        self._process = f"process {os.getpid()} on {os.uname().nodename}"
         # The lowest rank asks. Should it be unable to, those after it do, one by one.
         self._delay = seconds + several * _ANSWER_SECONDS * comm.rank
         self._moves, self._moved = -1, 0.0
@@ -115,7 +119,8 @@ class Watchdog:
     def _own(self) -> Answer:
         self._notice()
         idle = time.monotonic() - self._moved
-        return Answer(self._moves, idle, places.of(self._clock, self._main))
+        place = places.of(self._clock, self._main)
+        return Answer(self._moves, idle, place, self._process)
 
     def _send(self, message: Any, other: int, tag: int) -> None:
         """Send without waiting: the other rank may have been stopped."""
@@ -172,15 +177,16 @@ class Watchdog:
     def _report(self, answers: dict[int, Answer], idle: float) -> Iterator[str]:
         whose = "any rank" if self._comm is not None else f"rank {self._rank} of {self._size}"
         yield f"for {short(idle)} s no phase and no step has begun or ended on {whose}:"
-        yield from places.table({rank: answer.place for rank, answer in answers.items()})
         silent = [rank for rank in range(self._size) if rank not in answers]
+        if silent and self._comm is not None:
+            yield (
+                f"  {places.named(silent)}: no answer within {_ANSWER_SECONDS:g} s; ended, "
+                "stopped, or in a call that keeps Python's lock"
+            )
+        stand = {rank: answer.place for rank, answer in answers.items()}
+        yield from places.table(stand, {rank: each.process for rank, each in answers.items()})
         if self._comm is None:
             yield "  nothing is known of the others: in this MPI only the main thread may send"
-        elif silent:
-            yield (
-                f"  {places.named(silent)}: no answer within {_ANSWER_SECONDS:g} s; stopped, or in "
-                "a call that keeps Python's lock"
-            )
 
     def _tell_of_moves(self, moves: dict[int, int]) -> None:
         """Say that what was reported is over, if a rank has moved since."""

@@ -267,8 +267,9 @@ class Checkpoint:
         return max(1, min(2 * steps, int(steps * _LOOK_SECONDS / seconds)))
 
     def _remark(self) -> None:
-        if self.comm.rank == 0 and signals.weight() > self._weight:
-            self._weight = signals.weight()
+        # Another signal ends this rank, which may take some time.
+        if self.comm.rank == 0 and signals.weight() == signals.OUT_OF_TIME > self._weight:
+            self._weight = signals.OUT_OF_TIME
             self.run.warn("SIGUSR1 does nothing to a run without --checkpoint: it goes on")
 
     def write(self, step: int, state: dict[str, Result], snapshots: np.ndarray) -> None:

@@ -3,7 +3,8 @@
 import cProfile
 import marshal
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,22 @@ import numpy as np
 
 from rankwise.disk import files
 from rankwise.node.rank import Rank
-from rankwise.ranks import start
+from rankwise.ranks import signals, start
 from rankwise.ranks.agreement import Stop, agreement
 from rankwise.ranks.clock import PHASES
-from rankwise.ranks.places import near
+from rankwise.ranks.places import is_foreign, near
 from rankwise.ranks.words import counted, printable
 from rankwise.run import rank_files
 
 # A function as cProfile names it: file, line, name.
 Function = tuple[str, int, str]
-# Functions in the table, and those that a rank proposes for it, by their own time.
-MOST, _PROPOSED = 30, 60
+# Rows of a table; each rank proposes so many for it, by their own time.
+MOST = 20
 _NOTE = """\
-cProfile does not see calls of mpi4py and of compiled kernels: their time is that of the function
-which calls them, and waiting in MPI is part of it. The phases tell these apart. They are of the
-timed repeats and of what runs once; the functions are of the whole run, with the warm-up."""
+Own seconds are without those of other functions that are called. cProfile does not see calls of
+mpi4py and of compiled kernels: their time is that of the function which calls them, and waiting in
+MPI is part of it. The phases tell these apart. They are of the timed repeats and of what runs once;
+the functions are of the whole run, with the warm-up."""
 
 
 def begin(rank: Rank, folder: Path, name: str) -> None:
@@ -51,22 +53,46 @@ def begin(rank: Rank, folder: Path, name: str) -> None:
     with agreement(comm, ValueError):
         profile.enable()
 
+    def save() -> None:
+        profile.snapshot_stats()
+        files.write(path, memoryview(marshal.dumps(profile.stats)), force=False)
+
+    # A signal leaves no time for a table, since the ranks may no longer be able to meet.
+    ended = ExitStack()
+    ended.enter_context(signals.undone(save))
+
     def end() -> None:
-        profile.create_stats()
-        table = folder / f"{name}-profile.txt"
-        title = f"{name} on {counted(comm.size, 'rank')}"
-        text = "\n".join(
-            [title, "", *_functions(rank, _own(profile.stats)), "", *_phases(rank), "", _NOTE]
-        )
-        # The run may have been stopped in a repeat.
-        rank.clock.repeat = None
-        with agreement(comm), rank.phase("write"):
-            _write(path, marshal.dumps(profile.stats))
-            if comm.rank == 0:
-                _write(table, printable(f"{text}\n").encode())
-        rank.tell(f"a profile of all ranks: {table}")
+        ended.close()
+        profile.disable()
+        _finish(rank, folder / f"{name}-profile.txt", save, profile)
 
     start.endings.append(end)
+
+
+def _finish(rank: Rank, path: Path, save: Callable[[], None], profile: cProfile.Profile) -> None:
+    """Write the profiles, and the table of all. Collective."""
+    profile.snapshot_stats()
+    own = _own(profile.stats)
+    theirs = {key: each for key, each in own.items() if key[0] == "~" or is_foreign(key[0])}
+    ours = {key: each for key, each in own.items() if key not in theirs}
+    text = "\n".join(
+        [
+            *(f"{path.stem} of {counted(rank.comm.size, 'rank')}", ""),
+            *("Functions of the program", *_functions(rank, ours), ""),
+            *("Functions of libraries", *_functions(rank, theirs), ""),
+            *("Phases", *_phases(rank), "", _NOTE, ""),
+        ]
+    )
+    # The run may have been stopped in a repeat.
+    rank.clock.repeat = None
+    with agreement(rank.comm), rank.phase("write"):
+        try:
+            save()
+            if rank.comm.rank == 0:
+                files.write(path, memoryview(printable(text).encode()), force=False)
+        except OSError as error:
+            raise Stop(f"cannot write to {path.parent}: {error.strerror}", status=1) from None
+    rank.tell(f"a profile of all ranks: {path}")
 
 
 def _own(stats: Any) -> dict[Function, tuple[float, int]]:
@@ -79,31 +105,24 @@ def _own(stats: Any) -> dict[Function, tuple[float, int]]:
     return found
 
 
-def _write(path: Path, octets: bytes) -> None:
-    try:
-        files.write(path, memoryview(octets), force=False)
-    except OSError as error:
-        raise Stop(f"cannot write {path}: {error.strerror}", status=1) from None
-
-
 def _functions(rank: Rank, own: dict[Function, tuple[float, int]]) -> Iterator[str]:
-    """Yield the table of functions, on rank 0. Collective."""
+    """Yield a table of functions, on rank 0. Collective."""
     comm = rank.comm
-    proposed = sorted(own, key=lambda key: own[key], reverse=True)[:_PROPOSED]
+    proposed = sorted(own, key=lambda key: own[key], reverse=True)[:MOST]
     # Rank 0 alone holds what all propose, which is mostly the same; the others get the union.
     told = comm.gather(proposed) or []
     keys = comm.bcast(sorted({key for each in told for key in each}))
-    figures = np.array([own.get(key, (0.0, 0)) for key in keys], float)
+    figures = np.array([own.get(key, (0.0, 0)) for key in keys], float).reshape(-1, 2)
     every = np.empty((comm.size, *figures.shape)) if comm.rank == 0 else None
     comm.Gather(figures, every)
     if every is None:
         return
-    yield f"{'own seconds':<12}{'min':>10}{'median':>10}{'max':>10}{'calls':>14}   over ranks"
+    yield f"{'calls':>14}{_HEAD}  function"
     seconds, calls = every.transpose(2, 1, 0)
     for k in np.argsort(-seconds.max(axis=1), kind="stable")[:MOST]:
         least, most = int(calls[k].min()), int(calls[k].max())
         times = str(most) if least == most else f"{least}-{most}"
-        yield f"{'':<12}{_three(seconds[k])}{times:>14}   {_named(keys[k])}"
+        yield f"{times:>14}{_row(seconds[k])}  {_named(keys[k])}"
 
 
 def _phases(rank: Rank) -> Iterator[str]:
@@ -115,14 +134,19 @@ def _phases(rank: Rank) -> Iterator[str]:
     comm.Gather(own, every)
     if every is None:
         return
-    yield f"{'phases':<12}{'min':>10}{'median':>10}{'max':>10}   seconds, over ranks"
-    for name, seconds in zip(PHASES, every.T, strict=True):
-        if len(ran := seconds[~np.isnan(seconds)]):
-            yield f"{name:<12}{_three(ran)}"
+    yield f"{'':14}{_HEAD}  phase"
+    for name, values in zip(PHASES, every.T, strict=True):
+        if not np.isnan(values).all():
+            yield f"{'':14}{_row(values)}  {name}"
 
 
-def _three(values: np.ndarray) -> str:
-    return "".join(f"{each:>10.4f}" for each in (values.min(), np.median(values), values.max()))
+_HEAD = f"{'min s':>10}{'median s':>10}{'max s':>10}{'on rank':>9}"
+
+
+def _row(values: np.ndarray) -> str:
+    """Return the least, the median and the largest figure of the ranks, and who has the last."""
+    three = np.nanmin(values), np.nanmedian(values), np.nanmax(values)
+    return "".join(f"{each:>10.4f}" for each in three) + f"{np.nanargmax(values):>9}"
 
 
 def _named(function: Function) -> str:

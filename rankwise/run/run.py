@@ -1,6 +1,7 @@
 """One run of a job, from its command line to its record."""
 
 import functools
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from rankwise.data.halo import HaloRows
     from rankwise.data.queue import Queue
     from rankwise.run.loop import Loop
+
+
+_log = logging.getLogger("rankwise")
 
 
 # What some jobs need, or rank 0 alone, is imported where it is needed: imports count on all ranks.
@@ -239,6 +243,7 @@ class Run(Begun):
         # Only rank 0 writes. The record has the seconds of it by itself.
         with self.phase("write" if self.comm.rank == 0 else "wait"):
             path = record.write(self.comm, self.path, made, self.args.force)
+        _log.info("record %s", path)
         return _summary(made), path
 
 

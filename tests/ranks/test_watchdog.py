@@ -1,5 +1,6 @@
 """Ranks that stand still are reported, and those that work are not."""
 
+import os
 import re
 import signal
 import subprocess
@@ -54,6 +55,7 @@ def told(mpi_tmp_path, monkeypatch):
 @pytest.mark.sizes
 def test_ranks_are_reported_where_they_stand(comm, told):
     clock, last = Clock(1), comm.size - 1
+    pids = comm.allgather(os.getpid())
     watch = Watchdog(comm, clock, 0.3)
     clock.begin_step(7)
     if comm.rank == last:
@@ -69,10 +71,12 @@ def test_ranks_are_reported_where_they_stand(comm, told):
         header, *lines = told.texts[0].splitlines()
         assert re.fullmatch(HEADER, header)
         here = r"tests/ranks/test_watchdog\.py:\d+ "
-        expected = [rf"  rank {last} +exchange  step 7  {here} \S.*"]
+        alone = rf" +process {pids[last]} on {os.uname().nodename}"
+        expected = [rf"  rank {last} +exchange  step 7  {here} \S.*{alone}"]
         if last:
-            others = "rank 0" if last == 1 else f"ranks 0-{last - 1}"
-            expected.append(rf"  {others} +reduce +step 7  {here} +comm\.Barrier\(\)")
+            several = f"ranks 0-{last - 1}" if last > 1 else "rank 0"
+            alone = "" if last > 1 else alone.replace(str(pids[1]), str(pids[0]))
+            expected.append(rf"  {several} +reduce +step 7  {here} +comm\.Barrier\(\){alone}")
         assert len(lines) == len(expected)
         assert all(any(re.fullmatch(each, line) for line in lines) for each in expected)
         assert told.texts[1:] == ["the ranks move again"]
@@ -148,7 +152,7 @@ def test_the_neighbour_without_which_a_rank_cannot_go_on_is_named(comm, told):
     plate.finish_exchange(u)
     watch.end()
     if comm.rank == 0:
-        named = re.findall(r"waits for rank (\d+)$", told.texts[0], re.MULTILINE)
+        named = re.findall(r"waits for rank (\d+)", told.texts[0])
         # Those before it have what they need.
         assert named == [f"{comm.size - 1}"] * (comm.size > 1)
 
@@ -202,7 +206,7 @@ def test_a_rank_that_cannot_answer_is_reported_as_such(start, tmp_path, silent):
     done = start(3, "job.py", silent, tmp_path / "pipe")
     assert done.returncode == 0
     others = "ranks 1-2" if silent == 0 else "ranks 0-1"
-    header, stand, lost, *rest = done.stderr.splitlines()
+    header, lost, stand, *rest = done.stderr.splitlines()
     assert re.fullmatch(f"job.py: {HEADER}", header)
     assert re.match(rf"  {others}  other    job\.py:\d+  comm\.Barrier\(\)$", stand)
     assert lost.startswith(f"  rank {silent}: no answer within 2 s; ")
@@ -253,7 +257,9 @@ def test_the_example_of_a_deadlock_is_explained(mpirun):
         rest = list(told)
         killer.cancel()
     assert re.fullmatch(f"mismatch.py: {HEADER}", header)
-    receive = r"  rank 0     exchange    docs/examples/mismatch\.py:\d+  comm\.Recv\(before, .*\)"
+    receive = (
+        r"  rank 0     exchange    docs/examples/mismatch\.py:\d+  comm\.Recv\(before, .*\) .*"
+    )
     assert re.fullmatch(receive, receives)
     assert wait.startswith("  ranks 1-2  wait        docs/examples/mismatch.py:")
     # It goes on, until somebody ends it.
@@ -274,19 +280,25 @@ def test_equal_places_are_one_line_and_those_of_few_ranks_come_first():
     far = Place("halo", 3, "jobs/heat.py:54", "plate.finish_exchange(u)", 1)
     near = Place("other", None, "jobs/heat.py:9", "comm.Barrier()", None)
     stand = {rank: far if rank in (2, 3, 5) else near for rank in range(20)}
-    assert list(places.table(stand)) == [
-        "  ranks 2-3,5       halo   step 3  jobs/heat.py:54  plate.finish_exchange(u)"
+    stand[7] = far._replace(step=2)
+    # Only of a rank that stands alone one can say where a debugger finds it.
+    processes = {rank: f"process {rank} on node1" for rank in stand}
+    assert list(places.table(stand, processes)) == [
+        "  rank 7              halo   step 2  jobs/heat.py:54  plate.finish_exchange(u)"
+        "  waits for rank 1  process 7 on node1",
+        "  ranks 2-3,5         halo   step 3  jobs/heat.py:54  plate.finish_exchange(u)"
         "  waits for rank 1",
-        "  ranks 0-1,4,6-19  other          jobs/heat.py:9   comm.Barrier()",
+        "  ranks 0-1,4,6,8-19  other          jobs/heat.py:9   comm.Barrier()",
     ]
 
 
 def test_eight_places_at_most_are_shown():
     stand = {rank: Place("other", rank // 2, "a.py:1", "x", None) for rank in range(30)}
-    lines = list(places.table(stand))
+    processes = dict.fromkeys(stand, "")
+    lines = list(places.table(stand, processes))
     assert len(lines) == 9
     assert lines[-1] == "  ranks 16-29: at 7 other places"
-    assert len(list(places.table({rank: stand[rank] for rank in range(16)}))) == 8
+    assert len(list(places.table({rank: stand[rank] for rank in range(16)}, processes))) == 8
 
 
 def test_the_place_is_the_innermost_line_of_the_program():

@@ -2,6 +2,8 @@
 
 import pstats
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,8 +15,6 @@ from rankwise.ranks import start
 from rankwise.ranks.agreement import Stop
 from rankwise.ranks.clock import PHASES, Clock
 from rankwise.run import profile
-
-pytestmark = pytest.mark.mpi
 
 
 def spin():
@@ -45,15 +45,22 @@ def finish():
 
 
 def row(lines, function):
-    """Return the figures of the only row of a table that is of this function."""
+    """Return calls, seconds and rank of the only row of a table that is of this function."""
     (found,) = (line for line in lines if line.endswith(f"({function})"))
     return found.split()[:-1]
+
+
+def part(lines, title):
+    """Return the rows below a title, without the head of the table."""
+    at = lines.index(title)
+    return lines[at + 2 : lines.index("", at)]
 
 
 def table(folder):
     return (folder / "run-profile.txt").read_text().splitlines()
 
 
+@pytest.mark.mpi
 def test_each_rank_has_a_profile_and_all_have_one_table(comm, rank, folder):
     profile.begin(rank, folder, "run")
     for _ in range(2 * comm.rank + 1):
@@ -67,16 +74,22 @@ def test_each_rank_has_a_profile_and_all_have_one_table(comm, rank, folder):
     assert (Path(file), calls) == (Path(__file__), 2 * comm.rank + 1)
     every, lines = comm.allgather(own), table(folder)
     three = [f"{each:.4f}" for each in (min(every), np.median(every), max(every))]
-    assert row(lines, "spin") == [*three, "1" if comm.size == 1 else f"1-{2 * comm.size - 1}"]
-    least, *_, calls = row(lines, "spin_alone")
-    assert calls == ("1" if comm.size == 1 else "0-1")
+    ours = part(lines, "Functions of the program")
+    calls = "1" if comm.size == 1 else f"1-{2 * comm.size - 1}"
+    assert row(ours, "spin") == [calls, *three, str(np.argmax(every))]
+    calls, least, *_, slowest = row(ours, "spin_alone")
+    assert (calls, slowest) == ("1" if comm.size == 1 else "0-1", str(comm.size - 1))
     assert comm.size == 1 or least == "0.0000"
-    assert lines[0] == f"run on {comm.size} rank{'s' * (comm.size > 1)}"
-    assert any(line.startswith("cProfile does not see calls of mpi4py") for line in lines)
+    assert all("test_profile.py" in line for line in ours)
+    theirs = part(lines, "Functions of libraries")
+    assert theirs and not any("test_profile.py" in line for line in theirs)
+    assert lines[0] == f"run-profile of {comm.size} rank{'s' * (comm.size > 1)}"
+    assert "cProfile does not see calls of\nmpi4py and of compiled kernels" in "\n".join(lines)
     names = [f"run-rank-{each}.prof" for each in range(comm.size)]
     assert sorted(each.name for each in folder.iterdir()) == ["run-profile.txt", *names]
 
 
+@pytest.mark.mpi
 def test_phases_are_those_of_the_clock(comm, rank, folder):
     rank.clock = Clock(2)
     rank.clock.seconds[:, PHASES.index("kernel")] = comm.rank + 1, 0.5
@@ -86,30 +99,32 @@ def test_phases_are_those_of_the_clock(comm, rank, folder):
         rank.clock.seconds[1, PHASES.index("read")] = 4.0
     profile.begin(rank, folder, "run")
     finish()
-    lines = table(folder)
-    at = next(number for number, line in enumerate(lines) if line.startswith("phases "))
     size = comm.size
     three = [f"{each:.4f}" for each in (1.5, (size + 1) / 2 + 0.5, size + 0.5)]
-    rows = [line.split() for line in lines[at + 1 : lines.index("", at)]]
-    assert rows == [["init", *["0.2500"] * 3], ["read", *["4.0000"] * 3], ["kernel", *three]]
+    assert [line.split() for line in part(table(folder), "Phases")] == [
+        [*["0.2500"] * 3, "0", "init"],
+        [*["4.0000"] * 3, "0", "read"],
+        [*three, f"{size - 1}", "kernel"],
+    ]
 
 
+@pytest.mark.mpi
 def test_ranks_that_differ_all_have_their_functions_in_the_table(comm, rank, monkeypatch):
-    monkeypatch.setattr(profile, "_PROPOSED", 1)
+    monkeypatch.setattr(profile, "MOST", 1)
     own = {("a.py", comm.rank, f"only_{comm.rank}"): (1.0 + comm.rank, 1)}
     lines = list(profile._functions(rank, own | {("a.py", 99, "small"): (0.5, 2)}))
     if comm.rank:
         assert lines == []
         return
-    # Those of the highest rank took the longest. What no rank proposes is not there.
-    wanted = [f"a.py:{each}(only_{each})" for each in reversed(range(comm.size))]
-    assert [line.split()[-1] for line in lines[1:]] == wanted
-    for each in range(comm.size):
-        least, _, most, calls = row(lines, f"only_{each}")
-        assert most == f"{1 + each}.0000"
-        assert (least, calls) == (("0.0000", "0-1") if comm.size > 1 else (most, "1"))
+    # That of the highest rank took the longest, and there is room for one.
+    last, most = comm.size - 1, f"{comm.size}.0000"
+    least, calls = ("0.0000", "0-1") if comm.size > 1 else (most, "1")
+    median = f"{comm.size * (comm.size < 3) / min(comm.size, 2):.4f}"
+    assert row(lines, f"only_{last}") == [calls, least, median, most, f"{last}"]
+    assert len(lines) == 2
 
 
+@pytest.mark.mpi
 def test_a_rank_proposes_those_that_took_longest_and_the_table_is_short(comm, rank):
     own = {("a.py", each, f"f{each}"): (float(each), 1) for each in range(200)}
     lines = list(profile._functions(rank, own))
@@ -133,6 +148,7 @@ def test_a_function_whose_name_has_an_address_is_one():
     }
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("who", ["all", "the last rank"])
 def test_a_folder_that_cannot_be_had_is_refused_on_all_ranks(comm, rank, folder, who):
     bad = folder.with_name("file")
@@ -148,6 +164,7 @@ def test_a_folder_that_cannot_be_had_is_refused_on_all_ranks(comm, rank, folder,
     assert list(folder.glob("*")) == []
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("who", ["all", "the last rank"])
 def test_a_folder_that_goes_away_is_told_in_one_sentence(comm, rank, folder, capsys, who):
     culprit = 0 if who == "all" else comm.size - 1
@@ -158,6 +175,39 @@ def test_a_folder_that_goes_away_is_told_in_one_sentence(comm, rank, folder, cap
         shutil.rmtree(own)
     comm.Barrier()
     assert start._status(comm, start.endings.pop()) == 1
-    path = comm.bcast(own, culprit) / f"run-rank-{culprit}.prof"
-    text = f"{Path(sys.argv[0]).name}: error: cannot write {path}: No such file or directory\n"
+    gone = comm.bcast(own, culprit)
+    text = f"{Path(sys.argv[0]).name}: error: cannot write to {gone}: No such file or directory\n"
     assert capsys.readouterr().err == (text if comm.rank == 0 else "")
+
+
+SLOW = """
+from rankwise.job import Run, launch
+import sys, time
+
+def work():
+    time.sleep(0.01)
+
+def main(comm, argv):
+    run = Run(comm, argv, __file__, "Work.", lambda parser: None)
+    for _ in run.repeats():
+        work()
+        print("ready", flush=True)
+        time.sleep(60)
+
+launch(main)
+"""
+
+
+def test_a_signal_leaves_the_profile_of_a_rank(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, "slow.py", "--profile", "p", "--output", "r.h5"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+    (path,) = (tmp_path / "p").iterdir()
+    assert path.suffix == ".prof"
+    assert any(name == "work" for _, _, name in pstats.Stats(str(path)).stats)
