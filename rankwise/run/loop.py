@@ -51,8 +51,7 @@ class Loop:
         self._run, self.last = run, run.args.steps
         if source is not None:
             kept = run.args.checkpoint is not None
-            with run.phase("read"):
-                digest = run.on_root(lambda: source.sha256() if kept else None)
+            digest = run.on_root(lambda: source.sha256() if kept else None)
             problem = problem | {"sha256 of the input": digest}
         self.checkpoint = Checkpoint(run, problem, self.last, nbytes)
         every = getattr(run.args, "snapshot_every", None)

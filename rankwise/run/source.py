@@ -158,8 +158,14 @@ class Source:
             )
 
     def sha256(self) -> str | None:
-        """Return the SHA-256 of the elements of an input; None of made data. On rank 0."""
-        return None if self._data is None else self._data.sha256()
+        """Return the SHA-256 of the elements of an input; None of made data. On rank 0.
+
+        Phase ``read``: that of rank 0 alone, so that others who wait in vain are no ranks at work.
+        """
+        if self._data is None:
+            return None
+        with self._clock.phase("read"):
+            return self._data.sha256()
 
 
 def _absent(start: int, rows: np.ndarray) -> None:

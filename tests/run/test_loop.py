@@ -1,6 +1,6 @@
 """The steps of a run whose state is small and the same on all ranks, as an iteration's is."""
 
-from rankwise.job import Run, Stop, add_loop
+from rankwise.job import Run, Stop, add_input, add_loop
 
 import itertools
 import logging
@@ -60,6 +60,27 @@ def test_steps_are_logged_and_counted(comm, mpi_tmp_path, caplog):
     phases = sum(text.startswith(("begin ", "end ")) for text in caplog.messages)
     # Behind the loop there is no step.
     assert (clock.step, clock.moves) == (None, 2 * len(numbers) + phases)
+
+
+def test_rank_0_alone_reads_the_input_for_a_checkpoint(comm, mpi_tmp_path, caplog):
+    # Else a rank that never comes here would not be told: those that read are no standstill.
+    caplog.set_level(logging.INFO, "rankwise")
+    if comm.rank == 0:
+        np.save(mpi_tmp_path / "x.npy", np.ones(9))
+    comm.Barrier()
+
+    def options(parser):
+        add_input(parser, "elements")
+        add_loop(parser, 20, "numbers")
+
+    files = {"output": "r.h5", "input": "x.npy", "checkpoint": "c.h5"}
+    argv = [f"--{name}={mpi_tmp_path / file}" for name, file in files.items()]
+    run = Run(comm, [*argv, "--variant=numpy"], "adder.py", "Add.", options)
+    source = run.source(lambda start, rows: None, 9)
+    del caplog.records[:]
+    run.loop({}, 8, source)
+    begun = [each.getMessage() for each in caplog.records if each.msg == "begin %s"]
+    assert begun.count("begin read") == (comm.rank == 0)
 
 
 def tell(monkeypatch, looks, weight=1):
