@@ -75,7 +75,7 @@ class Watchdog:
         # When this rank asks, unless something moves or another one asks before.
         self._due = 0.0
         self._number = 0
-        # The moves of the ranks that were reported last.
+        # The moves of the ranks that have been reported, since one of them moved.
         self._reported: dict[int, int] = {}
         self._sent: list[MPI.Request] = []
         self._may_ask, self._quiet, self._ended = threading.Lock(), False, threading.Event()
@@ -170,8 +170,9 @@ class Watchdog:
             self._due = time.monotonic() + max(self._pause, self._seconds - idle)
             return
         self._due = time.monotonic() + self._seconds
-        if moves != self._reported:
-            self._reported = moves
+        # Ranks that answer at times only are not told again.
+        if not moves.items() <= self._reported.items():
+            self._reported |= moves
             _tell("\n".join(self._report(answers, idle)))
 
     def _report(self, answers: dict[int, Answer], idle: float) -> Iterator[str]:

@@ -127,6 +127,24 @@ def test_a_stall_is_told_once(comm, told):
 
 
 @pytest.mark.mpi
+def test_ranks_that_answer_at_times_are_reported_once(comm, told, monkeypatch):
+    ask, left_out = Watchdog._ask, iter([False, True] * 1000)
+
+    def some(watch):
+        answers = ask(watch)
+        if next(left_out) and comm.size > 1:
+            del answers[comm.size - 1]
+        return answers
+
+    monkeypatch.setattr(Watchdog, "_ask", some)
+    watch = Watchdog(comm, Clock(1), 0.1)
+    told.wait(1)
+    time.sleep(1)
+    watch.end()
+    assert len(told.texts) == (comm.rank == 0)
+
+
+@pytest.mark.mpi
 @pytest.mark.sizes
 def test_ranks_that_ask_at_once_answer_each_other(comm, told):
     watch = Watchdog(comm, Clock(1), 0.3)
