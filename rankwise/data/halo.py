@@ -111,6 +111,7 @@ class HaloRows:
             for other, *both in self._requests:
                 self.clock.waits_for = other
                 MPI.Request.Waitall(both)
+            self.clock.waits_for = None
             if not self._direct(u):
                 if self.lower != MPI.PROC_NULL:
                     self.device.update(u[0], self._landing[0])

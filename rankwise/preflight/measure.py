@@ -14,6 +14,7 @@ import numpy as np
 from rankwise.disk import files, hdf5
 from rankwise.node import memory
 from rankwise.ranks.agreement import sleep_until_all
+from rankwise.ranks.clock import Clock
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -48,14 +49,18 @@ class Memory:
         Threads of this rank.
     cores : tuple of int
         Logical CPUs that they may run on.
+    clock : Clock
+        That of this rank: each sample is a move.
     """
 
-    def __init__(self, node: "MPI.Comm", threads: int, cores: tuple[int, ...]) -> None:
+    def __init__(
+        self, node: "MPI.Comm", threads: int, cores: tuple[int, ...], clock: Clock
+    ) -> None:
         wanted = max(_LEAST_BYTES, _CACHES * _cache_bytes())
         octets = min(wanted, int(_SHARE_OF_MEMORY * memory.available() / 2)) // node.size
         # The same on every rank, whatever each finds to be free.
         elements = min(node.allgather(octets)) // 8
-        self.node = node
+        self.node, self.clock = node, clock
         # Too little memory for more: then the figures are those of caches.
         self.cached = 8 * elements * node.size < _CACHES * _cache_bytes()
         self.source, self.target = np.empty(elements), np.empty(elements)
@@ -100,6 +105,7 @@ class Memory:
     def _best(self, work: Callable[[slice], object]) -> float:
         best = np.inf
         for _ in range(SAMPLES):
+            self.clock.moves += 1
             self.node.Barrier()
             start = time.perf_counter()
             self._each(work)

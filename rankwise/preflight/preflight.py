@@ -143,7 +143,7 @@ class Preflight:
     def measure_memory(self) -> None:
         """Measure how fast the ranks of each node read and copy memory, all at once."""
         run, comm = self.run, self.comm
-        memory = measure.Memory(self.node, run.device.threads, run.device.cores)
+        memory = measure.Memory(self.node, run.device.threads, run.device.cores, run.clock)
         read = copied = 0.0
         for repeat in run.repeats():
             if repeat >= 0:
@@ -170,9 +170,11 @@ class Preflight:
 
     def measure_messages(self) -> None:
         """Send messages inside each node and between neighbouring ones."""
-        inside = measure.messages_within(self.comm, self.node)
+        with self.run.phase("exchange"):
+            inside = measure.messages_within(self.comm, self.node)
         self._judge(inside, "in a node", "within", "in each node")
-        between = measure.messages_between(self.comm, self.node)
+        with self.run.phase("exchange"):
+            between = measure.messages_between(self.comm, self.node)
         self._judge(between, "between nodes", "between", "from each node to the next")
 
     def _judge(

@@ -132,6 +132,12 @@ def _status(comm: "MPI.Comm", call: Callable[[], object]) -> int:
     return 0
 
 
+def end_earlier() -> None:
+    """End what an earlier run of this process has left to be done at the end. Collective."""
+    while endings:
+        endings.pop()()
+
+
 def _flush(status: int) -> int:
     """Bring the output on its way, and return the exit status: 1 if only that has failed."""
     try:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rankwise.ranks import places
 from rankwise.ranks.agreement import sleep_until_all
@@ -62,7 +62,7 @@ class Watchdog:
         from mpi4py import MPI
 
         self._world, self._clock, self._seconds = comm, clock, seconds
-        self._pause = min(_PAUSE_SECONDS, seconds / 20)
+        self._pause = min(_PAUSE_SECONDS, max(seconds / 20, 0.005))
         self._rank, self._size = comm.rank, comm.size
         # Without this level only the main thread may call MPI, and each rank speaks for itself.
         several = MPI.Query_thread() == MPI.THREAD_MULTIPLE
@@ -122,19 +122,14 @@ class Watchdog:
         place = places.of(self._clock, self._main)
         return Answer(self._moves, idle, place, self._process)
 
-    def _send(self, message: Any, other: int, tag: int) -> None:
-        """Send without waiting: the other rank may have been stopped."""
-        assert self._comm is not None
-        self._sent = [request for request in self._sent if not request.test()[0]]
-        self._sent.append(self._comm.isend(message, other, tag))
-
     def _answer(self) -> None:
         """Answer the ranks that ask. They look after this one meanwhile."""
         comm, status = self._comm, self._status
         while comm is not None and comm.iprobe(tag=_ASK, status=status):
             other = status.source
             number = comm.recv(source=other, tag=_ASK)
-            self._send((number, self._own()), other, _ANSWER)
+            self._forget_what_has_arrived()
+            self._sent.append(comm.isend((number, self._own()), other, _ANSWER))
             self._due = time.monotonic() + self._delay
 
     def _ask(self) -> dict[int, Answer]:
@@ -144,9 +139,10 @@ class Watchdog:
         if comm is None:
             return answers
         self._number += 1
-        for other in range(self._size):
-            if other != self._rank:
-                self._send(self._number, other, _ASK)
+        self._forget_what_has_arrived()
+        # Not waiting: a rank may have been stopped.
+        others = (other for other in range(self._size) if other != self._rank)
+        self._sent += [comm.isend(self._number, other, _ASK) for other in others]
         end = time.monotonic() + _ANSWER_SECONDS
         while len(answers) < self._size and time.monotonic() < end:
             # Another rank may ask as well, and must not wait for this one.
@@ -159,6 +155,9 @@ class Watchdog:
                     answers[other] = answer
             time.sleep(0.005)
         return answers
+
+    def _forget_what_has_arrived(self) -> None:
+        self._sent = [request for request in self._sent if not request.test()[0]]
 
     def _look(self) -> None:
         """Ask the ranks, and report them if none has moved."""
@@ -176,9 +175,11 @@ class Watchdog:
             _tell("\n".join(self._report(answers, idle)))
 
     def _report(self, answers: dict[int, Answer], idle: float) -> Iterator[str]:
-        whose = "any rank" if self._comm is not None else f"rank {self._rank} of {self._size}"
-        yield f"for {short(idle)} s no phase and no step has begun or ended on {whose}:"
         silent = [rank for rank in range(self._size) if rank not in answers]
+        whose = "any rank that answers" if silent else "any rank"
+        if self._comm is None:
+            whose = f"rank {self._rank} of {self._size}"
+        yield f"for {short(idle)} s no phase and no step has begun or ended on {whose}:"
         if silent and self._comm is not None:
             yield (
                 f"  {places.named(silent)}: no answer within {_ANSWER_SECONDS:g} s; ended, "

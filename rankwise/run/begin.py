@@ -94,6 +94,7 @@ class Begun(Rank):
         if grow is not None and args.weak:
             with agreement(comm):
                 _grow(args, grow, comm.size)
+        start.end_earlier()
         name = record.run_name(comm, self.job)
         if args.log is not None:
             from rankwise.run import log
@@ -108,20 +109,14 @@ class Begun(Rank):
         if place.is_gpu:
             clock.synchronize = place.synchronize
         super().__init__(comm, clock, place)
-        if args.stall_seconds is not None:
-            from rankwise.ranks.watchdog import Watchdog
-
-            start.endings.append(Watchdog(comm, clock, args.stall_seconds).end)
-        if args.profile is not None:
-            from rankwise.run import profile
-
-            profile.begin(self, args.profile, name)
+        self._look_inside(name)
         start.unfinished.append(self.job)
         if place.node.rank == 0:
             shared_memory.remove_stale()
         self.errors, self.warnings = placement.look(comm, place, args.variant, there)
-        if args.profile is not None or args.log is not None:
-            self.warnings.append("the times contain what --profile and --log take")
+        for option in ("profile", "log"):
+            if getattr(args, option) is not None:
+                self.warnings.append(f"the times contain what --{option} takes")
         self.commit = git_commit(Path(file)) if comm.rank == 0 else ""
         self.checks: list[dict[str, Any]] = []
         self.first_step = self.restarts = 0
@@ -129,6 +124,18 @@ class Begun(Rank):
             placement.refuse(comm, self.errors)
             for text in self.warnings:
                 self.tell(f"warning: {text}")
+
+    def _look_inside(self, name: str) -> None:
+        """Begin with what is asked for, besides the log. Collective."""
+        args = self.args
+        if args.stall_seconds is not None:
+            from rankwise.ranks.watchdog import Watchdog
+
+            start.endings.append(Watchdog(self.comm, self.clock, args.stall_seconds).end)
+        if args.profile is not None:
+            from rankwise.run import profile
+
+            profile.begin(self, args.profile, name)
 
 
 def _grow(args: argparse.Namespace, grow: Grow, ranks: int) -> None:

@@ -19,7 +19,7 @@ from rankwise.run import rank_files
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-# Of a long log the end is kept: as much as this, or up to twice as much [bytes].
+# Of a long log the end is kept: so much, or up to twice as much, in two files [bytes].
 MOST_BYTES = 16 * 2**20
 
 
@@ -44,12 +44,11 @@ def begin(comm: "MPI.Comm", folder: Path, name: str) -> None:
     """
     with agreement(comm):
         path = rank_files.path("--log", folder, name, comm.rank, comm.size, "log")
-    file = _File(path)
+    where = f"process {os.getpid()} on {os.uname().nodename}"
+    file = _File(path, f"rank {comm.rank} of {comm.size}, {where}: {shlex.join(sys.argv)}")
     file.setFormatter(_Lines(comm.rank))
     restore = _listen(file)
-    host, command = os.uname().nodename, shlex.join(sys.argv)
-    what = f"rank {comm.rank} of {comm.size}, process {os.getpid()} on {host}: {command}"
-    logging.getLogger().info(what)
+    file.tell_whose()
 
     def end() -> None:
         restore()
@@ -97,10 +96,19 @@ class _Lines(logging.Formatter):
 class _File(RotatingFileHandler):
     """A log that ends, with one warning, where it cannot be written; the run is worth more."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, whose: str) -> None:
+        self._whose = whose
         text = {"encoding": "utf-8", "errors": "backslashreplace"}
         super().__init__(path, maxBytes=MOST_BYTES, backupCount=1, delay=True, **text)
         self.setLevel(logging.INFO)
+
+    def tell_whose(self) -> None:
+        """Write the first line of a file: which rank and process it is of."""
+        self.emit(logging.makeLogRecord({"msg": self._whose, "levelno": logging.INFO}))
+
+    def doRollover(self) -> None:
+        super().doRollover()
+        self.tell_whose()
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:
         # The library's formats the message for this, and looks at the file: half of what a line

@@ -113,19 +113,21 @@ def _add_common_options(parser: argparse.ArgumentParser, weak: bool) -> None:
         "--stall-seconds",
         type=positive,
         metavar="S",
-        help="say where each rank stands if none has moved for S seconds; the job goes on",
+        help="if no rank has moved for S seconds, and none computes, compiles, reads or writes, "
+        "say once where each rank stands; the job goes on",
     )
     group.add_argument(
         "--profile",
-        type=Path,
+        type=folder,
         metavar="FOLDER",
-        help="write a profile of each rank (cProfile, for snakeviz), and a table of all",
+        help="write a profile of each rank (cProfile, for snakeviz), and at the end a table of all",
     )
     group.add_argument(
         "--log",
-        type=Path,
+        type=folder,
         metavar="FOLDER",
-        help="write a log of each rank: phases, steps, chunks, checkpoints, and when",
+        help="write a log of each rank: phases, steps, chunks, checkpoints, and when; its last 16 "
+        "to 32 MiB",
     )
 
 
@@ -162,6 +164,19 @@ def positive(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
+
+
+def folder(text: str) -> Path:
+    """Read the name of a folder, which need not exist.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        ``text`` is empty, as a variable is that was never set.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("the name of the folder is empty")
+    return Path(text)
 
 
 def add_loop(

@@ -9,6 +9,7 @@ from rankwise.node import device, memory
 from rankwise.preflight import measure
 from rankwise.preflight.measure import Memory, messages_between, messages_within
 from rankwise.ranks.agreement import sleep_until_all
+from rankwise.ranks.clock import Clock
 
 CORES = tuple(sorted(os.sched_getaffinity(0)))
 
@@ -25,7 +26,7 @@ def small(monkeypatch):
 @pytest.mark.mpi
 @pytest.mark.parametrize("threads", [1, 3])
 def test_memory_is_read_and_copied(comm, small, threads):
-    memory = Memory(comm, threads, CORES)
+    memory = Memory(comm, threads, CORES, Clock(1))
     assert comm.allreduce(memory.octets) == pytest.approx(2 * 2**22, rel=0.01)
     assert 0 < memory.read() < 1000
     assert memory.wrong() == memory.source.nbytes
@@ -45,13 +46,14 @@ def now(monkeypatch):
 
 @pytest.mark.mpi
 def test_bandwidth_is_all_bytes_over_the_slowest_rank(comm, small, now):
-    memory = Memory(comm, 1, CORES)
+    memory = Memory(comm, 1, CORES, Clock(1))
 
     def slow_on_the_last_rank(part):
         now[0] += 0.05 if comm.rank == comm.size - 1 else 0.01
 
     expected = comm.allreduce(memory.octets) / 0.05 / 1e9
     assert memory._best(slow_on_the_last_rank) == pytest.approx(expected)
+    assert memory.clock.moves == measure.SAMPLES
 
 
 @pytest.mark.mpi
@@ -67,7 +69,7 @@ def test_bandwidths_are_in_gigabytes_a_second(comm, small, now, monkeypatch):
         now[0] += 2 * x.nbytes / 4e9
         copyto(to, x)
 
-    memory = Memory(comm, 1, CORES)
+    memory = Memory(comm, 1, CORES, Clock(1))
     monkeypatch.setattr(measure.np, "dot", read)
     monkeypatch.setattr(measure.np, "copyto", copy)
     assert memory.read() == pytest.approx(8 * comm.size)
@@ -77,13 +79,13 @@ def test_bandwidths_are_in_gigabytes_a_second(comm, small, now, monkeypatch):
 def test_arrays_are_larger_than_the_caches(comm, monkeypatch):
     monkeypatch.setattr(measure, "_LEAST_BYTES", 2**22)
     monkeypatch.setattr(measure, "_cache_bytes", lambda: 2**20 - 2**10)
-    assert Memory(comm, 1, CORES).source.nbytes == 2**22
+    assert Memory(comm, 1, CORES, Clock(1)).source.nbytes == 2**22
     monkeypatch.setattr(measure, "_cache_bytes", lambda: 2**21)
-    assert Memory(comm, 1, CORES).source.nbytes == 2**23
-    assert not Memory(comm, 1, CORES).cached
+    assert Memory(comm, 1, CORES, Clock(1)).source.nbytes == 2**23
+    assert not Memory(comm, 1, CORES, Clock(1)).cached
     monkeypatch.setattr(measure.memory, "available", lambda: 2**20)
-    assert Memory(comm, 1, CORES).source.nbytes == 2**17
-    assert Memory(comm, 1, CORES).cached
+    assert Memory(comm, 1, CORES, Clock(1)).source.nbytes == 2**17
+    assert Memory(comm, 1, CORES, Clock(1)).cached
 
 
 def test_arrays_are_not_small_where_caches_are():
@@ -187,7 +189,7 @@ def test_a_message_of_the_round_before_is_wrong(comm, small):
 
 @pytest.mark.mpi
 def test_elements_that_are_copied_to_another_place_are_wrong(comm, small):
-    memory = Memory(comm, 2, CORES)
+    memory = Memory(comm, 2, CORES, Clock(1))
     first, second = memory.parts
     memory.copy()
     size = min(first.stop - first.start, second.stop - second.start)
@@ -225,7 +227,7 @@ def test_figures_of_a_file_system(tmp_path, monkeypatch):
 
 
 def test_each_part_has_one_thread(comm, small):
-    memory, seen = Memory(comm, 3, CORES), {}
+    memory, seen = Memory(comm, 3, CORES, Clock(1)), {}
     for _ in range(20):
         memory._each(lambda part: seen.setdefault(part.start, set()).add(threading.get_ident()))
     assert [len(threads) for threads in seen.values()] == [1, 1, 1]
@@ -235,7 +237,7 @@ def test_each_part_has_one_thread(comm, small):
 def test_its_threads_are_not_where_openmp_has_bound_the_first(comm, small):
     os.sched_setaffinity(0, CORES[:1])
     try:
-        memory, seen = Memory(comm, 2, CORES), []
+        memory, seen = Memory(comm, 2, CORES, Clock(1)), []
         memory._each(lambda part: seen.append(os.sched_getaffinity(0)))
     finally:
         os.sched_setaffinity(0, CORES)

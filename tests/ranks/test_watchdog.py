@@ -23,6 +23,7 @@ from rankwise.ranks.watchdog import Watchdog
 ROOT = Path(__file__).resolve().parents[2]
 MISMATCH = ROOT / "docs" / "examples" / "mismatch.py"
 HEADER = r"for [\d.]+ s no phase and no step has begun or ended on any rank:"
+OF_SOME = HEADER.replace("rank:", "rank that answers:")
 LIMIT_SECONDS = 30
 
 
@@ -112,6 +113,31 @@ def test_one_rank_that_moves_is_enough(comm, told, move):
             else:
                 clock.begin_step(1)
     comm.Barrier()
+    watch.end()
+    assert told.texts == []
+
+
+@pytest.mark.mpi
+def test_a_move_of_another_rank_is_told_too(comm, told):
+    clock = Clock(1)
+    watch = Watchdog(comm, clock, 0.3)
+    if comm.rank == comm.size - 1:
+        told.wait(1)
+        clock.begin_step(1)
+        told.wait(2)
+    comm.Barrier()
+    watch.end()
+    assert told.texts[1:2] == ["the ranks move again"] * (comm.rank == 0)
+
+
+@pytest.mark.mpi
+def test_the_next_look_is_when_the_last_move_is_old_enough(comm, told, monkeypatch):
+    watch = Watchdog(comm, Clock(1), 1000.0)
+    answer = watch._own()
+    ages = {0: answer._replace(idle=990.0), 1: answer._replace(idle=900.0)}
+    monkeypatch.setattr(watch, "_ask", lambda: ages)
+    watch._look()
+    assert 50 < watch._due - time.monotonic() <= 100
     watch.end()
     assert told.texts == []
 
@@ -225,7 +251,7 @@ def test_a_rank_that_cannot_answer_is_reported_as_such(start, tmp_path, silent):
     assert done.returncode == 0
     others = "ranks 1-2" if silent == 0 else "ranks 0-1"
     header, lost, stand, *rest = done.stderr.splitlines()
-    assert re.fullmatch(f"job.py: {HEADER}", header)
+    assert re.fullmatch(f"job.py: {OF_SOME}", header)
     assert re.match(rf"  {others}  other    job\.py:\d+  comm\.Barrier\(\)$", stand)
     assert lost.startswith(f"  rank {silent}: no answer within 2 s; ")
     # What it was kept from was work.

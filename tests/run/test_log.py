@@ -116,7 +116,7 @@ def test_what_is_for_debugging_stays_out_where_a_job_asks_for_it(begin, caplog):
     # Before pytest puts its level back.
     finish()
     assert texts(path)[1:] == ["step"]
-    assert caplog.messages[1:] == ["of no interest", "step"]
+    assert caplog.messages == ["of no interest", "step"]
 
 
 @pytest.mark.mpi
@@ -151,7 +151,8 @@ def test_what_python_prints_without_a_handler_it_still_prints(start, tmp_path):
     )
     done = start(None, "job.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "hot\n")
-    assert texts(tmp_path / "logs" / "job-rank-0.log")[1:] == ["step 1", "hot"]
+    ended = "main has ended, status 0"
+    assert texts(tmp_path / "logs" / "job-rank-0.log")[1:] == ["step 1", "hot", ended]
 
 
 @pytest.mark.mpi
@@ -179,7 +180,7 @@ def test_a_log_that_cannot_be_written_ends_with_one_warning(begin, capsys):
     [("/dev/full", "No space left on device"), ("/proc/x/a.log", "No such file or directory")],
 )
 def test_what_cannot_be_written_is_told_once_and_ends_nothing(capsys, path, why):
-    file, root = log._File(path), logging.getLogger()
+    file, root = log._File(path, "rank 0"), logging.getLogger()
     root.addHandler(file)
     try:
         for _ in range(3):
@@ -193,7 +194,7 @@ def test_what_cannot_be_written_is_told_once_and_ends_nothing(capsys, path, why)
 
 def test_a_log_that_cannot_be_closed_ends_nothing():
     # As a network's file system tells at last that it had no room.
-    file = log._File("/dev/full")
+    file = log._File("/dev/full", "rank 0")
     file.stream = file._open()
     file.stream.write("step")
     file.close()
@@ -211,7 +212,7 @@ def test_a_message_that_does_not_fit_its_arguments_does_not_end_the_log(begin, c
 
 
 @pytest.mark.mpi
-def test_of_a_long_log_the_end_is_kept(begin, monkeypatch):
+def test_of_a_long_log_the_end_is_kept(comm, begin, monkeypatch):
     monkeypatch.setattr(log, "MOST_BYTES", 1000)
     path = begin()
     for number in range(100):
@@ -222,7 +223,10 @@ def test_of_a_long_log_the_end_is_kept(begin, monkeypatch):
     # It ends with the line that makes it so long.
     assert len(full[: full.rstrip().rindex(b"\n") + 1]) < 1000 <= len(full)
     assert 0 < len(last) < 1000
-    kept = [text for each in files for text in texts(each)]
+    # Each says whose it is.
+    assert texts(path)[0] == texts(files[0])[0]
+    assert texts(path)[0].startswith(f"rank {comm.rank} of {comm.size}, process {os.getpid()} on ")
+    kept = [text for each in files for text in texts(each)[1:]]
     assert kept == [f"step {number}" for number in range(100 - len(kept), 100)]
     # More than one file holds.
     assert len(kept) * len(path.read_text().splitlines()[0]) > 1000
@@ -274,7 +278,8 @@ def test_a_run_that_a_signal_stops_and_that_goes_on(started, tmp_path):
     assert done.stderr.count(f"{stopped}\n") == 1
     rest = iter(lines)
     expected = [
-        *("warning: the times contain what --profile and --log take", "the job has begun"),
+        "warning: the times contain what --profile takes",
+        *("warning: the times contain what --log takes", "the job has begun"),
         *("warm-up", "repeat 0", "step 1", "begin kernel", "begin checkpoint"),
         *("checkpoint of step 1 in c.h5", "step 2", "checkpoint of step 2 in c.h5", "step 3"),
         *("checkpoint of step 3 in c.h5", stopped),
@@ -296,9 +301,9 @@ def test_a_run_that_a_signal_stops_and_that_goes_on(started, tmp_path):
     assert [path.read_bytes() for path in logs] == whole
     (second,) = set((tmp_path / "logs").glob("*-rank-0.log")) - set(logs)
     assert any(text.startswith("goes on after step 3 of c.h5") for text in texts(second))
-    warned = "the times contain what --profile and --log take"
-    assert json.loads(done.stdout)["warnings"] == [warned]
-    assert done.stderr.count(f"adder.py: warning: {warned}\n") == 1
+    warned = [f"the times contain what --{option} takes" for option in ("profile", "log")]
+    assert json.loads(done.stdout)["warnings"] == warned
+    assert all(done.stderr.count(f"adder.py: warning: {text}\n") == 1 for text in warned)
     (table,) = (tmp_path / "p").glob(f"{second.name[:-11]}-profile.txt")
     assert f"adder.py: a profile of all ranks: {table.relative_to(tmp_path)}\n" in done.stderr
 

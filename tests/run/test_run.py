@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ import pytest
 from rankwise.disk import record
 from rankwise.ranks import start
 
-TAKES_TIME = "the times contain what --profile and --log take"
 TOTAL = {"total": (2.5, "K", "of all")}
 FIGURES = {"work": 10, "kernel_bytes": 80}
 
@@ -706,8 +706,9 @@ def test_a_queue_needs_its_options(comm, door, mpi_tmp_path):
 def test_the_record_tells_that_looking_inside_took_time(comm, begin, mpi_tmp_path, capsys, option):
     run = begin(option, "60" if option == "--stall-seconds" else str(mpi_tmp_path / "inside"))
     try:
-        warned = [] if option == "--stall-seconds" else [TAKES_TIME]
-        said = capsys.readouterr().err.count(f": warning: {TAKES_TIME}\n")
+        text = f"the times contain what {option} takes"
+        warned = [] if option == "--stall-seconds" else [text]
+        said = capsys.readouterr().err.count(f": warning: {text}\n")
         assert said == (len(warned) if comm.rank == 0 else 0)
         compute(run)
         run.on_root(run.check, 0.0, 1, "rounding")
@@ -718,7 +719,25 @@ def test_the_record_tells_that_looking_inside_took_time(comm, begin, mpi_tmp_pat
     if comm.rank == 0:
         # Besides that of too few cores.
         kept = record.read(run.path).attributes["warnings"]
-        assert [text for text in kept if text == TAKES_TIME] == warned
+        assert [each for each in kept if each.startswith("the times contain")] == warned
+
+
+@pytest.mark.mpi
+def test_a_second_run_of_a_process_ends_what_looks_into_the_first(begin, mpi_tmp_path):
+    options = ("--log", str(mpi_tmp_path / "logs"), "--stall-seconds", "60", "--force")
+    threads = threading.active_count()
+    try:
+        for _ in range(2):
+            run = begin(*options)
+            compute(run)
+            run.on_root(run.check, 0.0, 1, "rounding")
+            run.finish(on_rank_0(run.comm, TOTAL), **FIGURES)
+            assert (threading.active_count(), len(start.endings)) == (threads + 1, 2)
+    finally:
+        start.end_earlier()
+    assert (threading.active_count(), start.endings) == (threads, [])
+    logs = sorted((mpi_tmp_path / "logs").glob(f"*-rank-{run.comm.rank}.log"))
+    assert [each.read_text().count("process ") for each in logs] == [1, 1]
 
 
 @pytest.mark.mpi
