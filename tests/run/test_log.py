@@ -300,12 +300,16 @@ def test_a_run_that_a_signal_stops_and_that_goes_on(started, tmp_path):
     assert done.stdout.startswith("{") and done.stdout.count("\n") == 1
     assert [path.read_bytes() for path in logs] == whole
     (second,) = set((tmp_path / "logs").glob("*-rank-0.log")) - set(logs)
+    (table,) = (tmp_path / "p").glob(f"{second.name[:-11]}-profile.txt")
+    table = table.relative_to(tmp_path)
     assert any(text.startswith("goes on after step 3 of c.h5") for text in texts(second))
+    assert texts(second)[-4] == "main has ended, status 0"
+    assert texts(second)[-1] == f"a profile of all ranks: {table}"
+    assert "record r.h5" in texts(second)
     warned = [f"the times contain what --{option} takes" for option in ("profile", "log")]
     assert json.loads(done.stdout)["warnings"] == warned
     assert all(done.stderr.count(f"adder.py: warning: {text}\n") == 1 for text in warned)
-    (table,) = (tmp_path / "p").glob(f"{second.name[:-11]}-profile.txt")
-    assert f"adder.py: a profile of all ranks: {table.relative_to(tmp_path)}\n" in done.stderr
+    assert f"adder.py: a profile of all ranks: {table}\n" in done.stderr
 
 
 def test_a_rank_that_raises_tells_its_log_and_leaves_no_profile(started, tmp_path):
