@@ -53,7 +53,6 @@ def told(mpi_tmp_path, monkeypatch):
 
 
 @pytest.mark.mpi
-@pytest.mark.sizes
 def test_ranks_are_reported_where_they_stand(comm, told):
     clock, last = Clock(1), comm.size - 1
     pids = comm.allgather(os.getpid())
@@ -171,7 +170,6 @@ def test_ranks_that_answer_at_times_are_reported_once(comm, told, monkeypatch):
 
 
 @pytest.mark.mpi
-@pytest.mark.sizes
 def test_ranks_that_ask_at_once_answer_each_other(comm, told):
     watch = Watchdog(comm, Clock(1), 0.3)
     watch._delay = 0.3
@@ -184,7 +182,6 @@ def test_ranks_that_ask_at_once_answer_each_other(comm, told):
 
 
 @pytest.mark.mpi
-@pytest.mark.sizes
 def test_the_neighbour_without_which_a_rank_cannot_go_on_is_named(comm, told):
     clock = Clock(1)
     plate = HaloRows(Rank(comm, clock, device.choose(comm, "numpy")), 8, 3)

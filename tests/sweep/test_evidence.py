@@ -466,9 +466,15 @@ def test_a_program_without_mpi_is_never_refused(rankwise, tmp_path):
 
 
 def test_the_whole_process_is_said_where_its_figures_are(rankwise, tmp_path):
-    words = ["--ranks", "1,2,3", "--launches", "1", "--fit-oversubscribed", "--report"]
-    amdahl = "case $PMI_SIZE in 1) sleep 0.3;; 2) sleep 0.17;; 3) sleep 0.12;; esac"
-    done = rankwise("sweep", *words, "--efficiency", "0.1", "--", "sh", "-c", amdahl)
+    words = ["--ranks", "1,2,3", "--launches", "1", "--", "true"]
+    assert rankwise("sweep", *words).returncode == 0
+    # As they would be, were the machine not busy with other tests.
+    for ranks, seconds in ((1, 0.3), (2, 0.17), (3, 0.12)):
+        (path,) = tmp_path.glob(f"results/*/runs/strong-{ranks}-1/run.json")
+        told = json.loads(path.read_text())
+        path.write_text(json.dumps(told | {"seconds": seconds, "process_seconds": seconds}))
+    (folder,) = tmp_path.glob("results/*")
+    done = rankwise("report", folder, "--fit-oversubscribed", "--efficiency", "0.1")
     said = " ".join(done.stdout.split())
     assert "Amdahl: For the whole process, whose start-up counts as serial: serial fraction" in said
     assert "an efficiency of at least 10 % of the whole process, start-up included" in said
