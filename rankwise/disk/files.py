@@ -52,7 +52,7 @@ def require_writable(
             raise Stop(f"{option} {path} is not a {kind}, and --force replaces nothing else")
         if not path.parent.is_dir():
             raise Stop(f"{option} {path}: there is no folder {path.parent}")
-        _remove_stale(path.parent)
+        remove_stale(path.parent)
         temporary, handle = _create_temporary(path)
         temporary.unlink(missing_ok=True)
         os.close(handle)
@@ -167,17 +167,17 @@ def _create_temporary(path: Path) -> tuple[Path, int]:
         stamp = f"{os.getpid()}-{time.time_ns()}"
         temporary = path.parent / f".{path.name}.{stamp}.{os.uname().nodename}.record-tmp"
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        # Without locks on this file system `_remove_stale` cannot lock either, and lets it be.
+        # Without locks on this file system `remove_stale` cannot lock either, and lets it be.
         with suppress(OSError):
-            # Who holds it already is a `_remove_stale` about to unlink the file: wait, and see.
+            # Who holds it already is a `remove_stale` about to unlink the file: wait, and see.
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return temporary, handle
-        # `_remove_stale` of another run came between the two.
+        # `remove_stale` of another run came between the two.
         os.close(handle)
 
 
-def _remove_stale(folder: Path) -> None:
+def remove_stale(folder: Path) -> None:
     """Remove what killed runs have left in ``folder``: files whose lock died with its holder.
 
     Only those of this node: on some file systems a node does not see the locks of another.

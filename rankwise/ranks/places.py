@@ -5,7 +5,7 @@ import sys
 import sysconfig
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,8 @@ _LIBRARIES = sorted(
     key=len,
     reverse=True,
 )
-_FOREIGN = (*_LIBRARIES, f"{Path(rankwise.__file__).parent}{os.sep}", "<frozen ")
+# Others have no file.
+_FOREIGN = (*_LIBRARIES, f"{Path(rankwise.__file__).parent}{os.sep}", "<")
 
 
 class Place(NamedTuple):
@@ -57,7 +58,8 @@ def _line(thread: int | None) -> tuple[str, str]:
 
 def is_foreign(file: str) -> bool:
     """Tell whether a source file is not the program's: a library's, or this package's."""
-    return file.startswith(_FOREIGN)
+    # Those of users and of Debian have paths of their own.
+    return file.startswith(_FOREIGN) or "/site-packages/" in file or "/dist-packages/" in file
 
 
 def near(file: str) -> str:
@@ -71,14 +73,14 @@ def near(file: str) -> str:
     return printable(file)
 
 
-def table(places: dict[int, Place], processes: dict[int, str]) -> Iterator[str]:
+def table(places: dict[int, Place], processes: Sequence[str]) -> Iterator[str]:
     """Yield a line for each place, and the ranks that stand there; those of few ranks come first.
 
     Parameters
     ----------
     places : dict of int to Place
         By rank.
-    processes : dict of int to str
+    processes : sequence of str
         Of each rank; told of one that stands alone.
     """
     groups = defaultdict(list)

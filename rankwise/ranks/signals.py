@@ -23,9 +23,12 @@ STATUS = {
 }
 _WEIGHTS = (0, *STATUS)
 OUT_OF_TIME = _WEIGHTS.index(signal.SIGUSR1)
+# How long the end waits for what is to be done before it [s].
+_UNDO_SECONDS = 5.0
 
 _weight = 0
 _kept = False
+# What is done before a signal ends the process.
 _undo: list[Callable[[], object]] = []
 
 
@@ -58,10 +61,18 @@ def _receive(number: int) -> None:
 
 
 def _end(number: int) -> None:
-    for action in _undo:
-        with suppress(OSError):
-            action()
+    # In a thread, so that a disk which does not answer keeps nobody from ending.
+    undoing = threading.Thread(target=_undo_all, name="undo", daemon=True)
+    undoing.start()
+    undoing.join(_UNDO_SECONDS)
     os._exit(STATUS[signal.Signals(number)])
+
+
+def _undo_all() -> None:
+    # The last one first. A copy, since some may add and remove others.
+    for action in reversed(_undo[:]):
+        with suppress(Exception):
+            action()
 
 
 def weight() -> int:

@@ -40,8 +40,6 @@ class Answer(NamedTuple):
     moves: int
     idle: float
     place: places.Place
-    # Where debuggers find it.
-    process: str
 
 
 class Watchdog:
@@ -68,7 +66,8 @@ class Watchdog:
         several = MPI.Query_thread() == MPI.THREAD_MULTIPLE
         self._comm = comm.Dup() if several else None
         self._status, self._main = MPI.Status(), threading.get_ident()
-        self._process = f"process {os.getpid()} on {os.uname().nodename}"
+        # Where debuggers find the ranks.
+        self._processes = comm.allgather(f"process {os.getpid()} on {os.uname().nodename}")
         # The lowest rank asks. Should it be unable to, those after it do, one by one.
         self._delay = seconds + several * _ANSWER_SECONDS * comm.rank
         self._moves, self._moved = -1, 0.0
@@ -119,8 +118,7 @@ class Watchdog:
     def _own(self) -> Answer:
         self._notice()
         idle = time.monotonic() - self._moved
-        place = places.of(self._clock, self._main)
-        return Answer(self._moves, idle, place, self._process)
+        return Answer(self._moves, idle, places.of(self._clock, self._main))
 
     def _answer(self) -> None:
         """Answer the ranks that ask. They look after this one meanwhile."""
@@ -181,13 +179,14 @@ class Watchdog:
             whose = f"rank {self._rank} of {self._size}"
         yield f"for {short(idle)} s no phase and no step has begun or ended on {whose}:"
         if silent and self._comm is not None:
+            alone = f"; {self._processes[silent[0]]}" if len(silent) == 1 else ""
             yield (
                 f"  {places.named(silent)}: no answer within {_ANSWER_SECONDS:g} s; ended, "
-                "stopped, or in a call that keeps Python's lock"
+                f"stopped, or in a call that keeps Python's lock{alone}"
             )
         stand = {rank: answer.place for rank, answer in answers.items()}
-        yield from places.table(stand, {rank: each.process for rank, each in answers.items()})
-        if self._comm is None:
+        yield from places.table(stand, self._processes)
+        if self._comm is None and self._size > 1:
             yield "  nothing is known of the others: in this MPI only the main thread may send"
 
     def _tell_of_moves(self, moves: dict[int, int]) -> None:

@@ -94,8 +94,8 @@ class Begun(Rank):
         if grow is not None and args.weak:
             with agreement(comm):
                 _grow(args, grow, comm.size)
-        start.end_earlier()
         name = record.run_name(comm, self.job)
+        start.end_earlier()
         if args.log is not None:
             from rankwise.run import log
 

@@ -4,12 +4,13 @@ import logging
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rankwise.ranks import start
 from rankwise.ranks.agreement import agreement
@@ -24,7 +25,7 @@ MOST_BYTES = 16 * 2**20
 
 
 def begin(comm: "MPI.Comm", folder: Path, name: str) -> None:
-    """Write what this rank logs to a file of its own, until the ranks end. Collective.
+    """Write what this rank logs to a file of its own, until the run has ended. Collective.
 
     What a job logs by `logging.info` and the like goes there, too. Where it has set up logging of
     its own before, that shows no more and no less.
@@ -47,8 +48,8 @@ def begin(comm: "MPI.Comm", folder: Path, name: str) -> None:
     where = f"process {os.getpid()} on {os.uname().nodename}"
     file = _File(path, f"rank {comm.rank} of {comm.size}, {where}: {shlex.join(sys.argv)}")
     file.setFormatter(_Lines(comm.rank))
+    file.open()
     restore = _listen(file)
-    file.tell_whose()
 
     def end() -> None:
         restore()
@@ -97,18 +98,34 @@ class _File(RotatingFileHandler):
     """A log that ends, with one warning, where it cannot be written; the run is worth more."""
 
     def __init__(self, path: Path, whose: str) -> None:
-        self._whose = whose
+        self._whose, self._now = whose, time.time()
         text = {"encoding": "utf-8", "errors": "backslashreplace"}
         super().__init__(path, maxBytes=MOST_BYTES, backupCount=1, delay=True, **text)
         self.setLevel(logging.INFO)
 
-    def tell_whose(self) -> None:
-        """Write the first line of a file: which rank and process it is of."""
-        self.emit(logging.makeLogRecord({"msg": self._whose, "levelno": logging.INFO}))
+    def open(self) -> None:
+        """Begin the file, before there is something to log."""
+        try:
+            self.stream = self._open()
+        except OSError:
+            self.handleError(logging.makeLogRecord({}))
 
-    def doRollover(self) -> None:
-        super().doRollover()
-        self.tell_whose()
+    def emit(self, record: logging.LogRecord) -> None:
+        self._now = record.created
+        super().emit(record)
+
+    def _open(self) -> Any:
+        # Each file begins with the rank and the process that it is of.
+        stream = super()._open()
+        first = logging.makeLogRecord({"msg": self._whose, "created": self._now})
+        try:
+            stream.write(f"{self.format(first)}\n")
+            stream.flush()
+        except OSError:
+            with suppress(OSError):
+                stream.close()
+            raise
+        return stream
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:
         # The library's formats the message for this, and looks at the file: half of what a line

@@ -113,8 +113,8 @@ def _add_common_options(parser: argparse.ArgumentParser, weak: bool) -> None:
         "--stall-seconds",
         type=positive,
         metavar="S",
-        help="if no rank has moved for S seconds, and none computes, compiles, reads or writes, "
-        "say once where each rank stands; the job goes on",
+        help="if no rank has moved for S seconds, and none is in a kernel, compiles, reads or "
+        "writes, say once where each rank stands; the job goes on",
     )
     group.add_argument(
         "--profile",

@@ -27,11 +27,11 @@ _NOTE = """\
 Own seconds are without those of other functions that are called. cProfile does not see calls of
 mpi4py and of compiled kernels: their time is that of the function which calls them, and waiting in
 MPI is part of it. The phases tell these apart. They are of the timed repeats and of what runs once;
-the functions are of the whole run, with the warm-up."""
+the functions are of the whole run, with the warm-up. The lines of main itself are in no row."""
 
 
 def begin(rank: Rank, folder: Path, name: str) -> None:
-    """Profile this rank from here on, until the ranks end; then write the profiles. Collective.
+    """Profile this rank from here on; write the profiles when the run has ended. Collective.
 
     Parameters
     ----------
@@ -54,7 +54,8 @@ def begin(rank: Rank, folder: Path, name: str) -> None:
         profile.enable()
 
     def save() -> None:
-        profile.snapshot_stats()
+        # It ends the calls that are open now, which would be left out.
+        profile.create_stats()
         files.write(path, memoryview(marshal.dumps(profile.stats)), force=False)
 
     # A signal leaves no time for a table, since the ranks may no longer be able to meet.
@@ -63,7 +64,6 @@ def begin(rank: Rank, folder: Path, name: str) -> None:
 
     def end() -> None:
         ended.close()
-        profile.disable()
         _finish(rank, folder / f"{name}-profile.txt", save, profile)
 
     start.endings.append(end)
@@ -71,15 +71,15 @@ def begin(rank: Rank, folder: Path, name: str) -> None:
 
 def _finish(rank: Rank, path: Path, save: Callable[[], None], profile: cProfile.Profile) -> None:
     """Write the profiles, and the table of all. Collective."""
-    profile.snapshot_stats()
+    profile.create_stats()
     own = _own(profile.stats)
     theirs = {key: each for key, each in own.items() if key[0] == "~" or is_foreign(key[0])}
     ours = {key: each for key, each in own.items() if key not in theirs}
     text = "\n".join(
         [
             *(f"{path.stem} of {counted(rank.comm.size, 'rank')}", ""),
-            *("Functions of the program", *_functions(rank, ours), ""),
-            *("Functions of libraries", *_functions(rank, theirs), ""),
+            *("Functions of the program, by own seconds", *_functions(rank, ours), ""),
+            *("Functions of libraries, by own seconds", *_functions(rank, theirs), ""),
             *("Phases", *_phases(rank), "", _NOTE, ""),
         ]
     )

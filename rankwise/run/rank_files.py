@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+from rankwise.disk import files
 from rankwise.ranks.agreement import Stop
 
 
 def path(option: str, folder: Path, name: str, rank: int, size: int, kind: str) -> Path:
     """Return the path of a new file of a rank, in a folder that is made where it is missing.
+
+    What killed runs left there is removed.
 
     Parameters
     ----------
@@ -33,6 +36,8 @@ def path(option: str, folder: Path, name: str, rank: int, size: int, kind: str) 
         folder.mkdir(parents=True, exist_ok=True)
         file.touch(exist_ok=False)
         file.unlink()
+        if rank == 0:
+            files.remove_stale(folder)
     except OSError as error:
         raise Stop(f"{option} {folder}: cannot write there: {error.strerror}") from None
     return file

@@ -86,7 +86,6 @@ def test_the_clock_knows_which_neighbour_is_waited_for(comm):
     rows.finish_exchange(u)
     neighbours = [comm.rank - 1, comm.rank + 1]
     assert clock.named == [each for each in neighbours if 0 <= each < comm.size]
-    assert clock.waits_for is None
 
 
 def first_after(rows, comm):

@@ -189,7 +189,7 @@ for _ in range(2000):
     assert os.fstat(handle).st_nlink == 1
     temporary.unlink()
     os.close(handle)
-    files._remove_stale(Path("."))
+    files.remove_stale(Path("."))
 """
     runs = [subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) for _ in range(3)]
     assert [run.wait(60) for run in runs] == [0, 0, 0]
@@ -201,7 +201,7 @@ def test_what_looks_like_a_left_file_and_is_a_link_is_left_alone(tmp_path):
     target.write_text("kept")
     link = tmp_path / f".a.h5.1-2.{os.uname().nodename}.record-tmp"
     link.symlink_to(target)
-    files._remove_stale(tmp_path)
+    files.remove_stale(tmp_path)
     assert link.is_symlink() and target.read_text() == "kept"
 
 

@@ -101,6 +101,22 @@ def test_undone(tmp_path, inside):
     assert path.exists() == (not inside)
 
 
+@pytest.mark.parametrize("action", ["fail", "never_end"])
+def test_what_is_done_before_the_end_cannot_keep_it_from_ending(action):
+    script = "signals._UNDO_SECONDS = 0.5\n"
+    script += "def fail():\n    raise MemoryError\n"
+    script += "def never_end():\n    time.sleep(1800)\n"
+    script += f"with signals.undone({action}):\n    in_c(1800)\n"
+    assert run(script, signal.SIGTERM) == (143, "")
+
+
+def test_the_last_is_undone_first_and_may_undo_itself():
+    script = "said = lambda text: lambda: os.write(1, text)\n"
+    script += "def write():\n    with signals.undone(said(b'never ')): os.write(1, b'write ')\n"
+    script += "with signals.undone(write), signals.undone(said(b'remove ')):\n    in_c(1800)\n"
+    assert run(script, signal.SIGTERM) == (143, "remove write ")
+
+
 def test_weights_and_names():
     from rankwise.ranks import signals
 

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -66,12 +67,7 @@ def begin(comm, mpi_tmp_path):
         return mpi_tmp_path / "logs" / f"{name}-rank-{comm.rank}.log"
 
     yield make
-    finish()
-
-
-def finish():
-    while ends.endings:
-        ends.endings.pop()()
+    ends.end_earlier()
 
 
 @pytest.fixture
@@ -96,7 +92,7 @@ def test_each_rank_writes_lines_with_a_stamp(comm, begin, monkeypatch):
     logging.debug("of no interest")
     logging.info("")
     logging.info("name\udcff.h5")
-    finish()
+    ends.end_earlier()
     logging.error("too late")
     assert set(content(path)) >= {(comm.rank, "heard")}
     where = f"rank {comm.rank} of {comm.size}, process {os.getpid()} on {os.uname().nodename}"
@@ -114,7 +110,7 @@ def test_what_is_for_debugging_stays_out_where_a_job_asks_for_it(begin, caplog):
     logging.debug("of no interest")
     logging.info("step")
     # Before pytest puts its level back.
-    finish()
+    ends.end_earlier()
     assert texts(path)[1:] == ["step"]
     assert caplog.messages == ["of no interest", "step"]
 
@@ -130,7 +126,7 @@ def test_what_was_set_up_before_shows_what_it_did_and_is_as_it_was(begin):
         path = begin()
         logging.info("step 1")
         logging.warning("hot")
-        finish()
+        ends.end_earlier()
         assert (root.level, [(each, each.level) for each in root.handlers]) == before
     finally:
         root.removeHandler(own)
@@ -168,7 +164,7 @@ def test_a_log_that_cannot_be_written_ends_with_one_warning(begin, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     # It has ended, also where there is room again.
     logging.info("step")
-    finish()
+    ends.end_earlier()
     program = os.path.basename(sys.argv[0])
     text = f"{program}: warning: the log {path} ends here: File too large\n"
     assert capsys.readouterr().err == text
@@ -195,7 +191,7 @@ def test_what_cannot_be_written_is_told_once_and_ends_nothing(capsys, path, why)
 def test_a_log_that_cannot_be_closed_ends_nothing():
     # As a network's file system tells at last that it had no room.
     file = log._File("/dev/full", "rank 0")
-    file.stream = file._open()
+    file.stream = open("/dev/full", "w")
     file.stream.write("step")
     file.close()
 
@@ -217,7 +213,7 @@ def test_of_a_long_log_the_end_is_kept(comm, begin, monkeypatch):
     path = begin()
     for number in range(100):
         logging.info("step %d", number)
-    finish()
+    ends.end_earlier()
     files = [path.with_name(f"{path.name}.1"), path]
     full, last = (each.read_bytes() for each in files)
     # It ends with the line that makes it so long.
@@ -233,13 +229,24 @@ def test_of_a_long_log_the_end_is_kept(comm, begin, monkeypatch):
 
 
 @pytest.mark.mpi
+def test_a_folder_that_goes_away_is_told_once(begin, monkeypatch, capsys):
+    monkeypatch.setattr(log, "MOST_BYTES", 1000)
+    path = begin()
+    shutil.rmtree(path.parent, ignore_errors=True)
+    for number in range(100):
+        logging.info("step %d", number)
+    ends.end_earlier()
+    assert capsys.readouterr().err.count("warning: ") == 1
+
+
+@pytest.mark.mpi
 def test_two_runs_in_one_folder_have_logs_of_their_own(comm, begin):
     first = begin("run-1")
-    finish()
+    ends.end_earlier()
     whole = first.read_bytes()
     second = begin("run-2")
     logging.info("step")
-    finish()
+    ends.end_earlier()
     assert first.read_bytes() == whole
     assert texts(second)[1:] == ["step"]
 

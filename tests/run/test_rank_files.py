@@ -1,5 +1,7 @@
 """The names of the files of ranks, and folders that cannot be had."""
 
+import os
+
 import pytest
 
 from rankwise.ranks.agreement import Stop
@@ -14,6 +16,14 @@ def test_names_sort_by_rank(tmp_path, rank, size, name):
     folder = tmp_path / "new" / "er"
     assert rank_files.path("--log", folder, "run", rank, size, "log") == folder / name
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_a_killed_run_has_left_is_removed_by_rank_0(tmp_path, rank):
+    left = tmp_path / f".run-rank-0.prof.9-9.{os.uname().nodename}.record-tmp"
+    left.touch()
+    rank_files.path("--profile", tmp_path, "run", rank, 2, "prof")
+    assert left.exists() == (rank == 1)
 
 
 def test_a_file_of_that_name_is_left_alone(tmp_path):

@@ -714,8 +714,7 @@ def test_the_record_tells_that_looking_inside_took_time(comm, begin, mpi_tmp_pat
         run.on_root(run.check, 0.0, 1, "rounding")
         run.finish(on_rank_0(comm, TOTAL), **FIGURES)
     finally:
-        while start.endings:
-            start.endings.pop()()
+        start.end_earlier()
     if comm.rank == 0:
         # Besides that of too few cores.
         kept = record.read(run.path).attributes["warnings"]
@@ -725,7 +724,7 @@ def test_the_record_tells_that_looking_inside_took_time(comm, begin, mpi_tmp_pat
 @pytest.mark.mpi
 def test_a_second_run_of_a_process_ends_what_looks_into_the_first(begin, mpi_tmp_path):
     options = ("--log", str(mpi_tmp_path / "logs"), "--stall-seconds", "60", "--force")
-    threads = threading.active_count()
+    threads, handlers = threading.active_count(), logging.getLogger().handlers[:]
     try:
         for _ in range(2):
             run = begin(*options)
@@ -737,7 +736,8 @@ def test_a_second_run_of_a_process_ends_what_looks_into_the_first(begin, mpi_tmp
         start.end_earlier()
     assert (threading.active_count(), start.endings) == (threads, [])
     logs = sorted((mpi_tmp_path / "logs").glob(f"*-rank-{run.comm.rank}.log"))
-    assert [each.read_text().count("process ") for each in logs] == [1, 1]
+    assert [each.read_text().count("repeat 0") for each in logs] == [1, 1]
+    assert logging.getLogger().handlers == handlers
 
 
 @pytest.mark.mpi
