@@ -9,7 +9,7 @@ import pytest
 
 from rankwise.ranks.agreement import Stop, agreement
 from rankwise.ranks.mpi import mpi_library
-from rankwise.run.options import count, parse
+from rankwise.run.options import count, folder, parse
 
 JOB = Path(__file__).parents[2] / "jobs" / "sum_squares.py"
 PROGRAM = """
@@ -361,3 +361,9 @@ def test_usage_is_printed_once(comm, capsys, argv, status):
     assert caught.value.status == status
     printed = "".join(capsys.readouterr())
     assert printed.count("usage:") == (1 if comm.rank == 0 else 0)
+
+
+def test_the_name_of_a_folder_is_not_empty():
+    assert folder("logs/a") == Path("logs/a")
+    with pytest.raises(argparse.ArgumentTypeError, match="the name of the folder is empty"):
+        folder("")
