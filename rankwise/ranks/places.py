@@ -93,7 +93,8 @@ def table(places: dict[int, Place], processes: Sequence[str]) -> Iterator[str]:
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for each in cells:
-        padded = (f"{cell:<{width}}" for cell, width in zip(each, widths, strict=True))
+        # Where no rank is in a step or waits for a known one, there is no such column.
+        padded = (f"{cell:<{width}}" for cell, width in zip(each, widths, strict=True) if width)
         yield "  " + "  ".join(padded).rstrip()
     rest = [rank for _, ranks in rows[_MOST_PLACES:] for rank in ranks]
     if rest:

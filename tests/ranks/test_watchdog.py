@@ -257,7 +257,7 @@ def test_a_rank_that_cannot_answer_is_reported_as_such(start, tmp_path, silent):
     others = "ranks 1-2" if silent == 0 else "ranks 0-1"
     header, lost, stand, *rest = done.stderr.splitlines()
     assert re.fullmatch(f"job.py: {OF_SOME}", header)
-    assert re.match(rf"  {others}  other    job\.py:\d+  comm\.Barrier\(\)$", stand)
+    assert re.match(rf"  {others}  other  job\.py:\d+  comm\.Barrier\(\)$", stand)
     assert lost.startswith(f"  rank {silent}: no answer within 2 s; ")
     # What it was kept from was work.
     assert rest in ([], ["job.py: the ranks move again"])
@@ -306,11 +306,9 @@ def test_the_example_of_a_deadlock_is_explained(mpirun):
         rest = list(told)
         killer.cancel()
     assert re.fullmatch(f"mismatch.py: {HEADER}", header)
-    receive = (
-        r"  rank 0     exchange    docs/examples/mismatch\.py:\d+  comm\.Recv\(before, .*\) .*"
-    )
+    receive = r"  rank 0     exchange  docs/examples/mismatch\.py:\d+  comm\.Recv\(before, .*\) .*"
     assert re.fullmatch(receive, receives)
-    assert wait.startswith("  ranks 1-2  wait        docs/examples/mismatch.py:")
+    assert wait.startswith("  ranks 1-2  wait      docs/examples/mismatch.py:")
     # It goes on, until somebody ends it.
     assert rest == [] and process.returncode != 0
 
