@@ -243,6 +243,28 @@ def verdicts(checks):
     return [(row["verdict"], row["text"]) for row in checks.findings.checks]
 
 
+@pytest.mark.mpi
+def test_what_takes_long_is_in_a_phase(checks, job, monkeypatch):
+    # Else the watchdog of a large node would tell of a standstill.
+    seen = {}
+
+    def noted(name):
+        call = getattr(measure, name)
+
+        def note(*args):
+            seen[name] = checks.run.clock.current
+            return call(*args)
+
+        return note
+
+    for name in ("Memory", "messages_within", "messages_between"):
+        monkeypatch.setattr(measure, name, noted(name))
+    checks.measure_memory()
+    checks.measure_messages()
+    messages = dict.fromkeys(("messages_within", "messages_between"), "exchange")
+    assert seen == {"Memory": "kernel", **messages}
+
+
 def test_slow_messages_are_told(checks):
     for latency, bandwidth, verdict in (
         (1e-6, 10, "OK"),
